@@ -1,0 +1,36 @@
+"""Gaussian-moment neural network potentials that cannot fuse nuclei: train, evaluate, scan, use from ASE."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gmnn.calculator import Calculator
+    from gmnn.errors import UserError
+    from gmnn.folder import load
+    from gmnn.model_config import ModelConfig, Reference
+    from gmnn.potential import Potential
+    from gmnn.system import Prediction, System
+
+__version__ = "0.1.0"
+__all__ = ["Calculator", "ModelConfig", "Potential", "Prediction", "Reference", "System", "UserError", "load"]
+
+_HOMES = {
+    "Calculator": "calculator",
+    "ModelConfig": "model_config",
+    "Potential": "potential",
+    "Prediction": "system",
+    "Reference": "model_config",
+    "System": "system",
+    "UserError": "errors",
+    "load": "folder",
+}
+
+
+def __getattr__(name: str) -> Any:  # JAX and ASE are imported when something that needs them is
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gmnn' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(f"gmnn.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,94 @@
+"""Gaussian moments and their invariants: pure functions of the vectors to the neighbours.
+
+Zaverkin and Kaestner, JCTC 16, 5410 (2020), arXiv:2109.07421; JCTC 17, 6658 (2021), arXiv:2109.09569.
+Moments are stored packed: of a symmetric tensor of rank L only the (L+1)(L+2)/2 distinct components,
+1 + 3 + 6 + 10 = 20 numbers per radial channel. Small Cartesian sums are written out component by component, so that
+XLA fuses them into loops over channels; only the contractions with many terms are dots.
+"""
+
+from collections.abc import Iterable
+from functools import reduce
+from itertools import combinations_with_replacement
+from math import factorial, prod
+from operator import add
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+HIGHEST = lax.Precision.HIGHEST  # on Hopper JAX's default for float32 dots is TF32, too coarse for geometry
+
+COMPONENTS = tuple(abc for rank in range(4) for abc in combinations_with_replacement(range(3), rank))
+"""Cartesian indices of the 20 packed components: (), x, y, z, xx, xy, xz, yy, yz, zz, xxx, xxy ... zzz."""
+INDEX = {abc: position for position, abc in enumerate(COMPONENTS)}
+PAIRS = COMPONENTS[4:10]  # ab with a <= b
+
+
+def multiplicity(abc: tuple[int, ...]) -> int:
+    """How often a packed component occurs in the full tensor: 1 for xx, 2 for xy, 6 for xyz."""
+    return factorial(len(abc)) // prod(factorial(abc.count(a)) for a in range(3))
+
+
+def _sum(terms: Iterable[Array]) -> Array:
+    return reduce(add, terms)
+
+
+def n_features(n_radial: int) -> int:
+    """Number of invariants kept: 360 for n_radial 5, 910 for 7."""
+    n, pairs = n_radial, n_radial * (n_radial + 1) // 2
+    return n + 3 * pairs + pairs * (n + 2) // 3 + 2 * pairs * n + n**3
+
+
+def monomials(unit: Array) -> Array:
+    """Packed components of 1, u, u u, u u u.  [..., 3] -> [..., 20]"""
+    u = (unit[..., 0], unit[..., 1], unit[..., 2])
+    values: dict[tuple[int, ...], Array] = {(): jnp.ones_like(u[0])}
+    for abc in COMPONENTS[1:]:
+        values[abc] = values[abc[:-1]] * u[abc[-1]]
+    return jnp.stack([values[abc] for abc in COMPONENTS], axis=-1)
+
+
+def moments(radial: Array, unit: Array) -> Array:
+    """M^L_{i,s} = sum_k R_s(r_ik) u_ik^(x L), L = 0 ... 3, packed.  [N, K, S], [N, K, 3] -> [N, S, 20]"""
+    return jnp.einsum("iks,ikc->isc", radial, monomials(unit), precision=HIGHEST)
+
+
+def invariants(moment: Array) -> Array:
+    """The eight contractions of docs/theory.md, the distinct ones only.  [N, S, 20] -> [N, F]
+
+    Order: M0_r | M1_r,a M1_s,a | M2_r,ab M2_s,ab | M3_r,abc M3_s,abc (r <= s) | M2_r,ab M2_s,ac M2_t,bc (r <= s <= t) |
+    M1_r,a M1_s,b M2_t,ab (r <= s, t) | M3_r,abc M3_s,abd M2_t,cd (r <= s, t) | M3_r,abc M2_s,ab M1_t,c (r, s, t).
+    """
+    n_atoms, n = moment.shape[:2]
+    r, s = np.triu_indices(n)  # pairs r <= s
+    p, t = np.array([(p, t) for p in range(len(r)) for t in range(s[p], n)]).T  # multisets r <= s <= t
+    m = [moment[..., c] for c in range(len(COMPONENTS))]  # [N, S] each
+    left, right = [x[:, r] for x in m], [x[:, s] for x in m]  # [N, pairs] each
+
+    def gram(order: int) -> list[Array]:
+        """T_rs,cd = M_r,c... M_s,d... summed over the other indices, symmetric part, packed cd.  6 x [N, pairs]"""
+        inner = tuple(combinations_with_replacement(range(3), order - 1))
+
+        def entry(c: int, d: int) -> Array:
+            at = [(INDEX[tuple(sorted((c, *x)))], INDEX[tuple(sorted((d, *x)))], multiplicity(x)) for x in inner]
+            return _sum(w * left[i] * right[j] for i, j, w in at)
+
+        return [entry(c, d) if c == d else 0.5 * (entry(c, d) + entry(d, c)) for c, d in PAIRS]
+
+    dipoles, squares, cubes = gram(1), gram(2), gram(3)
+    m2 = [multiplicity(ab) * m[INDEX[ab]] for ab in PAIRS]  # weighted, for sums over a and b
+    m1_m1_and_m3_m3 = jnp.concatenate([jnp.stack(dipoles, axis=-1), jnp.stack(cubes, axis=-1)], axis=1)
+    with_m2 = jnp.einsum("ipx,itx->ipt", m1_m1_and_m3_m3, jnp.stack(m2, axis=-1), precision=HIGHEST)
+
+    def m3_m2(c: int) -> Array:  # M3_r,abc M2_s,ab  [N, S, S]
+        rows = [m[INDEX[tuple(sorted((*ab, c)))]] for ab in PAIRS]
+        return _sum(row[:, :, None] * m2[x][:, None, :] for x, row in enumerate(rows))
+
+    parts = [
+        m[0],
+        *(gram_cd[0] + gram_cd[3] + gram_cd[5] for gram_cd in (dipoles, squares, cubes)),  # traces over c = d
+        _sum(squares[x][:, p] * m2[x][:, t] for x in range(6)),
+        with_m2,
+        _sum(m3_m2(c)[..., None] * m[1 + c][:, None, None, :] for c in range(3)),
+    ]
+    return jnp.concatenate([part.reshape(n_atoms, -1) for part in parts], axis=-1)

@@ -1,0 +1,206 @@
+"""Model folders: everything a trained potential is, written atomically and checked when read.
+
+``config.json`` (what, from what, how good), ``params/<epoch>/`` and, to resume, ``state/<epoch>/`` (orbax, plain nested
+dicts). ``config.json`` and ``state/latest.json`` name the folder they belong to and its SHA-256 and are replaced in one
+step after that folder is complete, so that a killed run leaves either the old or the new, never half of one.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from gmnn.errors import UserError
+from gmnn.model_config import model_config_from_dict, reference_from_dict, to_dict
+from gmnn.potential import Potential
+
+FORMAT_VERSION = 1
+UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å^3"}
+PACKAGES = ("gmnn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ase")
+
+
+def save(path: Path, potential: Potential, epoch: int, facts: dict[str, Any]) -> None:
+    """Write the potential and `facts` (data, training, metrics) into a model folder, replacing an earlier epoch."""
+    location = f"params/{epoch:06d}"
+    digest = _write_tree(path / location, potential.params)
+    description = {
+        "format_version": FORMAT_VERSION,
+        "model": to_dict(potential.config),
+        "reference": to_dict(potential.reference),
+        "parameters": {"folder": location, "sha256": digest},
+        "units": UNITS,
+        **provenance(),
+        **facts,
+    }
+    write_json(path / "config.json", description)
+    _remove_siblings(path / location)
+
+
+def load(path: str | os.PathLike) -> Potential:
+    """The potential in a model folder, with float32 parameters. UserError if it is absent, newer or damaged."""
+    path = Path(path)
+    description = read_description(path)
+    try:
+        config, reference = model_config_from_dict(description["model"]), reference_from_dict(description["reference"])
+        location, digest = description["parameters"]["folder"], description["parameters"]["sha256"]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}/config.json is damaged: {error} is missing; copy the model folder again") from None
+    potential = Potential(config, reference)
+    template = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda: potential.init(0)))
+    return potential.with_params(_read_tree(_inside(path, location), template, digest))
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """``config.json`` of a model folder."""
+    file = path / "config.json"
+    if not file.is_file():
+        raise UserError(
+            f"{path} is not a model folder (it has no config.json); give the `output` folder of a training run"
+        )
+    try:
+        description = json.loads(file.read_text())
+        found = int(description["format_version"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is damaged ({error}); copy the model folder again") from None
+    if found > FORMAT_VERSION:
+        raise UserError(
+            f"{path} has format version {found}, this gmnn reads up to {FORMAT_VERSION}; install the one that wrote it "
+            f"({description.get('versions', {}).get('gmnn', 'unknown')}) or a newer one"
+        )
+    return description
+
+
+def save_state(path: Path, epoch: int, state: Any) -> None:
+    """Write everything training needs to continue after `epoch`."""
+    location = f"state/{epoch:06d}"
+    digest = _write_tree(path / location, state)
+    write_json(path / "state/latest.json", {"folder": location, "sha256": digest})
+    _remove_siblings(path / location)
+
+
+def load_state(path: Path, template: Any) -> Any | None:
+    """The last state in a model folder, shaped like `template`; None if training has not saved one yet."""
+    file = path / "state/latest.json"
+    if not file.exists():
+        return None
+    try:
+        latest = json.loads(file.read_text())
+        location, digest = latest["folder"], latest["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is damaged ({error}); start again with another output folder") from None
+    return _read_tree(_inside(path, location), template, digest)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Strict JSON, written beside its place and moved there in one step."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Text, written beside its place and moved there in one step."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(temporary, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold a folder for one run; UserError if another process holds it. The lock ends with the process, however."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        file = open(path / ".lock", "w")  # noqa: SIM115 - closed below, after the error message for this line
+    except OSError as error:
+        raise UserError(f"cannot write into the folder {path}: {error.strerror}; choose another output") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"another run is writing into {path}; wait for it or choose another output") from None
+        yield
+
+
+def provenance() -> dict[str, Any]:
+    """Versions of what computes, the commit of a source checkout and whether it was modified, and the device."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    root = Path(__file__).parent.parent
+    commit = _git(root, "rev-parse", "HEAD")
+    dirty = bool(_git(root, "status", "--porcelain", "--untracked-files=no")) if commit else None
+    device = f"{jax.devices()[0].platform}: {jax.devices()[0].device_kind}"
+    return {"versions": versions, "commit": commit, "dirty": dirty, "device": device}
+
+
+def tree_digest(tree: Any) -> str:
+    """SHA-256 over names, shapes, types and bytes of all leaves."""
+    total = hashlib.sha256()
+    for name, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        value = np.asarray(leaf)
+        total.update(f"{jax.tree_util.keystr(name)} {value.shape} {value.dtype}".encode())
+        total.update(value.tobytes())
+    return total.hexdigest()
+
+
+def _write_tree(path: Path, tree: Any) -> str:
+    import orbax.checkpoint as ocp  # slow to import, and needed only where files are read or written
+
+    tree = jax.tree.map(np.asarray, tree)
+    shutil.rmtree(path, ignore_errors=True)  # the remains of a killed run
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(path.absolute(), tree)
+    return tree_digest(tree)
+
+
+def _read_tree(path: Path, template: Any, digest: str) -> Any:
+    import orbax.checkpoint as ocp
+
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            tree = checkpointer.restore(path.absolute(), template)
+    except Exception as error:  # orbax raises many kinds for files that are absent, truncated or of another shape
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"the parameters in {path} cannot be read: {reason}; copy the model folder again") from None
+    if tree_digest(tree) != digest:
+        raise UserError(f"the parameters in {path} do not match their checksum; copy the model folder again")
+    return tree
+
+
+def _inside(path: Path, location: str) -> Path:
+    target = (path / location).resolve()
+    if not target.is_relative_to(path.resolve()):
+        raise UserError(f"{path} refers to {location}, outside the folder; it is damaged or not to be trusted")
+    return target
+
+
+def _remove_siblings(path: Path) -> None:
+    for other in path.parent.iterdir():
+        if other.is_dir() and other.name != path.name:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    if not (root / ".git").exists():
+        return None
+    try:
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,115 @@
+"""Neighbour slots on the host: every pair within a cutoff, periodic images included, for any cell.
+
+Pairs come from vesin. Dense slots (`System.neighbors`, `System.shifts`) and padding are made here and nowhere else.
+"""
+
+import numpy as np
+
+from gmnn.errors import UserError
+from gmnn.system import System
+
+
+def capacity(needed: int, smallest: int = 8) -> int:
+    """Smallest rung >= needed of a ladder that grows by a quarter: a run meets few shapes and compiles few times."""
+    rung = smallest
+    while rung < needed:
+        rung = rung + max(1, rung // 4)
+    return rung
+
+
+def complete_cell(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
+    """Cell with three independent rows; vectors missing in directions that do not repeat are made up.  [3, 3] Å"""
+    cell, pbc = np.array(cell, float), np.asarray(pbc, bool)
+    missing: np.ndarray = ~np.any(cell, axis=1)
+    if (missing & pbc).any():
+        axes = ", ".join("abc"[k] for k in np.flatnonzero(missing & pbc))
+        raise UserError(
+            f"the structure is periodic along {axes} but that cell vector is zero; give one or set pbc to False"
+        )
+    if missing.any():
+        _, _, directions = np.linalg.svd(np.where(missing[:, None], 0.0, cell))
+        cell[missing] = directions[3 - missing.sum() :]
+    lengths = np.linalg.norm(cell, axis=1)
+    if pbc.any() and abs(np.linalg.det(cell)) < 1e-6 * np.prod(lengths):
+        raise UserError(f"the cell vectors {cell.round(3).tolist()} span no volume; give a real cell")
+    return cell
+
+
+def wrap_shifts(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
+    """Whole cells to subtract from each atom to bring it into the cell along periodic directions.  [N, 3] int"""
+    fractions = np.linalg.solve(complete_cell(cell, pbc).T, np.asarray(positions, float).T).T
+    return np.where(np.asarray(pbc, bool), np.floor(fractions), 0.0).astype(np.int64)
+
+
+def neighbor_pairs(
+    positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All ordered pairs with |x_j + S cell - x_i| < cutoff, sorted by i, j, S.  -> [P], [P], [P, 3] int
+
+    An atom is its own neighbour through images (cells smaller than the cutoff). Each direction repeats or not by `pbc`.
+    """
+    from vesin import NeighborList  # a compiled library, not needed to evaluate a potential on given slots
+
+    positions = np.ascontiguousarray(positions, float)
+    if len(positions) == 0:
+        return np.zeros(0, int), np.zeros(0, int), np.zeros((0, 3), int)
+    pairs = NeighborList(cutoff=cutoff, full_list=True, n_threads=1)
+    box = complete_cell(cell, pbc)
+    i, j, S = pairs.compute(positions, box, np.asarray(pbc, bool), quantities="ijS")
+    i, j, S = i.astype(np.int64), j.astype(np.int64), S.astype(np.int64)
+    order = np.lexsort((S[:, 2], S[:, 1], S[:, 0], j, i))
+    return i[order], j[order], S[order]
+
+
+def make_system(
+    positions: np.ndarray,
+    numbers: np.ndarray,
+    cell: np.ndarray,
+    pbc: np.ndarray,
+    cutoff: float,
+    n_atoms: int = 0,
+    n_slots: int = 0,
+) -> System:
+    """A System in float64 with every pair within `cutoff` Å, padded to at least n_atoms atoms and n_slots slots.
+
+    Atoms are brought into the cell by whole vectors first, so that a later cast to float32 loses nothing to distance
+    from the origin. Without padding arguments the arrays are as small as the structure allows.
+    """
+    positions, cell, pbc = np.asarray(positions, float), np.asarray(cell, float), np.asarray(pbc, bool)
+    n = len(positions)
+    if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
+        bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))[:5].tolist()
+        raise UserError(f"positions and cell must be finite numbers, but those of atoms {bad} or of the cell are not")
+    wrapped = positions - wrap_shifts(positions, cell, pbc) @ cell if pbc.any() else positions
+    i, j, S = neighbor_pairs(wrapped, cell, pbc, cutoff)
+    vectors = wrapped[j] + S @ cell - wrapped[i]
+    same = np.flatnonzero(~vectors.any(axis=1))
+    if len(same):
+        raise UserError(f"atoms {i[same[0]]} and {j[same[0]]} are at the same place; remove one of them")
+    counts = np.bincount(i, minlength=n)
+    rows, slots = max(n, n_atoms), max(int(counts.max(initial=1)), n_slots, 1)
+    slot = np.arange(len(i)) - np.repeat(np.cumsum(counts) - counts, counts)
+    neighbors = np.full((rows, slots), rows, np.int32)
+    shifts = np.zeros((rows, slots, 3), np.int32)
+    neighbors[i, slot], shifts[i, slot] = j, S
+    padded_numbers, padded_positions = np.zeros(rows, np.int32), np.zeros((rows, 3))
+    padded_numbers[:n], padded_positions[:n] = numbers, wrapped
+    return System(padded_positions, padded_numbers, cell, neighbors, shifts)
+
+
+def stack(systems: list[System]) -> System:
+    """One batch of systems padded to a common shape, fields with a leading axis; for systems made without padding."""
+    rows, slots = max(len(s.numbers) for s in systems), max(s.neighbors.shape[1] for s in systems)
+    return System(*(np.stack(field) for field in zip(*(pad(s, rows, slots) for s in systems), strict=True)))
+
+
+def pad(system: System, n_atoms: int, n_slots: int) -> System:
+    """The same system with empty atoms and slots appended; empty slots hold the new number of atoms."""
+    n, k = system.neighbors.shape
+    neighbors = np.full((n_atoms, n_slots), n_atoms, np.int32)
+    neighbors[:n, :k] = np.where(system.neighbors < n, system.neighbors, n_atoms)
+    shifts = np.zeros((n_atoms, n_slots, 3), np.int32)
+    shifts[:n, :k] = system.shifts
+    positions, numbers = np.zeros((n_atoms, 3)), np.zeros(n_atoms, np.int32)
+    positions[:n], numbers[:n] = system.positions, system.numbers
+    return System(positions, numbers, system.cell, neighbors, shifts)

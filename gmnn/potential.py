@@ -1,0 +1,136 @@
+"""The potential: energy and its derivatives for one system, and the object that carries config and parameters.
+
+``energy`` is the only place where an energy is computed; training, calculator, dynamics, scan and exports call it.
+"""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from gmnn.elements import SYMBOLS
+from gmnn.errors import UserError
+from gmnn.model_config import ModelConfig, Reference
+from gmnn.system import Prediction, System
+
+if TYPE_CHECKING:
+    from gmnn.model import GMNN
+
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Potential:
+    """Model configuration, facts learnt from the data and, once trained or loaded, parameters.
+
+    ``energy`` and ``predict`` take the parameters explicitly: training differentiates them, an ensemble stacks them.
+    """
+
+    config: ModelConfig
+    reference: Reference
+    params: Params | None = None
+
+    def with_params(self, params: Params) -> "Potential":
+        """The same potential with these parameters."""
+        return replace(self, params=params)
+
+    @property
+    def _network(self) -> "GMNN":
+        from gmnn.model import GMNN  # flax is imported only when a potential is evaluated
+
+        return GMNN(self.config, self.reference)
+
+    @property
+    def trained(self) -> Params:
+        """The parameters; UserError if there are none yet."""
+        if self.params is None:
+            raise UserError("this Potential has no parameters yet; load a trained one with gmnn.load(folder)")
+        return self.params
+
+    def init(self, seed: int) -> Params:
+        """Random float32 parameters; the same for the same seed."""
+        vectors = jnp.full((1, 1, 3), self.config.r_max)
+        zero = jnp.zeros((1,), int)
+        key = jax.random.key(seed)
+        return self._network.init(key, vectors, jnp.zeros((1, 1), bool), zero, zero[None])["params"]
+
+    def atomic_energies(self, params: Params, system: System) -> Array:
+        """Energy of every atom without E0, [N] eV; zero for padding."""
+        return jnp.where(system.numbers > 0, self._apply(params, system, "__call__"), 0.0)
+
+    def features(self, params: Params, system: System) -> Array:
+        """What the readout sees of every atom, [N, F]; of no meaning for padding."""
+        return self._apply(params, system, "features")
+
+    def readout(self, params: Params, system: System) -> Array:
+        """psi of every atom, [N]: the dimensionless number in E_i = mu + sigma psi (plus repulsion)."""
+        return self._apply(params, system, "readout_output")
+
+    def _apply(self, params: Params, system: System, method: str) -> Array:
+        vectors, mask = neighbor_vectors(system, self.config.r_max)
+        index = jnp.asarray(self.element_index)[system.numbers]
+        e_j = index[jnp.minimum(system.neighbors, len(system.numbers) - 1)]
+        return jnp.asarray(self._network.apply({"params": params}, vectors, mask, index, e_j, method=method))
+
+    def energy(self, params: Params, system: System) -> Array:
+        """Total energy without the atomic references, [] eV."""
+        return jnp.sum(self.atomic_energies(params, system))
+
+    def predict(self, params: Params, system: System) -> Prediction:
+        """Energy, forces and virial of one system from one reverse pass in positions and strain."""
+
+        def strained(positions: Array, strain: Array) -> tuple[Array, Array]:
+            deform = jnp.eye(3, dtype=positions.dtype) + 0.5 * (strain + strain.T)
+            deformed = system._replace(
+                positions=jnp.matmul(positions, deform, precision="highest"),
+                cell=jnp.matmul(system.cell, deform, precision="highest"),
+            )
+            energies = self.atomic_energies(params, deformed)
+            return jnp.sum(energies), energies
+
+        strain = jnp.zeros((3, 3), system.positions.dtype)
+        (energy, energies), (gradient, virial) = jax.value_and_grad(strained, (0, 1), has_aux=True)(
+            system.positions, strain
+        )
+        return Prediction(energy, energies, -gradient, virial)
+
+    @property
+    def element_index(self) -> np.ndarray:
+        """Index among the trained elements of every atomic number; 0 for padding and strangers.  [119]"""
+        table = np.zeros(len(SYMBOLS), np.int32)
+        table[list(self.reference.elements)] = np.arange(len(self.reference.elements))
+        return table
+
+    def offsets(self, numbers: np.ndarray) -> np.ndarray:
+        """Atomic references E0 in float64, [N] eV; refuses elements that were not trained."""
+        self.require_elements(numbers)
+        table = np.zeros(len(SYMBOLS))
+        table[list(self.reference.elements)] = self.reference.E0
+        return table[np.asarray(numbers)]
+
+    def require_elements(self, numbers: np.ndarray) -> None:
+        """UserError that names the elements this potential was not trained on."""
+        unknown = sorted(set(np.asarray(numbers).tolist()) - {0, *self.reference.elements})
+        if unknown:
+            raise UserError(
+                f"this potential was not trained on {', '.join(SYMBOLS[z] for z in unknown)}; "
+                f"it knows {', '.join(SYMBOLS[z] for z in self.reference.elements)}. "
+                "Train one on data that contains them"
+            )
+
+
+def neighbor_vectors(system: System, r_max: float) -> tuple[Array, Array]:
+    """Vectors from each centre to the atoms in its slots and which slots are filled.  -> [N, K, 3] Å, [N, K]
+
+    An empty slot gets a constant vector beyond the cutoff *before* any norm, so that no derivative is ever NaN.
+    """
+    n = system.positions.shape[0]
+    mask = (system.neighbors < n) & (system.numbers > 0)[:, None]
+    j = jnp.minimum(system.neighbors, n - 1)
+    images = jnp.einsum("ika,ab->ikb", system.shifts.astype(system.cell.dtype), system.cell, precision="highest")
+    vectors = system.positions[j] + images - system.positions[:, None, :]
+    dummy = jnp.array([2.0 * r_max, 0.0, 0.0], vectors.dtype)
+    return jnp.where(mask[..., None], vectors, dummy[None, None, :]), mask

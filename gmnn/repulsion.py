@@ -1,0 +1,47 @@
+"""Universal ZBL repulsion in physical units and its windows: pure functions of distances and atomic numbers.
+
+Ziegler, Biersack, Littmark, The Stopping and Range of Ions in Matter (Pergamon, 1985):
+U(r) = k_e Z1 Z2 / r * phi(r / a), a = 0.46850 / (Z1^0.23 + Z2^0.23) Å. The potential uses V = s U chi with a strength
+s >= floor > 0 and a window chi that equals 1 up to r_on > 0, so that V diverges at contact whatever is trained.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from gmnn.model_config import ZBLConfig
+
+COULOMB = 14.3996454784  # e^2 / (4 pi eps0), eV Å
+SCREENING_LENGTH = 0.46850  # Å
+COEFFICIENTS = np.array([0.18175, 0.50986, 0.28022, 0.02817])  # sum to 1: the bare nuclei at contact
+EXPONENTS = np.array([3.19980, 0.94229, 0.40290, 0.20162])
+
+
+def zbl(r: Array, z1: Array, z2: Array) -> Array:
+    """U(r) in eV for distances r in Å; z1, z2 are atomic numbers of r's dtype and shape (or broadcastable)."""
+    x = r * (z1**0.23 + z2**0.23) / SCREENING_LENGTH
+    screening = sum(c * jnp.exp(-e * x) for c, e in zip(COEFFICIENTS, EXPONENTS, strict=True))
+    return COULOMB * z1 * z2 / r * screening
+
+
+def smooth_window(r: Array, r_on: Array, r_off: Array) -> Array:
+    """1 up to r_on, 0 from r_off, 1 - 10 u^3 + 15 u^4 - 6 u^5 between, u = (r - r_on)/(r_off - r_on): C2."""
+    u = jnp.clip((r - r_on) / (r_off - r_on), 0.0, 1.0)
+    return 1.0 - u**3 * (10.0 - 15.0 * u + 6.0 * u**2)
+
+
+def cosine_window(r: Array, r_off: Array) -> Array:
+    """(1 + cos(pi r / r_off)) / 2, 0 from r_off: C1, and below 1 everywhere but at contact."""
+    return 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip(r / r_off, 0.0, 1.0)))
+
+
+def window_radii(config: ZBLConfig, covalent_sum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the window starts to close and has closed, Å, for pairs of summed covalent radii."""
+    if config.window == "cosine":
+        return np.zeros_like(covalent_sum), np.full_like(covalent_sum, config.r_off)
+    return config.inner * covalent_sum, config.outer * covalent_sum
+
+
+def window(config: ZBLConfig, r: Array, r_on: Array, r_off: Array) -> Array:
+    """The configured chi(r), non-increasing in [0, 1]."""
+    return cosine_window(r, r_off) if config.window == "cosine" else smooth_window(r, r_on, r_off)
