@@ -1,0 +1,38 @@
+"""The command `gmnn`: train, scan, eval and schema, the same programs as the scripts at the top."""
+
+import sys
+from importlib import import_module
+
+COMMANDS = {
+    "train": ("gmnn.commands.train", "train a potential from a YAML configuration"),
+    "scan": ("gmnn.commands.scan", "drive every bond of a structure to 0.1 Å and check that the energy rises"),
+    "eval": ("gmnn.commands.evaluate", "errors of a trained potential on labelled frames"),
+    "schema": ("gmnn.commands.schema", "JSON schema or table of the training configuration"),
+}
+
+
+def usage() -> str:
+    """What there is."""
+    lines = [f"  gmnn {name:<8}{text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(["usage: gmnn COMMAND ...", "", *lines, "", "gmnn COMMAND --help explains each; gmnn --version"])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Dispatch to a command and return its exit code."""
+    name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("-h", "--help"):
+        print(usage())
+        return 0
+    if name == "--version":
+        from gmnn import __version__
+
+        print(f"gmnn {__version__}")
+        return 0
+    if name not in COMMANDS:
+        print(f"gmnn: {name!r} is not a command; there are {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    return import_module(COMMANDS[name][0]).main(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

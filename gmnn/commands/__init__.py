@@ -1,0 +1,1 @@
+"""The programs behind the scripts at the top: each module has `main(argv) -> exit code`."""

@@ -1,0 +1,49 @@
+"""`gmnn eval MODEL FILE`: errors of a trained potential on labelled frames."""
+
+import argparse
+from pathlib import Path
+
+from gmnn.commands.outcome import exit_code
+
+DESCRIPTION = """Energies and forces of every frame of FILE beside its labels: a table, evaluation.json and a parity
+figure. FILE is anything ASE reads, or `ethanol` for the embedded set."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 evaluated, 2 misuse."""
+    parser = argparse.ArgumentParser(prog="gmnn eval", description=DESCRIPTION)
+    parser.add_argument("model", metavar="MODEL", help="folder of a trained model")
+    parser.add_argument("file", metavar="FILE", help="labelled frames")
+    parser.add_argument("--energy-key", metavar="KEY", help="key of the energy in info; default: the calculator's")
+    parser.add_argument("--forces-key", metavar="KEY", help="key of the forces in arrays; default: the calculator's")
+    parser.add_argument("--out", metavar="DIR", help="where the results go; default: MODEL/eval_NAME")
+    arguments = parser.parse_args(argv)
+    return exit_code("eval", lambda: run(arguments))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Load, compare, report."""
+    from gmnn import evaluation, folder
+    from gmnn.commands import figures
+    from gmnn.dataset import read_dataset
+
+    potential = folder.load(arguments.model)
+    frames = read_dataset(arguments.file, arguments.energy_key, arguments.forces_key)
+    comparison = evaluation.compare(potential, frames)
+    metrics = comparison.metrics()
+    name = Path(arguments.file).stem
+    out = Path(arguments.out) if arguments.out else Path(arguments.model) / f"eval_{name}"
+    out.mkdir(parents=True, exist_ok=True)
+    source = {"model": str(arguments.model), "file": arguments.file, "sha256": frames.sha256}
+    folder.write_json(out / "evaluation.json", {**source, **folder.provenance(), **metrics})
+    figures.parity(comparison, out / "parity.png", f"{Path(arguments.model).resolve().name} on {name}")
+    rows = (
+        ("energy", "meV", metrics["energy_mae_meV"], metrics["energy_rmse_meV"]),
+        ("energy", "meV/atom", metrics["energy_mae_meV_per_atom"], None),
+        ("forces", "meV/Å", metrics["forces_mae_meV_per_A"], metrics["forces_rmse_meV_per_A"]),
+    )
+    print(f"{arguments.model} on {arguments.file}, {len(frames)} frames\n{'':<18} {'MAE':>10} {'RMSE':>10}")
+    for quantity, unit, mae, rmse in rows:
+        print(f"{quantity + ', ' + unit:<18} {mae:>10.3f} {'' if rmse is None else f'{rmse:.3f}':>10}")
+    print(f"written to {out}: evaluation.json, parity.png")
+    return 0

@@ -1,0 +1,184 @@
+"""`train.py CONFIG`: from labelled frames to a model folder with errors and figures."""
+
+import argparse
+import contextlib
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gmnn.commands.outcome import exit_code
+from gmnn.errors import UserError
+
+if TYPE_CHECKING:
+    from gmnn.config import Config
+    from gmnn.dataset import Splits
+    from gmnn.model_config import Reference
+    from gmnn.training import Outcome
+
+DESCRIPTION = """Train a potential as CONFIG says and evaluate it. Everything lands in the folder `output` of the
+configuration: config.json and params/ (the potential), metrics.json, history.csv, split.json and figures. A run
+that was stopped or killed continues with --resume and ends as if it had not been."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 trained, 2 misuse, 130 stopped (continue with --resume)."""
+    parser = argparse.ArgumentParser(prog="train.py", description=DESCRIPTION)
+    parser.add_argument("config", metavar="CONFIG", help="YAML file; docs/config.md explains every key")
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="e.g. train.epochs=100 output=runs/b")
+    parser.add_argument("--resume", action="store_true", help="continue the run in the output folder, if there is one")
+    arguments = parser.parse_args(argv)
+    return exit_code("train", lambda: run(arguments.config, arguments.overrides, arguments.resume))
+
+
+def run(config_path: str, overrides: list[str], resume: bool) -> int:
+    """Read the configuration and the frames, train, evaluate, report."""
+    from gmnn import dataset, folder, training
+    from gmnn.batches import make_batch
+    from gmnn.config import read_config
+    from gmnn.potential import Potential
+
+    config = read_config(config_path, overrides)
+    output = Path(config.output)
+    with _warnings_as_lines(), folder.exclusive(output):
+        started = _started(output, resume)
+        splits = dataset.split(config)
+        reference = dataset.fit_reference(splits.train, config.data)
+        potential = Potential(config.model, reference)
+        train_set = make_batch(splits.train, potential)
+        potential = training.scale_features(potential, train_set[0], config.seed)
+        potential = _begin(output, started, config, splits, potential)
+        _describe(config, splits, potential.reference)
+        facts = _facts(config, splits)
+        outcome = training.train(config, potential, train_set, make_batch(splits.valid, potential), output, facts)
+        if not outcome.finished:
+            print(f"stopped after epoch {outcome.epochs}; the best potential so far is in {output}. Go on: --resume")
+            return 130
+        metrics = _evaluate(outcome, splits, output)
+        folder.save(output, outcome.potential, outcome.epochs, {**facts, "metrics": metrics, "finished": True})
+        _report(outcome, metrics, output)
+    return 0
+
+
+def _started(output: Path, resume: bool) -> dict[str, Any] | None:
+    """What ``split.json`` of an earlier run in this folder says; UserError if there is one and it is not resumed."""
+    record = output / "split.json"
+    if not record.exists():
+        if (output / "config.json").exists():
+            raise UserError(f"{output} already holds a model; choose another output")
+        return None
+    if not resume:
+        raise UserError(f"{output} already holds a run; add --resume to continue it, or choose another output")
+    try:
+        return json.loads(record.read_text())
+    except ValueError:
+        raise UserError(f"{record} is damaged; start again with another output") from None
+
+
+def _begin(output: Path, started: dict[str, Any] | None, config: "Config", splits: "Splits", potential: Any) -> Any:
+    """Record configuration, split and reference of a new run, or check that a resumed one has the same."""
+    from dataclasses import replace
+
+    from gmnn import folder
+    from gmnn.model_config import reference_from_dict, to_dict
+
+    record = {"config": config.model_dump(mode="json"), "splits": splits.describe()}
+    if started is None:
+        folder.write_json(output / "split.json", {**record, "reference": to_dict(potential.reference)})
+        return potential
+    here, there = _flat(record["config"]), _flat(started["config"])
+    changed = [key for key in {**here, **there} if key != "output" and here.get(key) != there.get(key)]
+    if changed:
+        raise UserError(
+            f"the run in {output} was started with another configuration ({', '.join(sorted(changed))} differ); "
+            "resume it with the same one, or choose another output"
+        )
+    if started["splits"] != record["splits"]:
+        raise UserError(f"the data files of the run in {output} have changed since it started; choose another output")
+    return replace(potential, reference=reference_from_dict(started["reference"]))
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _facts(config: "Config", splits: "Splits") -> dict[str, Any]:
+    parts = splits.describe()
+    data = {key: {**part, "indices": len(part["indices"])} for key, part in parts.items()}
+    return {"training": config.model_dump(mode="json", exclude={"model"}), "data": data}
+
+
+def _evaluate(outcome: "Outcome", splits: "Splits", output: Path) -> dict[str, Any]:
+    """Errors of the best averaged parameters on every part, ``metrics.json`` and the figures."""
+    from gmnn import evaluation, folder
+    from gmnn.commands import figures
+
+    metrics: dict[str, Any] = {}
+    for part in ("train", "valid", "test"):
+        frames = getattr(splits, part)
+        if frames is not None:
+            comparison = evaluation.compare(outcome.potential, frames)
+            metrics[part] = comparison.metrics()
+            figures.parity(comparison, output / f"parity_{part}.png", f"{output.name}: {part} set")
+    metrics |= {
+        "epochs": outcome.epochs,
+        "best_epoch": outcome.best_epoch,
+        "wall_time_s": outcome.seconds,
+        "compile_time_s": outcome.compile_seconds,
+        "steps_per_s": outcome.steps / max(outcome.seconds, 1e-9),
+        "head_room": evaluation.head_room(outcome.potential, splits.train),
+        "repulsion": evaluation.repulsion_table(outcome.potential),
+    }
+    folder.write_json(output / "metrics.json", metrics)
+    figures.learning_curve(output / "history.csv", output / "learning_curve.png")
+    return metrics
+
+
+def _describe(config: "Config", splits: "Splits", reference: "Reference") -> None:
+    from gmnn.elements import SYMBOLS
+
+    sizes = f"{len(splits.train)} training, {len(splits.valid)} validation"
+    sizes += f" and {len(splits.test)} test frames" if splits.test is not None else " frames, no test frames"
+    print(f"{config.data.train}: {sizes}, elements {' '.join(SYMBOLS[z] for z in reference.elements)}")
+    energies = zip(reference.elements, reference.E0, strict=True)
+    print("atomic references, eV: " + ", ".join(f"{SYMBOLS[z]} {energy:.3f}" for z, energy in energies), flush=True)
+
+
+def _report(outcome: "Outcome", metrics: dict[str, Any], output: Path) -> None:
+    from gmnn.evaluation import used_up
+
+    if metrics["repulsion"]:
+        strengths = ", ".join(f"{row['pair']} {row['strength']:.3f}" for row in metrics["repulsion"])
+        print(f"\nZBL strengths (1 = physical): {strengths}")
+    if metrics["head_room"]:
+        rooms = ", ".join(f"{symbol} {room['head_room_eV']:.2f}" for symbol, room in metrics["head_room"].items())
+        print(f"head-room of the bounded readout above its floor, eV: {rooms}")
+        for symbol in used_up(metrics["head_room"]):
+            print(f"WARNING: {symbol} atoms sit on the floor of the bounded readout, which limits the fit")
+    print(f"\n{'set':<6} {'frames':>7} {'E, meV':>9} {'E, meV/atom':>12} {'F, meV/Å':>10} {'F rmse':>8}")
+    for part in ("train", "valid", "test"):
+        if part in metrics:
+            row = metrics[part]
+            print(
+                f"{part:<6} {row['n_frames']:>7} {row['energy_mae_meV']:>9.2f} {row['energy_mae_meV_per_atom']:>12.3f} "
+                f"{row['forces_mae_meV_per_A']:>10.2f} {row['forces_rmse_meV_per_A']:>8.2f}"
+            )
+    print(
+        f"mean absolute errors; best epoch {outcome.best_epoch} of {outcome.epochs}, {outcome.seconds:.0f} s, "
+        f"{metrics['steps_per_s']:.0f} steps/s, {outcome.compile_seconds:.0f} s of compilation\nmodel folder: {output}"
+    )
+
+
+@contextlib.contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Our own warnings as one line each, without the source line Python adds."""
+    original = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"WARNING: {message}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = original

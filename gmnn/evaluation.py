@@ -1,0 +1,116 @@
+"""Errors of a trained potential on labelled frames, and how much room its bounded readout has left."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from gmnn.batches import make_batch
+from gmnn.dataset import Dataset
+from gmnn.elements import SYMBOLS
+from gmnn.model import strengths, window_tables
+from gmnn.model_config import SWISH_FLOOR
+from gmnn.potential import Potential
+from gmnn.system import System
+
+CHUNK = 32  # frames evaluated at once
+USED_UP = 0.05  # of the depth of the floor; less head-room than this gets a warning
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Reference and prediction of every frame of a set; only real atoms."""
+
+    energies: np.ndarray  # [n, 2] eV, reference and predicted, atomic references included
+    forces: np.ndarray  # [atoms, 3, 2] eV/Å
+    sizes: np.ndarray  # [n] atoms per frame
+
+    def metrics(self) -> dict[str, float | int]:
+        """Mean absolute and root-mean-square errors; forces over atoms and Cartesian components."""
+        energy = 1e3 * (self.energies[:, 1] - self.energies[:, 0])
+        forces = 1e3 * (self.forces[..., 1] - self.forces[..., 0])
+        return {
+            "n_frames": len(energy),
+            "energy_mae_meV": float(np.mean(np.abs(energy))),
+            "energy_rmse_meV": float(np.sqrt(np.mean(energy**2))),
+            "energy_mae_meV_per_atom": float(np.mean(np.abs(energy) / self.sizes)),
+            "forces_mae_meV_per_A": float(np.mean(np.abs(forces))),
+            "forces_rmse_meV_per_A": float(np.sqrt(np.mean(forces**2))),
+            "forces_max_error_meV_per_A": float(np.max(np.abs(forces))),
+        }
+
+
+def compare(potential: Potential, dataset: Dataset) -> Comparison:
+    """Energies and forces of every frame beside their labels; UserError for elements that were not trained."""
+    for atoms in dataset.atoms:
+        potential.require_elements(atoms.numbers)
+    systems, _ = make_batch(dataset, potential)
+
+    @jax.jit
+    def evaluate(params: Any, systems: System) -> tuple[jax.Array, jax.Array]:
+        def one(system: System) -> tuple[jax.Array, jax.Array]:
+            prediction = potential.predict(params, system)
+            return prediction.energy, prediction.forces
+
+        return jax.lax.map(one, systems, batch_size=CHUNK)
+
+    energies, forces = evaluate(potential.trained, systems)
+    offsets = np.array([potential.offsets(a.numbers).sum() for a in dataset.atoms])
+    real = np.asarray(systems.numbers) > 0
+    return Comparison(
+        energies=np.stack([dataset.energies, np.asarray(energies, float) + offsets], axis=-1),
+        forces=np.stack([np.concatenate(dataset.forces), np.asarray(forces, float)[real]], axis=-1),
+        sizes=real.sum(axis=1),
+    )
+
+
+def head_room(potential: Potential, dataset: Dataset) -> dict[str, dict[str, float]]:
+    """Of each element: the floor mu - 0.2785 sigma, the lowest atomic network energy in the data, the room between, eV.
+
+    Empty for an unbounded readout. A swish that works close to its minimum has no slope left to learn with.
+    """
+    if not potential.config.bounded:
+        return {}
+    systems, _ = make_batch(dataset, potential)
+    params = potential.trained
+    readout = jax.jit(lambda batch: jax.lax.map(partial(potential.readout, params), batch, batch_size=CHUNK))
+    psi, numbers = np.asarray(readout(systems)).astype(float), np.asarray(systems.numbers)
+    sigma = np.logaddexp(0.0, np.asarray(params["scale_shift"]["scale"]).astype(float))
+    mu = np.asarray(params["scale_shift"]["shift"]).astype(float)
+    rooms = {}
+    for e, z in enumerate(potential.reference.elements):
+        lowest = psi[numbers == z].min(initial=np.inf)
+        if np.isfinite(lowest):
+            rooms[SYMBOLS[z]] = {
+                "floor_eV": float(mu[e] - SWISH_FLOOR * sigma[e]),
+                "lowest_eV": float(mu[e] + sigma[e] * lowest),
+                "head_room_eV": float(sigma[e] * (lowest + SWISH_FLOOR)),
+                "fraction_left": float((lowest + SWISH_FLOOR) / SWISH_FLOOR),
+            }
+    return rooms
+
+
+def used_up(rooms: dict[str, dict[str, float]]) -> list[str]:
+    """Elements whose lowest atomic energies sit on the floor."""
+    return [symbol for symbol, room in rooms.items() if room["fraction_left"] < USED_UP]
+
+
+def repulsion_table(potential: Potential) -> list[dict[str, Any]]:
+    """Strength (multiples of physical ZBL) and window [Å] of every pair of elements; empty without repulsion."""
+    if potential.config.repulsion == "none":
+        return []
+    elements = potential.reference.elements
+    strength = strengths(potential.trained, potential.config, elements)
+    r_on, r_off = window_tables(potential.config, elements)
+    return [
+        {
+            "pair": f"{SYMBOLS[elements[e]]}-{SYMBOLS[elements[f]]}",
+            "strength": float(strength[e, f]),
+            "r_on": float(r_on[e, f]),
+            "r_off": float(r_off[e, f]),
+        }
+        for e in range(len(elements))
+        for f in range(e, len(elements))
+    ]
