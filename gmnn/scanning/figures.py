@@ -1,0 +1,174 @@
+"""The two figures of a scan, drawn without pyplot: nothing global, no window, PNG bytes."""
+
+import io
+import math
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, MultipleLocator, NullLocator
+
+from gmnn.scanning.metrics import hermite
+from gmnn.scanning.paths import Array
+from gmnn.scanning.scan import CurveResult, ScanResult
+
+# Okabe and Ito's palette for all kinds of colour vision, its yellow (faint on white) replaced by grey
+COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F")
+MARKERS = "osD^vP*X"
+LINES = ("-", "--", ":", "-.")
+MODEL, REFERENCE, FAILURE = "#0072B2", "#E69F00", "#D55E00"
+DPI = 160
+POINTS: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 4, "markeredgecolor": REFERENCE}
+RELIABLE, UNRELIABLE = {**POINTS, "markerfacecolor": REFERENCE}, {**POINTS, "markerfacecolor": "none"}
+LINEAR_WIDTH = 0.7  # eV, about where the panels turn from linear to logarithmic (asinh scale: without a kink)
+DEFAULT_TOP, LOWEST_BOTTOM = 60.0, -60.0  # eV, limits of the window that is chosen if none is given
+
+
+def draw_scan(result: ScanResult, model: str, structure: str, window: tuple[float, float] | None) -> bytes:
+    """S0 as PNG: E − E(r_eq) against distance, one curve per bond, points joined by lines; window (lo, hi) in eV."""
+    figure = Figure(figsize=(7.0, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    for k, curve in enumerate(result.curves):
+        style: dict[str, Any] = {"color": COLOURS[k % 8], "marker": MARKERS[k % 8], "linestyle": LINES[k // 8 % 4]}
+        rise = curve.s0.energies - curve.energy_eq
+        axes.plot(curve.s0.distances, rise, label=curve.path.label, markersize=4, linewidth=1.3, **style)
+    bottom, top = window or _default_window(result)
+    axes.axhline(0.0, color="0.6", linewidth=0.8, zorder=0)
+    axes.set_ylim(bottom, top)
+    axes.set_xlim(left=0.0)
+    axes.set_xlabel("distance of the two atoms (Å)")
+    axes.set_ylabel("$E - E(r_\\mathrm{eq})$ (eV)")
+    axes.legend(frameon=False, ncols=1 + (len(result.curves) - 1) // 12, loc="upper right", fontsize=9)
+    axes.set_title(
+        f"{_title(result, model, structure)}\nzero: the model's energy with that bond at $r_{{eq}}$", fontsize=10
+    )
+    _clean(axes)
+    return _png(figure)
+
+
+def _default_window(result: ScanResult) -> tuple[float, float]:
+    rises = np.concatenate([curve.s0.energies - curve.energy_eq for curve in result.curves])
+    lowest = float(np.min(rises[np.isfinite(rises)], initial=0.0))
+    return max(1.1 * lowest, LOWEST_BOTTOM) - 2.0, DEFAULT_TOP
+
+
+def draw_panels(result: ScanResult, model: str, structure: str) -> bytes:
+    """One panel per bond as PNG: the model's dense curve, S0 outside r_eq, the reference curve where there is one."""
+    n = len(result.curves)
+    n_columns = min(4, n)
+    n_rows = math.ceil(n / n_columns)
+    figure = Figure(figsize=(max(2.6 * n_columns, 6.0), 2.4 * n_rows + 0.9), layout="constrained")
+    grid = figure.subplots(n_rows, n_columns, sharey=True, squeeze=False)
+    for axes, curve in zip(grid.flat, result.curves, strict=False):
+        _panel(axes, curve)
+    for axes in grid.flat[n:]:
+        axes.set_axis_off()
+    for k in range(max(0, n - n_columns), n):
+        grid.flat[k].set_xlabel("distance (Å)", fontsize=9)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("$E - E(r_\\mathrm{eq})$ (eV)", fontsize=9)
+    lowest, highest = _extent(result)
+    grid[0, 0].set_ylim(lowest, highest)
+    ticks = _ticks(lowest, highest)
+    grid[0, 0].yaxis.set_major_locator(FixedLocator(ticks))
+    grid[0, 0].yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}".replace("-", "\u2212"))
+    grid[0, 0].yaxis.set_minor_locator(NullLocator())
+    figure.suptitle(_title(result, model, structure), fontsize=11)
+    figure.legend(
+        handles=_legend(result),
+        loc="outside lower center",
+        ncols=6 if n_columns == 4 else 3,
+        frameon=False,
+        fontsize=8.5,
+    )
+    return _png(figure)
+
+
+def _panel(axes: Axes, curve: CurveResult) -> None:
+    axes.set_yscale("asinh", linear_width=LINEAR_WIDTH)
+    axes.axhline(0.0, color="0.85", linewidth=0.8, zorder=0)
+    axes.axvline(curve.r_start, color="0.6", linewidth=0.9, linestyle=":", zorder=0)
+    if curve.reference is not None:
+        reference, good = curve.reference, curve.reference.reliable
+        axes.plot(reference.distances[good], reference.rise[good], **RELIABLE)
+        axes.plot(reference.distances[~good], reference.rise[~good], **UNRELIABLE)
+    axes.plot(*_smooth(curve), color=MODEL, linewidth=1.5)
+    for minimum in curve.metrics["spurious_minima"]:
+        k = int(np.argmin(np.abs(curve.strict.distances - minimum["r"])))
+        rise = curve.strict.energies[k] - curve.energy_eq
+        axes.plot(minimum["r"], rise, "v", color=FAILURE, markersize=7, markeredgecolor="white", zorder=5)
+    if curve.metrics["r_fail"] is not None:
+        axes.axvline(curve.metrics["r_fail"], color=FAILURE, linewidth=1.1, linestyle="--")
+    verdict = "pass" if curve.passed else f"FAIL at {curve.metrics['r_fail']:.2f} Å"
+    axes.set_title(curve.path.label, loc="left", fontsize=10, fontweight="bold")
+    axes.set_title(verdict, loc="right", fontsize=9, color="0.25" if curve.passed else FAILURE)
+    axes.set_xlim(0.0, 1.03 * max(curve.s0.distances[0], curve.r_eq))
+    axes.xaxis.set_major_locator(MultipleLocator(0.5))
+    axes.tick_params(labelsize=8)
+    _clean(axes)
+
+
+def _smooth(curve: CurveResult) -> tuple[Array, Array]:
+    """(r, E − E(r_eq)) of the model for drawing: S0 outside, joined by cubics with slopes, then the strict nodes."""
+    whole = curve.s0.select(curve.s0.distances > curve.r_start).merge(curve.strict)
+    points = np.stack([whole.distances, whole.energies - curve.energy_eq, whole.slopes], axis=1)
+    r, rise = [points[:1, 0]], [points[:1, 1]]
+    for a, b in pairwise(points):
+        between = np.linspace(a[0], b[0], 12 if a[0] > curve.r_start else 2)[1:]
+        r.append(between)
+        rise.append(np.asarray(hermite(a, b, between)[0]) if a[0] > b[0] else np.full(len(between), b[1]))
+    return np.concatenate(r), np.concatenate(rise)
+
+
+def _extent(result: ScanResult) -> tuple[float, float]:
+    values = [np.zeros(1)]
+    for curve in result.curves:
+        values += [curve.strict.energies - curve.energy_eq, curve.s0.energies - curve.energy_eq]
+        if curve.reference is not None:
+            values.append(curve.reference.rise)
+    everything = np.concatenate(values)
+    everything = everything[np.isfinite(everything)]
+    lowest, highest = float(everything.min()), float(everything.max())
+    return 1.5 * min(lowest, -0.5), max(2.0 * highest, 10.0)
+
+
+def _ticks(lowest: float, highest: float) -> list[float]:
+    """0 and at most six powers of ten above it, the same powers below it where the axis reaches them."""
+    top = math.floor(math.log10(highest))
+    powers = [10.0**k for k in range(0, top + 1, max(1, math.ceil(top / 5)))]
+    return [-p for p in powers if -p >= lowest] + [0.0] + powers
+
+
+def _legend(result: ScanResult) -> list[Line2D]:
+    handles = [Line2D([], [], color=MODEL, linewidth=1.5, label="model")]
+    references = [curve.reference for curve in result.curves if curve.reference is not None]
+    if references:
+        handles.append(Line2D([], [], label="reference", **RELIABLE))
+    if any(not reference.reliable.all() for reference in references):
+        handles.append(Line2D([], [], label="reference, unreliable", **UNRELIABLE))
+    handles.append(Line2D([], [], color="0.6", linewidth=0.9, linestyle=":", label="strict scan starts"))
+    if not result.passed:
+        handles.append(Line2D([], [], color=FAILURE, linewidth=1.1, linestyle="--", label="failure"))
+    if any(curve.metrics["spurious_minima"] for curve in result.curves):
+        handles.append(Line2D([], [], color=FAILURE, linestyle="none", marker="v", label="spurious minimum"))
+    return handles
+
+
+def _title(result: ScanResult, model: str, structure: str) -> str:
+    verdict = "all" if result.passed else f"{result.n_passed} of"
+    return f"{model}, {structure}: {verdict} {len(result.curves)} bonds pass"
+
+
+def _clean(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _png(figure: Figure) -> bytes:
+    FigureCanvasAgg(figure)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    return buffer.getvalue()

@@ -1,0 +1,17 @@
+"""Drive every bond of a structure together with a model: does its energy rise all the way to contact?
+
+    python scan.py MODEL                                   the folder of a trained model, on the packaged ethanol frame
+    python scan.py MODEL --structure my.extxyz@3           on a structure of yours
+    python scan.py --calculator ase.calculators.emt:EMT    any other ASE calculator
+    python scan.py --help
+
+Writes scan.csv, scan.json, scan.png and panels.png, and prints a verdict per bond.
+Exit code: 0 every bond passes, 1 a bond fails, 2 misuse.
+"""
+
+import sys
+
+from gmnn.commands.scan import main
+
+if __name__ == "__main__":
+    sys.exit(main())
