@@ -1,16 +1,20 @@
 """Labelled frames as arrays on the device: systems with their neighbours, labels without the atomic references."""
 
+from typing import TYPE_CHECKING
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmnn.dataset import Dataset
 from gmnn.neighbors import make_system, stack
 from gmnn.potential import Potential
 from gmnn.system import Labels, System
 
+if TYPE_CHECKING:  # reading frames needs packages that evaluating them does not
+    from gmnn.dataset import Dataset
 
-def make_batch(dataset: Dataset, potential: Potential, dtype: str = "float32") -> tuple[System, Labels]:
+
+def make_batch(dataset: "Dataset", potential: Potential, dtype: str = "float32") -> tuple[System, Labels]:
     """All frames padded to one shape, [n, ...] on every field. E0 is subtracted in float64 before the cast."""
     r_max = potential.config.r_max
     systems = stack([make_system(a.positions, a.numbers, a.cell.array, a.pbc, r_max) for a in dataset.atoms])

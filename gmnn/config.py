@@ -72,14 +72,14 @@ class TrainConfig(BaseModel):
     """Passes over the training frames; the learning rate decays to zero over all of them."""
     batch_size: Count = 8
     """Frames per step; an incomplete last batch of a (shuffled) epoch waits for the next epoch."""
-    learning_rate: Positive = 3e-3
+    learning_rate: Positive = 6e-3
     """Peak learning rate."""
     rates: RatesConfig = RatesConfig()
     """Multiples of the learning rate per group of parameters."""
     warmup_epochs: NonNegative = 1.0
     """Epochs of linear warm-up from zero."""
-    energy_weight: NonNegative = 1.0
-    """Weight of the mean squared error of the energy, per atom and (eV)^2."""
+    energy_weight: NonNegative = 3.0
+    """Weight of the mean squared error of the energy, (eV)^2 divided by the number of atoms."""
     forces_weight: NonNegative = 1.0
     """Weight of the mean squared error of the force components, (eV/Å)^2."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999

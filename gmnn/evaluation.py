@@ -1,7 +1,8 @@
 """Errors of a trained potential on labelled frames, and how much room its bounded readout has left."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from gmnn.dataset import Dataset
 from gmnn.elements import SYMBOLS
 from gmnn.model import strengths, window_tables
 from gmnn.model_config import SWISH_FLOOR
-from gmnn.potential import Potential
+from gmnn.potential import Params, Potential
 from gmnn.system import System
 
 CHUNK = 32  # frames evaluated at once
@@ -47,23 +48,35 @@ def compare(potential: Potential, dataset: Dataset) -> Comparison:
     for atoms in dataset.atoms:
         potential.require_elements(atoms.numbers)
     systems, _ = make_batch(dataset, potential)
-
-    @jax.jit
-    def evaluate(params: Any, systems: System) -> tuple[jax.Array, jax.Array]:
-        def one(system: System) -> tuple[jax.Array, jax.Array]:
-            prediction = potential.predict(params, system)
-            return prediction.energy, prediction.forces
-
-        return jax.lax.map(one, systems, batch_size=CHUNK)
-
-    energies, forces = evaluate(potential.trained, systems)
+    energies, forces = in_chunks(_predict(potential), systems)
     offsets = np.array([potential.offsets(a.numbers).sum() for a in dataset.atoms])
     real = np.asarray(systems.numbers) > 0
     return Comparison(
-        energies=np.stack([dataset.energies, np.asarray(energies, float) + offsets], axis=-1),
-        forces=np.stack([np.concatenate(dataset.forces), np.asarray(forces, float)[real]], axis=-1),
+        energies=np.stack([dataset.energies, energies.astype(float) + offsets], axis=-1),
+        forces=np.stack([np.concatenate(dataset.forces), forces.astype(float)[real]], axis=-1),
         sizes=real.sum(axis=1),
     )
+
+
+@lru_cache(maxsize=4)
+def _predict(potential: Potential) -> Callable[[System], tuple[jax.Array, jax.Array]]:
+    """Energies and forces of a batch; compiled once for a potential and a shape."""
+
+    def one(params: Params, system: System) -> tuple[jax.Array, jax.Array]:
+        prediction = potential.predict(params, system)
+        return prediction.energy, prediction.forces
+
+    return partial(jax.jit(jax.vmap(one, (None, 0))), potential.trained)
+
+
+def in_chunks(evaluate: Callable[[System], Any], systems: System) -> Any:
+    """What `evaluate` says of a batch, CHUNK systems at a time (the last one filled up): one shape to compile."""
+    n = len(systems.numbers)
+    parts = []
+    for start in range(0, n, CHUNK):
+        chosen = np.minimum(np.arange(start, start + CHUNK), n - 1)
+        parts.append(jax.tree.map(np.asarray, evaluate(jax.tree.map(lambda leaf: leaf[chosen], systems))))  # noqa: B023
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n], *parts)
 
 
 def head_room(potential: Potential, dataset: Dataset) -> dict[str, dict[str, float]]:
@@ -75,8 +88,8 @@ def head_room(potential: Potential, dataset: Dataset) -> dict[str, dict[str, flo
         return {}
     systems, _ = make_batch(dataset, potential)
     params = potential.trained
-    readout = jax.jit(lambda batch: jax.lax.map(partial(potential.readout, params), batch, batch_size=CHUNK))
-    psi, numbers = np.asarray(readout(systems)).astype(float), np.asarray(systems.numbers)
+    readout = partial(jax.jit(jax.vmap(potential.readout, (None, 0))), params)
+    psi, numbers = in_chunks(readout, systems).astype(float), np.asarray(systems.numbers)
     sigma = np.logaddexp(0.0, np.asarray(params["scale_shift"]["scale"]).astype(float))
     mu = np.asarray(params["scale_shift"]["shift"]).astype(float)
     rooms = {}

@@ -179,6 +179,12 @@ def _read_tree(path: Path, template: Any, digest: str) -> Any:
     except Exception as error:  # orbax raises many kinds for files that are absent, truncated or of another shape
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"the parameters in {path} cannot be read: {reason}; copy the model folder again") from None
+    for (name, leaf), wanted in zip(jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(template), strict=True):
+        if np.shape(leaf) != np.shape(wanted):
+            raise UserError(
+                f"the parameters in {path} cannot be read: {jax.tree_util.keystr(name)} has shape {np.shape(leaf)}, "
+                f"the configuration asks for {np.shape(wanted)}; copy the model folder again"
+            )
     if tree_digest(tree) != digest:
         raise UserError(f"the parameters in {path} do not match their checksum; copy the model folder again")
     return tree

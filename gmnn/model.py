@@ -39,7 +39,7 @@ class RadialFunctions(nn.Module):
     @nn.compact
     def __call__(self, r: Array, e_i: Array, e_j: Array) -> Array:
         shape = (self.n_elements, self.n_elements, self.config.n_radial, self.config.n_basis)
-        coefficients = self.param("coefficients", nn.initializers.normal(self.config.n_basis**-0.5), shape)
+        coefficients = self.param("coefficients", nn.initializers.normal(self.config.n_basis**-0.5, "float32"), shape)
         basis = radial.radial_basis(self.config)(r) * radial.cutoff_function(self.config)(r)[..., None]
         return jnp.einsum("ikn,iksn->iks", basis, coefficients[e_i[:, None], e_j], precision=descriptor.HIGHEST)
 

@@ -52,10 +52,10 @@ class Potential:
 
     def init(self, seed: int) -> Params:
         """Random float32 parameters; the same for the same seed."""
-        vectors = jnp.full((1, 1, 3), self.config.r_max)
-        zero = jnp.zeros((1,), int)
-        key = jax.random.key(seed)
-        return self._network.init(key, vectors, jnp.zeros((1, 1), bool), zero, zero[None])["params"]
+        vectors = jnp.full((1, 1, 3), self.config.r_max, "float32")
+        mask, e_i, e_j = jnp.zeros((1, 1), bool), jnp.zeros((1,), int), jnp.zeros((1, 1), int)
+        variables = jax.jit(self._network.init)(jax.random.key(seed), vectors, mask, e_i, e_j)
+        return dict(variables["params"])
 
     def atomic_energies(self, params: Params, system: System) -> Array:
         """Energy of every atom without E0, [N] eV; zero for padding."""
@@ -73,7 +73,8 @@ class Potential:
         vectors, mask = neighbor_vectors(system, self.config.r_max)
         index = jnp.asarray(self.element_index)[system.numbers]
         e_j = index[jnp.minimum(system.neighbors, len(system.numbers) - 1)]
-        return jnp.asarray(self._network.apply({"params": params}, vectors, mask, index, e_j, method=method))
+        arrays = jax.tree.map(jnp.asarray, params)  # NumPy leaves cannot be indexed by traced values
+        return jnp.asarray(self._network.apply({"params": arrays}, vectors, mask, index, e_j, method=method))
 
     def energy(self, params: Params, system: System) -> Array:
         """Total energy without the atomic references, [] eV."""

@@ -83,12 +83,12 @@ def _begin(output: Path, started: dict[str, Any] | None, config: "Config", split
     from gmnn import folder
     from gmnn.model_config import reference_from_dict, to_dict
 
-    record = {"config": config.model_dump(mode="json"), "splits": splits.describe()}
+    record = {"config": config.model_dump(mode="json", exclude={"output"}), "splits": splits.describe()}
     if started is None:
         folder.write_json(output / "split.json", {**record, "reference": to_dict(potential.reference)})
         return potential
     here, there = _flat(record["config"]), _flat(started["config"])
-    changed = [key for key in {**here, **there} if key != "output" and here.get(key) != there.get(key)]
+    changed = [key for key in {**here, **there} if here.get(key) != there.get(key)]
     if changed:
         raise UserError(
             f"the run in {output} was started with another configuration ({', '.join(sorted(changed))} differ); "
@@ -109,7 +109,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _facts(config: "Config", splits: "Splits") -> dict[str, Any]:
     parts = splits.describe()
     data = {key: {**part, "indices": len(part["indices"])} for key, part in parts.items()}
-    return {"training": config.model_dump(mode="json", exclude={"model"}), "data": data}
+    return {"training": config.model_dump(mode="json", exclude={"model", "output"}), "data": data}
 
 
 def _evaluate(outcome: "Outcome", splits: "Splits", output: Path) -> dict[str, Any]:

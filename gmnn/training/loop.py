@@ -190,7 +190,10 @@ def _compile(
 
     moving = (state.params, state.optimizer, state.average, jnp.asarray(state.epoch), jnp.asarray(state.step))
     compiled = jax.jit(epoch).lower(*moving, *train_set).compile()
-    validate = jax.jit(partial(errors, potential, config.train, chunk=32)).lower(state.average, *valid_set).compile()
+    chunk = max(d for d in range(1, 33) if len(valid_set[1].energy) % d == 0)  # no remainder: one body to compile
+    chunk = chunk if chunk >= 8 else 32
+    check = jax.jit(partial(errors, potential, config.train, chunk=chunk))
+    validate = check.lower(state.average, *valid_set).compile()
 
     def run(state: State, systems: System, labels: Labels) -> tuple[State, Array]:
         inputs = (state.params, state.optimizer, state.average, jnp.asarray(state.epoch), jnp.asarray(state.step))
