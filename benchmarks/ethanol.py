@@ -48,6 +48,12 @@ no Coulomb constant: its strengths 0.1 and 1.0 are 0.0069 and 0.0694 of physical
 Depth is how far the energy falls below a point further out. One model each, so the counts are examples, not rates.
 
 Each row is a file in `configs/`: `python train.py configs/NAME.yaml && python scan.py models/NAME`.
+
+## The default's run
+
+![Learning curve](figures/ethanol_learning_curve.png)
+
+![Parity on the test set](figures/ethanol_parity.png)
 """
 
 

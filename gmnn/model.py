@@ -11,6 +11,7 @@ from jax import Array
 
 from gmnn import descriptor, radial, repulsion
 from gmnn.elements import covalent_radius
+from gmnn.errors import UserError
 from gmnn.model_config import ModelConfig, Reference
 
 SWISH_UNIT = 1.6765  # swish times this has unit second moment for a unit Gaussian input
@@ -97,7 +98,13 @@ def window_tables(config: ModelConfig, elements: tuple[int, ...]) -> tuple[np.nd
     else:
         radii = np.array([covalent_radius(number) for number in elements])
         covalent_sum = radii[:, None] + radii
-    return repulsion.window_radii(config.zbl, covalent_sum)
+    r_on, r_off = repulsion.window_radii(config.zbl, covalent_sum)
+    if r_off.max() > config.r_max:
+        raise UserError(
+            f"the repulsion's window closes at {r_off.max():.2f} Å, beyond the cutoff model.r_max = {config.r_max} Å; "
+            "raise model.r_max or lower model.zbl.outer"
+        )
+    return r_on, r_off
 
 
 class GMNN(nn.Module):

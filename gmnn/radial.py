@@ -12,7 +12,7 @@ from gmnn.model_config import ModelConfig
 def polynomial_cutoff(r: Array, r_max: float) -> Array:
     """f_c = 1 - 10 x^3 + 15 x^4 - 6 x^5, x = r / r_max: C2 at 0 and at r_max, 0 beyond.  [...] -> [...]"""
     x = jnp.clip(r / r_max, 0.0, 1.0)
-    return 1.0 - x**3 * (10.0 - 15.0 * x + 6.0 * x**2)
+    return (1.0 - x) ** 3 * (1.0 + 3.0 * x + 6.0 * x**2)
 
 
 def cosine_cutoff(r: Array, r_max: float) -> Array:

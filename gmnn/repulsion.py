@@ -13,8 +13,8 @@ from gmnn.model_config import ZBLConfig
 
 COULOMB = 14.3996454784  # e^2 / (4 pi eps0), eV Å
 SCREENING_LENGTH = 0.46850  # Å
-COEFFICIENTS = np.array([0.18175, 0.50986, 0.28022, 0.02817])  # sum to 1: the bare nuclei at contact
-EXPONENTS = np.array([3.19980, 0.94229, 0.40290, 0.20162])
+COEFFICIENTS = (0.18175, 0.50986, 0.28022, 0.02817)  # sum to 1: the bare nuclei at contact
+EXPONENTS = (3.19980, 0.94229, 0.40290, 0.20162)
 
 
 def zbl(r: Array, z1: Array, z2: Array) -> Array:
@@ -25,9 +25,12 @@ def zbl(r: Array, z1: Array, z2: Array) -> Array:
 
 
 def smooth_window(r: Array, r_on: Array, r_off: Array) -> Array:
-    """1 up to r_on, 0 from r_off, 1 - 10 u^3 + 15 u^4 - 6 u^5 between, u = (r - r_on)/(r_off - r_on): C2."""
+    """1 up to r_on, 0 from r_off, 1 - 10 u^3 + 15 u^4 - 6 u^5 between, u = (r - r_on)/(r_off - r_on): C2.
+
+    Written as a product, which rounding cannot make negative.
+    """
     u = jnp.clip((r - r_on) / (r_off - r_on), 0.0, 1.0)
-    return 1.0 - u**3 * (10.0 - 15.0 * u + 6.0 * u**2)
+    return (1.0 - u) ** 3 * (1.0 + 3.0 * u + 6.0 * u**2)
 
 
 def cosine_window(r: Array, r_off: Array) -> Array:

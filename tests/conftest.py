@@ -1,0 +1,117 @@
+"""Set-up of all tests: float64, strict broadcasting, CPU, a compile cache; small structures and small potentials.
+
+The compile cache lies in $GMNN_TEST_CACHE, or else in the folder for temporary files; delete it to time a cold run.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # silences false alarms about machine features of cached programs
+
+import jax
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+
+from gmnn.descriptor import n_features
+from gmnn.embedded import ethanol
+from gmnn.model_config import ModelConfig, Reference, ZBLConfig
+from gmnn.potential import Potential
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update(
+    "jax_compilation_cache_dir",
+    os.environ.get("GMNN_TEST_CACHE") or str(Path(tempfile.gettempdir()) / "gmnn-tests-jax-cache"),
+)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+ELEMENTS = (1, 6, 8, 14)
+ZBL = ZBLConfig(strength=1.0, floor=0.5, inner=0.6, outer=1.5)
+
+
+def _rattled(atoms: Atoms, seed: int) -> Atoms:
+    """No atom on a symmetric site, where wrong forces would vanish."""
+    atoms.rattle(0.12, seed=seed)
+    return atoms
+
+
+@cache
+def _structures() -> dict[str, Atoms]:
+    frame = ethanol()[0]
+    sheared = [[2.9, 0.0, 0.0], [1.3, 2.7, 0.0], [-0.9, 1.1, 3.3]]  # every height is below the cutoff
+    sites = [[0.0, 0.0, 0.0], [1.1, 0.3, 0.4], [0.8, 1.7, 1.9]]
+    sheet = [[3.1, 0.0, 0.0], [0.7, 3.4, 0.0], [0.0, 0.0, 0.0]]  # no third vector, as in many files of slabs
+    layers = [[0.0, 0.1, 0.0], [1.5, 1.6, 0.9], [0.2, 0.1, 1.9], [0.3, 0.1, 2.9]]
+    mirrored = bulk("SiC", "rocksalt", a=4.1).cell.array[[1, 0, 2]]  # rows with a negative triple product
+    if np.linalg.det(mirrored) > 0:
+        mirrored = mirrored[[1, 0, 2]]
+    return {
+        "molecule": Atoms(frame.numbers, frame.positions),
+        "crystal": _rattled(bulk("SiC", "zincblende", a=4.36, cubic=True), 1),
+        "triclinic": Atoms("OHC", sites, cell=sheared, pbc=True),
+        "slab": Atoms("SiCOH", layers, cell=sheet, pbc=[True, True, False]),
+        "dimer": Atoms("OH", [[0.1, 0.2, 0.3], [0.6, -0.3, 0.8]]),
+        "atom": Atoms("C", [[0.3, -0.2, 0.1]]),
+        "tiny_cell": bulk("Si", "fcc", a=3.5),
+        "left_handed": _rattled(Atoms("SiC", [[0.0, 0.0, 0.0], [2.05, 0.0, 0.0]], cell=mirrored, pbc=True), 2),
+    }
+
+
+NAMES = ("molecule", "crystal", "triclinic", "slab", "dimer", "atom", "tiny_cell", "left_handed")
+
+
+@pytest.fixture
+def structures() -> dict[str, Atoms]:
+    """Fresh copies of all structures by name."""
+    return {name: atoms.copy() for name, atoms in _structures().items()}
+
+
+@pytest.fixture(params=NAMES)
+def atoms(request: pytest.FixtureRequest) -> Atoms:
+    """Each structure in turn: molecule, crystal, thin sheared cell, slab, dimer, atom, one-atom cell, mirrored cell."""
+    return _structures()[request.param].copy()
+
+
+_init = jax.jit(Potential.init, static_argnums=0)
+
+
+@cache
+def _potential(seed: int, scaled: bool, config: ModelConfig) -> tuple[Potential, dict[str, Any]]:
+    rng = np.random.default_rng(seed)
+    reference = Reference(
+        elements=ELEMENTS,
+        E0=(-13.6, -1027.0, -2041.0, -7870.0),
+        scale=(0.3, 0.5, 0.6, 0.7),
+        shift=(-0.4, 0.7, -1.1, 0.2),
+        feature_scale=tuple(rng.uniform(0.5, 2.0, n_features(config.n_radial)).tolist()) if scaled else (),
+    )
+    potential = Potential(config, reference)
+    leaves, tree = jax.tree.flatten(jax.device_get(_init(potential, seed)))
+    moved = [np.asarray(leaf, float) + 0.1 * rng.normal(size=np.shape(leaf)) for leaf in leaves]
+    params = jax.tree.unflatten(tree, moved)
+    params["readout"][f"layer_{len(config.hidden)}"]["kernel"] *= 20.0  # the network weighs as much as the repulsion
+    return potential, params
+
+
+@pytest.fixture
+def make_potential() -> Callable[..., tuple[Potential, dict[str, Any]]]:
+    """make_potential(seed=0, scaled=False, **config) -> (potential, float64 parameters), tiny and fully random.
+
+    `scaled` adds a feature scale. Every parameter is moved off its initial value, so that no zero bias or unit strength
+    hides a mistake. The covalent window reaches far enough out to act on the bonds of the structures.
+    """
+
+    def make(seed: int = 0, scaled: bool = False, **config: Any) -> tuple[Potential, dict[str, Any]]:
+        small = {"r_max": 3.6, "n_radial": 2, "n_basis": 5, "hidden": (8, 8), "zbl": ZBL}
+        potential, params = _potential(seed, scaled, ModelConfig(**(small | config)))
+        return potential, jax.tree.map(np.copy, params)
+
+    return make
