@@ -171,16 +171,16 @@ def work_error(r: Array, energies: Array, slopes: Array, rounding: Array) -> dic
     """|ΔE − ∫ s dr| (eV) over pairs of neighbouring intervals, the integral by Simpson's rule for unequal steps.
 
     rounding [n] (eV): what E may be wrong by. `excess` is the largest part above twice that, 0.1 % of ΔE and what the
-    rule itself may miss (its distance to the trapezoidal rule), at distance `r` (Å): a jump of E, or forces that are
-    not its derivative.
+    rule itself may miss (the width times the range of its three slopes), at distance `r` (Å): a jump of E, or forces
+    that are not its derivative.
     """
     a, b = np.diff(r)[0:-1:2], np.diff(r)[1::2]
     s0, s1, s2 = slopes[0:-2:2], slopes[1:-1:2], slopes[2::2]
     work = (a + b) / 6.0 * ((2.0 - b / a) * s0 + (a + b) ** 2 / (a * b) * s1 + (2.0 - a / b) * s2)
-    trapezoids = 0.5 * (a * (s0 + s1) + b * (s1 + s2))
+    spread = np.abs(a + b) * np.ptp([s0, s1, s2], axis=0)
     change = energies[2::2] - energies[0:-2:2]
     errors = np.abs(change - work)
-    allowed = 2.0 * rounding[1:-1:2] + 1e-3 * np.maximum(np.abs(change), np.abs(work)) + np.abs(work - trapezoids)
+    allowed = 2.0 * rounding[1:-1:2] + 1e-3 * np.maximum(np.abs(change), np.abs(work)) + spread
     excess = np.maximum(errors - allowed, 0.0)
     return {"max": _largest(errors), "excess": _largest(excess), "r": float(r[1:-1:2][np.argmax(excess)])}
 
