@@ -14,7 +14,7 @@ from ase.io import read
 
 CHECKSUMS: dict[str, str] = {  # SHA-256 of the compressed files as packaged
     "ethanol.extxyz.xz": "e7b69c5c4d19eb36b2c2e6b71c4438c9f7b01610a6cd9ec860441f3e5ca5c245",
-    "ethanol_curves.extxyz.xz": "",
+    "ethanol_curves.extxyz.xz": "84a87f7f0f875aee0e5cbc866f59a188000675969b496fbaa9ea2dca03905fa8",
 }
 
 
