@@ -125,3 +125,11 @@ def test_golden_folder_gives_its_energies_for_ever() -> None:
     for frame, found in zip(frames, calculator.batch_eval(frames), strict=True):
         assert found.get_potential_energy() == pytest.approx(frame.get_potential_energy(), abs=1e-7)
         np.testing.assert_allclose(found.get_forces(), frame.get_forces(), atol=1e-7)
+
+
+def test_no_path_of_the_machine_is_stored(saved: tuple[Path, Potential]) -> None:
+    """A folder can be passed on: no file in it names where it was written."""
+    path, _ = saved
+    for file in path.rglob("*"):
+        if file.is_file():
+            assert str(path).encode() not in file.read_bytes(), file
