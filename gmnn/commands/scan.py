@@ -2,29 +2,37 @@
 
 import argparse
 import importlib
-import importlib.resources
-import io
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import ase.io
+import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
 from gmnn.commands.outcome import exit_code
+from gmnn.commands.scan_inputs import load_calculator, load_model, load_reference, load_structure, other_frames
 from gmnn.errors import UserError
-from gmnn.scanning import read_reference, scan_bonds, write_report
+from gmnn.scanning import (
+    SUITES,
+    BulkCalculator,
+    format_suites,
+    run_suites,
+    scan_bonds,
+    write_report,
+    write_suite_report,
+)
 from gmnn.scanning.paths import N_FRAMES, R_MIN
-from gmnn.scanning.reference import ReferenceCurve, unpack
+from gmnn.scanning.reference import ReferenceCurve
 from gmnn.scanning.report import format_table
+from gmnn.scanning.suites import check_names
 
-STRUCTURE_FILE, REFERENCE_FILE = "ethanol.extxyz.xz", "ethanol_curves.extxyz.xz"
+SUITE_BATCH = 4096  # structures between two lines of progress
 DESCRIPTION = """Drive every bond of a structure (pairs within 1.6 Å) from its length, X-H from twice its length, to
-0.1 Å, and test densely that the energy rises all the way in. Exit code: 0 all bonds pass, 1 a bond fails, 2 misuse."""
+0.1 Å, and test densely that the energy rises all the way in; with --suites, many more approaches instead. Exit code:
+0 everything passes, 1 a curve fails, 2 misuse."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,6 +43,9 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("give a model folder or --calculator module:callable, one of the two")
     if arguments.kwargs is not None and arguments.calculator is None:
         parser.error("--kwargs belongs to --calculator; leave it out with a model folder")
+    plain = (arguments.frames, arguments.r_min, arguments.window) == (N_FRAMES, R_MIN, None)
+    if arguments.suites is not None and not plain:
+        parser.error("--frames, --r-min and --window belong to the bond scan; leave them out with --suites")
     return exit_code("scan", lambda: _run(arguments))
 
 
@@ -50,6 +61,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--frames", type=int, default=N_FRAMES, metavar="N", help="points of a plotted curve (default %(default)s)")
     add("--r-min", type=float, default=R_MIN, metavar="R", help="where the scan ends, Å (default %(default)s)")
     add("--window", type=float, nargs=2, metavar=("LO", "HI"), help="energies shown in scan.png, eV above E(r_eq)")
+    add(
+        "--suites",
+        metavar="NAMES",
+        help=f"judge suites of approaches instead: 'all' or some (A,B) of {', '.join(SUITES)}",
+    )
+    add("--seed", type=int, default=0, metavar="N", help="of the random choices of the suites (default %(default)s)")
     return parser
 
 
@@ -59,16 +76,19 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UserError(
             f"The plot window is empty, got {low:g} to {high:g} eV; LO must be below HI; swap or correct the numbers."
         )
-    atoms, structure = _load_structure(arguments.structure)
-    reference = _load_reference(arguments.reference, atoms)
+    names = _suite_names(arguments.suites)
+    atoms, structure = load_structure(arguments.structure)
+    reference = load_reference(arguments.reference, atoms)
     if arguments.model is not None:
         folder = Path(arguments.model)
-        calculator, name = _load_model(folder), folder.resolve().name
+        calculator, name = load_model(folder), folder.resolve().name
         out = Path(arguments.out) if arguments.out else folder / "scan"
     else:
-        calculator, name = _load_calculator(arguments.calculator, arguments.kwargs)
+        calculator, name = load_calculator(arguments.calculator, arguments.kwargs)
         out = Path(arguments.out) if arguments.out else Path(f"scan_{name}")
-    with _progress() as progress:
+    if names:
+        return _run_suites(arguments, names, atoms, structure, reference, calculator, name, out)
+    with _progress("bond") as progress:
         result = scan_bonds(
             atoms, calculator, reference, n_frames=arguments.frames, r_min=arguments.r_min, progress=progress
         )
@@ -86,114 +106,40 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0 if result.passed else 1
 
 
-def _load_structure(text: str | None) -> tuple[Atoms, str]:
-    """The structure of FILE[@INDEX] (index 0 if left out) and its name for titles."""
+def _suite_names(text: str | None) -> tuple[str, ...]:
+    """The suites of --suites, none without it."""
     if text is None:
-        with importlib.resources.as_file(importlib.resources.files("gmnn") / "data" / STRUCTURE_FILE) as path:
-            return _read_frame(path, 0), "ethanol frame 0"
-    name, at, index = text.rpartition("@")
-    if not at or not index.removeprefix("-").isdigit():
-        name, index = text, "0"
-    return _read_frame(Path(name), int(index)), Path(name).name + (f" frame {index}" if at else "")
+        return ()
+    names = SUITES if text.strip() == "all" else tuple(name.strip() for name in text.split(",") if name.strip())
+    check_names(names, ("all", *SUITES))
+    return names
 
 
-def _read_frame(path: Path, index: int) -> Atoms:
-    if not path.is_file():
-        raise UserError(
-            f"The structure file was not found, got '{path}'; a file that ASE reads is needed, with @INDEX for one of "
-            "its frames; correct the path."
-        )
-    try:
-        if path.suffix == ".xz":
-            atoms = ase.io.read(io.StringIO(unpack(path)), index=index, format="extxyz")
-        else:
-            atoms = ase.io.read(path, index=index)
-        assert isinstance(atoms, Atoms)
-        return atoms
-    except (IndexError, StopIteration) as error:
-        raise UserError(
-            f"The structure index is out of range, got {index} for '{path}'; the frames of the file, counted from 0, "
-            "are allowed; choose one of them."
-        ) from error
-    except Exception as error:
-        raise UserError(
-            f"The structure file cannot be read, got '{path}' ({type(error).__name__}: {error}); any format that ASE "
-            "recognises is allowed; convert it, for example to extended xyz."
-        ) from error
-
-
-def _load_reference(text: str | None, atoms: Atoms) -> dict[str, ReferenceCurve] | None:
-    """The curves asked for, or the packaged ones if they are there and of a structure with the same atoms."""
-    if text == "none":
-        return None
-    if text is not None:
-        return read_reference(text)
-    packaged = importlib.resources.files("gmnn") / "data" / REFERENCE_FILE
-    if not packaged.is_file():
-        return None
-    with importlib.resources.as_file(packaged) as path:
-        curves = read_reference(path)
-    frame = next(iter(curves.values())).frames[0]
-    return curves if list(frame.numbers) == list(atoms.numbers) else None
-
-
-def _load_model(folder: Path) -> BaseCalculator:
-    try:
-        module = importlib.import_module("gmnn.calculator")
-    except ImportError as error:
-        raise UserError(
-            f"A gmnn model cannot be loaded here, got {type(error).__name__}: {error}; the package with its "
-            "dependencies is needed; install it, or pass --calculator."
-        ) from error
-    return module.Calculator(folder, dtype="float64")  # so that no verdict is a matter of rounding
-
-
-def _load_calculator(text: str, kwargs: str | None) -> tuple[BaseCalculator, str]:
-    """The calculator that MODULE:CALLABLE makes from the JSON object kwargs, and the callable's name."""
-    module_name, _, name = text.partition(":")
-    try:
-        module = importlib.import_module(module_name) if module_name and name else None
-        factory = getattr(module, name) if module is not None else None
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"The calculator cannot be imported, got '{text}' ({error}); an importable module and a name in it are "
-            "needed, MODULE:CALLABLE; install the package or correct the name."
-        ) from error
-    if not callable(factory):
-        raise UserError(
-            f"The calculator is not named as MODULE:CALLABLE, got '{text}'; an example is ase.calculators.emt:EMT; "
-            "correct the text."
-        )
-    arguments = _json_object(kwargs)
-    try:
-        return factory(**arguments), name
-    except Exception as error:
-        raise UserError(
-            f"The calculator '{text}' cannot be made from {arguments}, got {type(error).__name__}: {error}; the "
-            "keyword arguments it knows are allowed; correct --kwargs."
-        ) from error
-
-
-def _json_object(text: str | None) -> dict[str, Any]:
-    if text is None:
-        return {}
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"--kwargs is not valid JSON, got '{text}' ({error}); an object such as '{{\"sigma\": 1.0}}' is allowed; "
-            "correct the text and quote it for the shell."
-        ) from error
-    if not isinstance(value, dict):
-        raise UserError(
-            f"--kwargs is not a JSON object, got '{text}'; an object such as '{{\"sigma\": 1.0}}' is allowed; "
-            "put the values into braces with their names."
-        )
-    return value
+def _run_suites(
+    arguments: argparse.Namespace, names: tuple[str, ...], atoms: Atoms, structure: str,
+    reference: dict[str, ReferenceCurve] | None, calculator: BaseCalculator, name: str, out: Path,
+) -> int:  # fmt: skip
+    if arguments.seed < 0:
+        raise UserError(f"The seed is negative, got {arguments.seed}; 0 and above are allowed; choose another.")
+    hot = other_frames(arguments.structure, atoms) if "hot" in names else []
+    with _progress("curve") as progress:
+        results = run_suites(
+            [atoms], BulkCalculator(calculator), np.random.default_rng(arguments.seed), names=names,
+            reference=reference, hot_frames=hot, batch_points=SUITE_BATCH, progress=progress,
+        )  # fmt: skip
+    written = write_suite_report(results, out, model=name, structure=structure, seed=arguments.seed)
+    print(f"{name}, {structure}, seed {arguments.seed}")
+    print(format_suites(results))
+    if "hot" in names and not hot:
+        print("The suite hot is empty: the structure's file has no other frame of the same atoms.")
+    if arguments.model is not None:
+        _print_model(Path(arguments.model), calculator)
+    print(f"Written to {out}: {', '.join(path.name for path in written.values())}")
+    return 1 if any(result.n_failed for result in results) else 0
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int, str], None] | None]:
+def _progress(unit: str) -> Iterator[Callable[[int, int, str], None] | None]:
     """A function (done, total, label) that draws a bar on stderr; None where stderr is no terminal."""
     if not sys.stderr.isatty():
         yield None
@@ -201,10 +147,10 @@ def _progress() -> Iterator[Callable[[int, int, str], None] | None]:
     try:
         tqdm = importlib.import_module("tqdm").tqdm
     except ImportError:
-        yield lambda done, total, label: print(f"\r{done} of {total} bonds {label:<12}", end="", file=sys.stderr)
+        yield lambda done, total, label: print(f"\r{done} of {total} {unit}s {label:<12}", end="", file=sys.stderr)
         print(file=sys.stderr)
         return
-    with tqdm(unit="bond", leave=False) as bar:
+    with tqdm(unit=unit, leave=False) as bar:
 
         def update(done: int, total: int, label: str) -> None:
             bar.total = total

@@ -1,11 +1,24 @@
-"""Drive every bond of a structure together with any ASE calculator, and judge what its energy does.
+"""Drive atoms of a structure together with any ASE calculator, and judge what its energy does.
 
 `scan_bonds(atoms, calculator)` returns a `ScanResult`; `write_report` puts it into a folder as CSV, JSON and figures;
-`read_reference` reads the curves of a quantum-chemical method to compare with.
+`read_reference` reads the curves of a quantum-chemical method to compare with. Beyond the bonds: `run_suites(frames,
+BulkCalculator(calculator), rng)` judges whole suites of approaches, `write_suite_report` writes what it found;
+`make_suites`, `judge` and `relax` are its parts.
 """
 
+from gmnn.scanning.approach import Approach
+from gmnn.scanning.evaluate import BulkCalculator
+from gmnn.scanning.judge import Verdict, judge
 from gmnn.scanning.reference import read_reference
+from gmnn.scanning.relaxation import Relaxation, overlapping_starts, relax
 from gmnn.scanning.report import write_report
 from gmnn.scanning.scan import ScanResult, scan_bonds
+from gmnn.scanning.suite_report import format_suites, summarise_suites, write_suite_report
+from gmnn.scanning.suite_results import SuiteResult, run_suites
+from gmnn.scanning.suites import CURVE_SUITES, SUITES, Sizes, Suite, make_suites
 
-__all__ = ["ScanResult", "read_reference", "scan_bonds", "write_report"]
+__all__ = [
+    "CURVE_SUITES", "SUITES", "Approach", "BulkCalculator", "Relaxation", "ScanResult", "Sizes", "Suite",
+    "SuiteResult", "Verdict", "format_suites", "judge", "make_suites", "overlapping_starts", "read_reference", "relax",
+    "run_suites", "scan_bonds", "summarise_suites", "write_report", "write_suite_report",
+]  # fmt: skip

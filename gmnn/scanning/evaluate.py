@@ -1,4 +1,7 @@
-"""Energies and slopes of one bond path from any ASE calculator; a point that cannot be computed is a result, too."""
+"""Energies and slopes from any ASE calculator, of one bond path or of structures in bulk.
+
+A point that cannot be computed is a result, too.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +12,8 @@ from ase.calculators.calculator import BaseCalculator
 from numpy.typing import NDArray
 
 from gmnn.scanning.paths import Array, BondPath
+
+SIZES = (4, 16, 64, 256, 1024)  # structures handed to a calculator at once, the last at most
 
 
 @dataclass(frozen=True)
@@ -49,31 +54,63 @@ def evaluate(path: BondPath, distances: Array, calculator: BaseCalculator) -> Sa
 
     An exception of the calculator becomes the message of its point. If a batch raises, its points are done one by one.
     """
-    frames = [path.at(float(r)) for r in distances]
+    energies, forces, messages = _results([path.at(float(r)) for r in distances], calculator)
+    slopes = -np.sum(forces * path.tangent, axis=(1, 2))
+    return Samples(np.array(distances, float), energies, slopes, tuple(messages))
+
+
+class BulkCalculator:
+    """Any ASE calculator as a function (positions [B, N, 3] Å, numbers [B, N]) -> (E [B] eV, F [B, N, 3] eV/Å).
+
+    The structures are isolated. Those on which the calculator raises get nan; `messages` says why, by index, for the
+    latest call. Batches for `batch_eval` are filled up to 4, 16, 64, 256 or 1024 structures with copies of the last:
+    few shapes, for calculators that compile a program for each.
+    """
+
+    def __init__(self, calculator: BaseCalculator) -> None:
+        self.calculator = calculator
+        self.messages: dict[int, str] = {}
+
+    def __call__(self, positions: Array, numbers: "NDArray[np.int64]") -> tuple[Array, Array]:
+        energies, forces = np.empty(len(positions)), np.empty(positions.shape)
+        self.messages = {}
+        for begin in range(0, len(positions), SIZES[-1]):
+            part = slice(begin, begin + SIZES[-1])
+            frames = [Atoms(z, x) for z, x in zip(numbers[part], positions[part], strict=True)]
+            n = len(frames)
+            if hasattr(self.calculator, "batch_eval"):
+                frames += [frames[-1].copy() for _ in range(next(size for size in SIZES if size >= n) - n)]
+            found, pushes, messages = _results(frames, self.calculator)
+            energies[part], forces[part] = found[:n], pushes[:n]
+            self.messages |= {begin + k: text for k, text in enumerate(messages[:n]) if text}
+        return energies, forces
+
+
+def _results(frames: list[Atoms], calculator: BaseCalculator) -> tuple[Array, Array, list[str]]:
+    """E [n], F [n, N, 3] and a message ("" for a success) of structures with the same number of atoms."""
     batch_eval = getattr(calculator, "batch_eval", None)
     points = None
     with np.errstate(all="ignore"):  # 0/0 in a calculator shows as nan in the result
         if batch_eval is not None:
             try:
-                points = [_point(frame, path) for frame in batch_eval(frames)]
+                points = [_point(frame) for frame in batch_eval(frames)]
             except Exception:  # whatever it was, the loop below finds the point
                 points = None
         if points is None or len(points) != len(frames):
-            points = [_single_point(frame, calculator, path) for frame in frames]
-    energies, slopes, messages = zip(*points, strict=True)
-    return Samples(np.array(distances, float), np.array(energies, float), np.array(slopes, float), tuple(messages))
+            points = [_single_point(frame, calculator) for frame in frames]
+    energies, forces, messages = zip(*points, strict=True)
+    return np.array(energies, float), np.array(forces, float), list(messages)
 
 
-def _point(frame: Atoms, path: BondPath) -> tuple[float, float, str]:
-    energy = float(frame.get_potential_energy())
-    forces = np.asarray(frame.get_forces(), dtype=float)
-    return energy, float(-np.sum(forces * path.tangent)), ""
+def _point(frame: Atoms) -> tuple[float, Array, str]:
+    return float(frame.get_potential_energy()), np.asarray(frame.get_forces(), dtype=float), ""
 
 
-def _single_point(frame: Atoms, calculator: BaseCalculator, path: BondPath) -> tuple[float, float, str]:
+def _single_point(frame: Atoms, calculator: BaseCalculator) -> tuple[float, Array, str]:
     frame.calc = calculator
     try:
-        return _point(frame, path)
+        return _point(frame)
     except Exception as error:  # a calculator may raise anything
         text = str(error).strip().splitlines()
-        return np.nan, np.nan, f"{type(error).__name__}: {text[0] if text else 'without a message'}"
+        message = f"{type(error).__name__}: {text[0] if text else 'without a message'}"
+        return np.nan, np.full((len(frame), 3), np.nan), message

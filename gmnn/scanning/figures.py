@@ -46,8 +46,8 @@ def draw_scan(result: ScanResult, model: str, structure: str, window: tuple[floa
     axes.set_title(
         f"{_title(result, model, structure)}\nzero: the model's energy with that bond at $r_{{eq}}$", fontsize=10
     )
-    _clean(axes)
-    return _png(figure)
+    clean(axes)
+    return to_png(figure)
 
 
 def _default_window(result: ScanResult) -> tuple[float, float]:
@@ -72,11 +72,7 @@ def draw_panels(result: ScanResult, model: str, structure: str) -> bytes:
     for axes in grid[:, 0]:
         axes.set_ylabel("$E - E(r_\\mathrm{eq})$ (eV)", fontsize=9)
     lowest, highest = _extent(result)
-    grid[0, 0].set_ylim(lowest, highest)
-    ticks = _ticks(lowest, highest)
-    grid[0, 0].yaxis.set_major_locator(FixedLocator(ticks))
-    grid[0, 0].yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}".replace("-", "\u2212"))
-    grid[0, 0].yaxis.set_minor_locator(NullLocator())
+    energy_axis(grid[0, 0], lowest, highest)
     figure.suptitle(_title(result, model, structure), fontsize=11)
     figure.legend(
         handles=_legend(result),
@@ -85,7 +81,15 @@ def draw_panels(result: ScanResult, model: str, structure: str) -> bytes:
         frameon=False,
         fontsize=8.5,
     )
-    return _png(figure)
+    return to_png(figure)
+
+
+def energy_axis(axes: Axes, lowest: float, highest: float) -> None:
+    """Limits (eV) of an axis on the asinh scale, with ticks at 0 and powers of ten."""
+    axes.set_ylim(lowest, highest)
+    axes.yaxis.set_major_locator(FixedLocator(_ticks(lowest, highest)))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}".replace("-", "\u2212"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _panel(axes: Axes, curve: CurveResult) -> None:
@@ -109,7 +113,7 @@ def _panel(axes: Axes, curve: CurveResult) -> None:
     axes.set_xlim(0.0, 1.03 * max(curve.s0.distances[0], curve.r_eq))
     axes.xaxis.set_major_locator(MultipleLocator(0.5))
     axes.tick_params(labelsize=8)
-    _clean(axes)
+    clean(axes)
 
 
 def _smooth(curve: CurveResult) -> tuple[Array, Array]:
@@ -163,11 +167,13 @@ def _title(result: ScanResult, model: str, structure: str) -> str:
     return f"{model}, {structure}: {verdict} {len(result.curves)} bonds pass"
 
 
-def _clean(axes: Axes) -> None:
+def clean(axes: Axes) -> None:
+    """Remove the frame where no axis is."""
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _png(figure: Figure) -> bytes:
+def to_png(figure: Figure) -> bytes:
+    """The figure as PNG, at 160 dots per inch."""
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)

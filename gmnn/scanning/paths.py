@@ -80,22 +80,31 @@ def bond_path(atoms: Atoms, i: int, j: int) -> BondPath:
         )
     i, j = min(i, j), max(i, j)
     vector = atoms.get_distance(i, j, mic=True, vector=True)
+    distance, tangent = s0_motion(atoms.numbers, i, j, vector)
+    frozen = atoms.copy()
+    frozen.set_constraint()
+    return BondPath(frozen, i, j, distance, tangent)
+
+
+def s0_motion(numbers: "NDArray[np.int64]", i: int, j: int, vector: Array) -> tuple[float, Array]:
+    """Distance (Å) and tangent [N, 3] of the S0 motion of atoms i and j, vector [3] (Å) leading from i to j.
+
+    Raises UserError if the atoms lie on top of each other.
+    """
     distance = float(np.linalg.norm(vector))
     if distance < 1e-6:
         raise UserError(
             f"Atoms {i} and {j} lie {distance:.1e} Å apart, which gives their bond no direction; "
             "distances above 1e-6 Å are allowed; start from a structure without coinciding atoms."
         )
-    direction = vector / distance  # from i to j
-    tangent = np.zeros((len(atoms), 3))
+    direction = vector / distance
     share_j = 0.5
-    if _is_xh(atoms.numbers[i], atoms.numbers[j]):
-        share_j = 1.0 if atoms.numbers[j] == 1 else 0.0
+    if _is_xh(numbers[i], numbers[j]):
+        share_j = 1.0 if numbers[j] == 1 else 0.0
+    tangent = np.zeros((len(numbers), 3))
     tangent[j] = share_j * direction
     tangent[i] = (share_j - 1.0) * direction
-    frozen = atoms.copy()
-    frozen.set_constraint()
-    return BondPath(frozen, i, j, distance, tangent)
+    return distance, tangent
 
 
 def s0_distances(path: BondPath, n_frames: int = N_FRAMES, r_min: float = R_MIN) -> Array:

@@ -43,6 +43,14 @@ def write_report(
         "scan.png": draw_scan(result, model, structure, window),
         "panels.png": draw_panels(result, model, structure),
     }
+    return write_files(folder, contents)
+
+
+def write_files(folder: Path, contents: dict[str, bytes]) -> dict[str, Path]:
+    """Write files into a folder (made if absent), each whole or not at all; their paths by name.
+
+    Raises UserError if the folder cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
@@ -67,9 +75,9 @@ def summarise(result: ScanResult, *, model: str, structure: str) -> dict[str, An
         "curves": [_curve_summary(curve) for curve in result.curves],
         "model": model,
         "structure": structure,
-        "versions": _versions(),
+        "versions": versions(),
     }
-    return _plain(summary)
+    return plain(summary)
 
 
 def _curve_summary(curve: CurveResult) -> dict[str, Any]:
@@ -87,12 +95,12 @@ def _curve_summary(curve: CurveResult) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Nested containers of Python's own types, with None for nan and infinities."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -100,14 +108,15 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a result depends on."""
+    found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            versions[package] = version(package)
+            found[package] = version(package)
         except PackageNotFoundError:  # run from a source tree
-            versions[package] = "not installed"
-    return versions
+            found[package] = "not installed"
+    return found
 
 
 def _csv_text(result: ScanResult) -> str:

@@ -152,13 +152,17 @@ def equilibrium_distance(path: BondPath, curve: ReferenceCurve | None) -> tuple[
     return max(path.distance, SHORTEST_BOND * covalent), "bond length of the structure"
 
 
-def dense_nodes(r_start: float, r_min: float, n_nodes: int = N_NODES) -> Array:
-    """Distances [n_nodes] from r_start to r_min (Å): even spacing down to 0.45 Å, then spacing ∝ r (geometric)."""
-    knee = float(np.clip(GEOMETRIC_BELOW, r_min, r_start))
+def dense_nodes(r_start: Any, r_min: Any, n_nodes: int = N_NODES) -> Array:
+    """Distances [n_nodes] from r_start to r_min (Å): even spacing down to 0.45 Å, then spacing ∝ r (geometric).
+
+    r_start and r_min may be arrays [C]; the result is [C, n_nodes] then.
+    """
+    knee = np.clip(GEOMETRIC_BELOW, r_min, r_start)
     outside, inside = r_start - knee, knee * np.log(knee / r_min)
-    s = np.linspace(0.0, outside + inside, n_nodes)
+    s = np.linspace(0.0, outside + inside, n_nodes, axis=-1)
+    r_start, knee, outside = (np.asarray(value)[..., None] for value in (r_start, knee, outside))
     nodes = np.where(s < outside, r_start - s, knee * np.exp(-(s - outside) / knee))
-    nodes[0], nodes[-1] = r_start, r_min
+    nodes[..., 0], nodes[..., -1] = r_start[..., 0], r_min
     return nodes
 
 

@@ -1,0 +1,119 @@
+"""Suites of approaches beyond the bonds of one frame: what a potential must withstand to be called repulsive.
+
+Pass rule of every suite: dE/dr < 0 (from forces) and E rises inwards, both finite, at every point that the judge looks
+at from r_start to r_end. What differs is which curves there are and where they start; `families` says so. Of every
+suite but `bonds` the curves are left out on which a third contact falls below 0.8: there physics itself need not be
+monotone (H drawn past an atom to another one makes a bond). `relaxation` has a rule of its own, see `relaxation.relax`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+
+from gmnn.errors import UserError
+from gmnn.scanning import families
+from gmnn.scanning.approach import Approach, without_third_contacts
+from gmnn.scanning.reference import ReferenceCurve
+
+CURVE_SUITES = (
+    "bonds", "nonbonded", "directions", "dimers", "rattled", "compressed", "hot", "three", "scaling", "deep",
+)  # fmt: skip
+SUITES = (*CURVE_SUITES, "relaxation")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Approaches to judge, and how many curves the rule of the third contact left out."""
+
+    name: str
+    approaches: tuple[Approach, ...]
+    n_left_out: int
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of each suite: `frames` is how many frames, from frame 0 on, serve the suites that are not of frame 0.
+
+    directions: per atom; rattled, compressed: structures per frame; three: triples per frame, at random where there are
+    more; hot: how many of the frames given for it, those of highest energy; relaxation: starts.
+    """
+
+    frames: int = 1
+    directions: int = 50
+    rattled: int = 5
+    compressed: int = 4
+    hot: int = 5
+    three: int = 100
+    relaxation: int = 50
+
+
+def make_suites(
+    frames: Sequence[Atoms],
+    rng: np.random.Generator,
+    *,
+    names: Sequence[str] = CURVE_SUITES,
+    sizes: Sizes | None = None,
+    reference: Mapping[str, ReferenceCurve] | None = None,
+    hot_frames: Sequence[Atoms] = (),
+) -> list[Suite]:
+    """The named suites of one molecule, in the order of names; frames and hot_frames have the atoms of frame 0.
+
+    The same generator state gives a suite the same curves, whichever others are asked for. reference: curves by label
+    that give r_eq of the bonds where they belong to frame 0. Raises UserError for an unknown name, for frames that are
+    empty, periodic or of different molecules.
+    """
+    sizes = sizes or Sizes()
+    check_names(names, CURVE_SUITES)
+    check_frames([*frames, *hot_frames])
+    frames = [frame.copy() for frame in frames]  # the approaches share their arrays, not the caller's
+    streams = dict(zip(CURVE_SUITES, rng.spawn(len(CURVE_SUITES)), strict=True))
+    bonds, used = families.equilibrium_bonds(frames[0], reference), frames[: sizes.frames]
+    hot = [frame.get_positions() for frame in families.hottest(hot_frames, sizes.hot)]
+    makers = {
+        "bonds": lambda _: families.bonds_of_frame(frames[0], bonds),
+        "nonbonded": lambda _: families.nonbonded(used, bonds),
+        "directions": lambda stream: families.directions(used, sizes.directions, stream),
+        "dimers": lambda _: families.dimers(frames[0].numbers),
+        "rattled": lambda stream: families.rattled(used, bonds, sizes.rattled, stream),
+        "compressed": lambda _: families.compressed(used, bonds, sizes.compressed),
+        "hot": lambda _: families.driven_bonds("hot", hot, frames[0].numbers, bonds),
+        "three": lambda stream: families.three(used, bonds, sizes.three, stream),
+        "scaling": lambda _: families.scaling(used),
+        "deep": lambda _: families.deep(used),
+    }
+    suites = []
+    for name in names:
+        approaches, n_left_out = makers[name](streams[name]), 0
+        if name != "bonds":
+            approaches, n_left_out = without_third_contacts(approaches)
+        suites.append(Suite(name, tuple(approaches), n_left_out))
+    return suites
+
+
+def check_names(names: Sequence[str], allowed: Sequence[str]) -> None:
+    """Raises UserError for a suite that does not exist, or none at all."""
+    unknown = [name for name in names if name not in allowed]
+    if unknown or not names:
+        raise UserError(
+            f"There is no such suite, got '{', '.join(unknown)}'; allowed are {', '.join(allowed)}; correct the name."
+        )
+
+
+def check_frames(frames: Sequence[Atoms]) -> None:
+    """Raises UserError unless the frames are isolated and of one molecule of at least two atoms."""
+    for index, frame in enumerate(frames):
+        if frame.pbc.any():
+            raise UserError(
+                f"The suites are of isolated molecules, got a periodic structure (pbc {frame.pbc.tolist()}); a "
+                "structure without periodic directions is allowed; take the bond scan, or cut out a molecule."
+            )
+        if len(frame) < 2 or not np.array_equal(frame.numbers, frames[0].numbers):
+            raise UserError(
+                f"Frame {index} of the suites is {frame.get_chemical_formula() or 'empty'}, frame 0 is "
+                f"{frames[0].get_chemical_formula() or 'empty'}; at least two atoms, the same in the same order, are "
+                "needed; choose other frames."
+            )
+    if not frames:
+        raise UserError("The suites have no structure, got no frame; at least one is needed; give frame 0.")
