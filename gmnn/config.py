@@ -40,6 +40,8 @@ class DataConfig(BaseModel):
     """Key of the forces in a frame's `arrays`; by default the forces of the frame's calculator."""
     atomic_energies: dict[str, float] | None = None
     """Energy of each isolated atom by symbol, eV; by default regression of the training energies on composition."""
+    nlh_coefficients: str | None = None
+    """Published file of the NLH coefficients, for `model.repulsion: nlh`."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "DataConfig":

@@ -13,9 +13,10 @@ import numpy as np
 from ase import Atoms
 
 from gmnn.config import Config, DataConfig
-from gmnn.elements import SYMBOLS
+from gmnn.elements import SYMBOLS, pair_name
 from gmnn.errors import UserError
 from gmnn.model_config import SWISH_FLOOR, Reference
+from gmnn.neighbors import neighbor_pairs
 
 MAX_ENERGY_PER_ATOM = 1e6  # eV; the heaviest all-electron atom has 0.8 MeV
 MAX_FORCE = 1e5  # eV/Å; C-C at 0.1 Å has 4e4
@@ -108,8 +109,8 @@ def split(config: Config) -> Splits:
     return splits
 
 
-def fit_reference(train: Dataset, data: DataConfig) -> Reference:
-    """Elements, atomic energies E0 and the start of scale and shift, by least squares in float64.
+def fit_reference(train: Dataset, config: Config) -> Reference:
+    """Elements, smallest distances, atomic energies E0 and the start of scale and shift, in float64.
 
     E0 is the given energy of the isolated atom, or the coefficient of a regression of the energies on composition with
     a tiny ridge (so that one molecule alone shares its energy evenly). With given E0 the regression of what is left is
@@ -118,7 +119,7 @@ def fit_reference(train: Dataset, data: DataConfig) -> Reference:
     """
     elements = sorted(train.elements)
     composition = np.array([[np.sum(a.numbers == z) for z in elements] for a in train.atoms], float)
-    given = _given_energies(data.atomic_energies, elements)
+    given = _given_energies(config.data.atomic_energies, elements)
     remainder = train.energies - composition @ given
     ridge = 1e-10 * np.trace(composition.T @ composition)
     normal = composition.T @ composition + ridge * np.eye(len(elements))
@@ -127,13 +128,50 @@ def fit_reference(train: Dataset, data: DataConfig) -> Reference:
     rms = float(np.sqrt(np.mean(np.concatenate([f.ravel() for f in train.forces]) ** 2)))
     deepest = float(np.max((composition @ fitted - remainder) / composition.sum(axis=1)))
     depth = max(0.7 * rms, 4.0 * deepest, 0.01)
-    isolated = data.atomic_energies is not None
+    isolated = config.data.atomic_energies is not None
+    model = config.model
     return Reference(
         elements=tuple(elements),
         E0=tuple(given if isolated else fitted),
         shift=tuple(fitted if isolated else np.zeros(len(elements))),
         scale=(depth / SWISH_FLOOR,) * len(elements),
+        closest=closest_distances(train, model.r_max) if model.core.uses_distances else (),
+        screening=read_nlh(config.data.nlh_coefficients, elements) if model.repulsion == "nlh" else (),
     )
+
+
+def closest_distances(train: Dataset, r_max: float) -> tuple[float | None, ...]:
+    """Smallest distance of each unordered pair of elements over all frames, images included, Å; None beyond r_max."""
+    elements = np.array(sorted(train.elements))
+    table = np.full((len(elements), len(elements)), np.inf)
+    for atoms in train.atoms:
+        i, j, S = neighbor_pairs(atoms.positions, atoms.cell.array, atoms.pbc, r_max)
+        r = np.linalg.norm(atoms.positions[j] + S @ atoms.cell.array - atoms.positions[i], axis=1)
+        index = np.searchsorted(elements, atoms.numbers)
+        np.minimum.at(table, (index[i], index[j]), r)
+    upper = table[np.triu_indices(len(elements))]
+    return tuple(None if np.isinf(value) else float(value) for value in upper)
+
+
+def read_nlh(path: str | None, elements: list[int]) -> tuple[tuple[float, ...], ...]:
+    """a1, b1 ... a3, b3 of each unordered pair of elements from the published file: Z1, Z2 and six numbers a line.
+
+    Nordlund, Lehtola, Hobler, Phys. Rev. A 111, 032818 (2025), supplemental material.
+    """
+    if path is None:
+        raise UserError("model.repulsion is nlh; name the published file of its coefficients in data.nlh_coefficients")
+    try:
+        lines = [line.split() for line in Path(path).read_text().splitlines() if line.strip() and line[0] != "#"]
+        table = {(int(x[0]), int(x[1])): tuple(map(float, x[2:8])) for x in lines}
+    except (OSError, ValueError, IndexError) as error:
+        raise UserError(
+            f"data.nlh_coefficients: cannot read {path} ({error}); lines are Z1 Z2 a1 b1 a2 b2 a3 b3"
+        ) from None
+    wanted = [(z, y) for k, z in enumerate(elements) for y in elements[k:]]
+    missing = [pair_name(*pair) for pair in wanted if len(table.get(pair, ())) != 6]
+    if missing:
+        raise UserError(f"data.nlh_coefficients: {path} has no line for {', '.join(missing)}; use model.repulsion: zbl")
+    return tuple(table[pair] for pair in wanted)
 
 
 def check(dataset: Dataset) -> None:
@@ -227,8 +265,6 @@ def _missing(label: str, key: str | None, index: int, source: str, present: Sequ
 def _coincident(atoms: Atoms) -> bool:
     if len(atoms) < 2 or not np.isfinite(atoms.positions).all():
         return False
-    from gmnn.neighbors import neighbor_pairs
-
     return len(neighbor_pairs(atoms.positions, atoms.cell.array, atoms.pbc, CLOSEST)[0]) > 0
 
 

@@ -48,9 +48,15 @@ def monomials(unit: Array) -> Array:
     return jnp.stack([values[abc] for abc in COMPONENTS], axis=-1)
 
 
-def moments(radial: Array, unit: Array) -> Array:
-    """M^L_{i,s} = sum_k R_s(r_ik) u_ik^(x L), L = 0 ... 3, packed.  [N, K, S], [N, K, 3] -> [N, S, 20]"""
-    return jnp.einsum("iks,ikc->isc", radial, monomials(unit), precision=HIGHEST)
+def moments(radial: Array, unit: Array, gate: Array | None = None) -> Array:
+    """M^L_{i,s} = sum_k R_s(r_ik) u_ik^(x L), L = 0 ... 3, packed.  [N, K, S], [N, K, 3] -> [N, S, 20]
+
+    `gate` [N, K] multiplies what a slot adds to the ranks 1 to 3.
+    """
+    terms = monomials(unit)
+    if gate is not None:
+        terms = jnp.concatenate([terms[..., :1], gate[..., None] * terms[..., 1:]], axis=-1)
+    return jnp.einsum("iks,ikc->isc", radial, terms, precision=HIGHEST)
 
 
 def invariants(moment: Array) -> Array:

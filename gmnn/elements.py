@@ -32,3 +32,16 @@ def covalent_radius(number: int) -> float:
         f"no covalent radius is tabulated for {SYMBOLS[number]} (Z = {number}), only for H ... Cm; "
         "use model.zbl.window=cosine or model.repulsion=none"
     )
+
+
+def pair_name(z1: int, z2: int) -> str:
+    """Name of an unordered pair of elements, symbols in alphabetical order: C-H, H-O."""
+    return "-".join(sorted((SYMBOLS[z1], SYMBOLS[z2])))
+
+
+def parse_pair(name: str) -> str:
+    """The same name in alphabetical order; a UserError for anything but two symbols with a hyphen."""
+    parts = str(name).split("-")
+    if len(parts) != 2 or any(part not in SYMBOLS[1:] for part in parts):
+        raise UserError(f"{name!r} is not a pair of elements; write two symbols with a hyphen, for example C-H")
+    return "-".join(sorted(parts))

@@ -9,9 +9,10 @@ import jax
 import numpy as np
 
 from gmnn.batches import make_batch
+from gmnn.core import pair_tables
 from gmnn.dataset import Dataset
 from gmnn.elements import SYMBOLS
-from gmnn.model import strengths, window_tables
+from gmnn.model import strengths
 from gmnn.model_config import SWISH_FLOOR
 from gmnn.potential import Params, Potential
 from gmnn.system import System
@@ -111,18 +112,18 @@ def used_up(rooms: dict[str, dict[str, float]]) -> list[str]:
 
 
 def repulsion_table(potential: Potential) -> list[dict[str, Any]]:
-    """Strength (multiples of physical ZBL) and window [Å] of every pair of elements; empty without repulsion."""
+    """Strength (multiples of the physical one) and window [Å] of every pair of elements; empty without repulsion."""
     if potential.config.repulsion == "none":
         return []
     elements = potential.reference.elements
     strength = strengths(potential.trained, potential.config, elements)
-    r_on, r_off = window_tables(potential.config, elements)
+    tables = pair_tables(potential.config, potential.reference)
     return [
         {
             "pair": f"{SYMBOLS[elements[e]]}-{SYMBOLS[elements[f]]}",
             "strength": float(strength[e, f]),
-            "r_on": float(r_on[e, f]),
-            "r_off": float(r_off[e, f]),
+            "r_on": float(tables.r_on[e, f]),
+            "r_off": float(tables.r_off[e, f]),
         }
         for e in range(len(elements))
         for f in range(e, len(elements))

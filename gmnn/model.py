@@ -4,13 +4,17 @@ Parameters are a plain nested dict: ``radial/coefficients`` [E, E, S, n], ``read
 ``scale_shift/{scale, shift}`` [E], ``repulsion/strength`` [pairs]. Pairs of elements are unordered, e <= e'.
 """
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax import Array
 
-from gmnn import descriptor, radial, repulsion
-from gmnn.elements import covalent_radius
+from gmnn import core, descriptor, radial, repulsion
+from gmnn.elements import pair_name
 from gmnn.errors import UserError
 from gmnn.model_config import ModelConfig, Reference
 
@@ -35,13 +39,17 @@ class RadialFunctions(nn.Module):
     """R_s(r; e_i, e_j) = f_c(r) sum_n W[e_i, e_j, s, n] phi_n(r).  [N, K], [N], [N, K] -> [N, K, S]"""
 
     config: ModelConfig
-    n_elements: int
+    elements: tuple[int, ...]
 
     @nn.compact
     def __call__(self, r: Array, e_i: Array, e_j: Array) -> Array:
-        shape = (self.n_elements, self.n_elements, self.config.n_radial, self.config.n_basis)
+        shape = (len(self.elements),) * 2 + (self.config.n_radial, self.config.n_basis)
         coefficients = self.param("coefficients", nn.initializers.normal(self.config.n_basis**-0.5, "float32"), shape)
-        basis = radial.radial_basis(self.config)(r) * radial.cutoff_function(self.config)(r)[..., None]
+        seen = r
+        if self.config.distance == "agnesi":
+            r_0 = jnp.asarray(core.covalent_sums(self.elements) / 2.0, r.dtype)[e_i[:, None], e_j]
+            seen = core.agnesi(r, r_0, self.config.r_max)
+        basis = radial.radial_basis(self.config)(seen) * radial.cutoff_function(self.config)(r)[..., None]
         return jnp.einsum("ikn,iksn->iks", basis, coefficients[e_i[:, None], e_j], precision=descriptor.HIGHEST)
 
 
@@ -71,40 +79,49 @@ class ScaleShift(nn.Module):
 
 
 class Repulsion(nn.Module):
-    """Half of sum_k s U(r) chi(r) for each centre, ZBL in physical units.  [N, K] ... -> [N]"""
+    """Half of sum_k s U(r) chi(r) for each centre, in physical units.  [N, K] ... -> [N]"""
 
     config: ModelConfig
-    elements: tuple[int, ...]
+    reference: Reference
 
     @nn.compact
-    def __call__(self, r: Array, mask: Array, e_i: Array, e_j: Array) -> Array:
-        zbl, pairs = self.config.zbl, element_pairs(len(self.elements))
+    def __call__(self, r: Array, mask: Array, e_i: Array, e_j: Array, r_on: Array, r_off: Array) -> Array:
+        zbl, elements = self.config.zbl, self.reference.elements
+        pairs = jnp.asarray(element_pairs(len(elements)))[e_i[:, None], e_j]
         if zbl.trainable:
-            start = jnp.full(pairs.max() + 1, inverse_softplus(zbl.strength - zbl.floor), "float32")
-            strength = zbl.floor + nn.softplus(self.param("strength", lambda _: start))
+            floors = strength_floors(self.config, elements)
+            start = jnp.asarray(inverse_softplus(zbl.strength - floors), "float32")
+            strength = jnp.asarray(floors, r.dtype) + nn.softplus(self.param("strength", lambda _: start))
         else:
-            strength = jnp.full(pairs.max() + 1, zbl.strength, r.dtype)
-        numbers = jnp.asarray(self.elements, r.dtype)
-        tables = window_tables(self.config, self.elements)
-        r_on, r_off = (jnp.asarray(table, r.dtype)[e_i[:, None], e_j] for table in tables)
-        energy = strength[jnp.asarray(pairs)[e_i[:, None], e_j]] * repulsion.zbl(r, numbers[e_i][:, None], numbers[e_j])
-        return 0.5 * jnp.sum(jnp.where(mask, energy * repulsion.window(zbl, r, r_on, r_off), 0.0), axis=1)
-
-
-def window_tables(config: ModelConfig, elements: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """r_on and r_off of every pair of elements, Å, [E, E] each."""
-    if config.zbl.window == "cosine":
-        covalent_sum = np.zeros((len(elements), len(elements)))
-    else:
-        radii = np.array([covalent_radius(number) for number in elements])
-        covalent_sum = radii[:, None] + radii
-    r_on, r_off = repulsion.window_radii(config.zbl, covalent_sum)
-    if r_off.max() > config.r_max:
-        raise UserError(
-            f"the repulsion's window closes at {r_off.max():.2f} Å, beyond the cutoff model.r_max = {config.r_max} Å; "
-            "raise model.r_max or lower model.zbl.outer"
+            strength = jnp.full(element_pairs(len(elements)).max() + 1, zbl.strength, r.dtype)
+        numbers = jnp.asarray(elements, r.dtype)
+        bare = (
+            repulsion.zbl(r, numbers[e_i][:, None], numbers[e_j])
+            if self.config.repulsion == "zbl"
+            else repulsion.nlh(r, numbers[e_i][:, None], numbers[e_j], self._screening(r)[pairs])
         )
-    return r_on, r_off
+        energy = strength[pairs] * bare * repulsion.window(zbl, r, r_on, r_off)
+        return 0.5 * jnp.sum(jnp.where(mask, energy, 0.0), axis=1)
+
+    def _screening(self, r: Array) -> Array:
+        if not self.reference.screening:
+            raise UserError("model.repulsion is nlh, but this potential has no NLH coefficients; train it with a file")
+        return jnp.asarray(self.reference.screening, r.dtype)
+
+
+class Constants(NamedTuple):
+    """Numbers that follow from configuration and data; an array each, so that models of several data sets stack."""
+
+    feature_scale: Any  # [F], or [0] for features as they are
+    moment_bound: Any  # [E]
+    radii: Any  # [E, E, 6], the fields of core.PairTables, Å
+
+
+def constants(config: ModelConfig, reference: Reference) -> Constants:
+    """The constants in float64; UserError where configuration and data do not fit."""
+    radii = np.stack(core.pair_tables(config, reference), axis=-1)
+    bound = config.core.moment_room * np.asarray(reference.moment_scale)
+    return Constants(np.asarray(reference.feature_scale), bound, radii)
 
 
 class GMNN(nn.Module):
@@ -112,20 +129,25 @@ class GMNN(nn.Module):
 
     config: ModelConfig
     reference: Reference
+    constants: Constants
 
     def setup(self) -> None:
-        n_elements = len(self.reference.elements)
-        self.radial = RadialFunctions(self.config, n_elements)
+        self.radial = RadialFunctions(self.config, self.reference.elements)
         self.readout = Readout(self.config.hidden)
         self.scale_shift = ScaleShift(self.reference)
-        if self.config.repulsion == "zbl":
-            self.repulsion = Repulsion(self.config, self.reference.elements)
+        if self.config.repulsion != "none":
+            self.repulsion = Repulsion(self.config, self.reference)
 
     def __call__(self, vectors: Array, mask: Array, e_i: Array, e_j: Array) -> Array:
         """[N, K, 3] Å, [N, K] bool, [N], [N, K] -> [N] eV. Empty slots hold a vector of length >= r_max."""
-        energies = self.scale_shift(self.readout_output(vectors, mask, e_i, e_j), e_i)
-        if self.config.repulsion == "zbl":
-            energies = energies + self.repulsion(_norm(vectors), mask, e_i, e_j)
+        psi = self.readout_output(vectors, mask, e_i, e_j)
+        r, radii = _norm(vectors), self._radii(vectors.dtype, e_i, e_j)
+        if self.config.core.nearest_switch:
+            shown = core.gate(r, radii.clamp_in, radii.clamp_in + radii.clamp_width)
+            psi = psi * jnp.prod(jnp.where(mask, shown, 1.0), axis=1)
+        energies = self.scale_shift(psi, e_i)
+        if self.config.repulsion != "none":
+            energies = energies + self.repulsion(r, mask, e_i, e_j, radii.r_on, radii.r_off)
         return energies
 
     def readout_output(self, vectors: Array, mask: Array, e_i: Array, e_j: Array) -> Array:
@@ -134,22 +156,69 @@ class GMNN(nn.Module):
         return nn.swish(x) if self.config.bounded else x
 
     def features(self, vectors: Array, mask: Array, e_i: Array, e_j: Array) -> Array:
-        """Invariants of the moments, divided by their scale over the training data.  -> [N, F]"""
-        r = _norm(vectors)
-        values = self.radial(r, e_i, e_j) * mask[..., None]
-        h = descriptor.invariants(descriptor.moments(values, vectors / r[..., None]))
-        if self.reference.feature_scale:
-            h = h / jnp.asarray(self.reference.feature_scale, h.dtype)[None, :]
+        """Invariants of the (bounded) moments, divided by their scale over the training data.  -> [N, F]"""
+        moment = self.moments(vectors, mask, e_i, e_j)
+        if self.config.core.bounded_moments and not self.is_initializing():
+            if not len(self.constants.moment_bound):
+                raise UserError("model.core.bounded_moments needs the norms of the training data; train on data first")
+            moment = core.bounded(moment, jnp.asarray(self.constants.moment_bound, moment.dtype)[e_i])
+        h = descriptor.invariants(moment)
+        if len(self.constants.feature_scale):
+            h = h / jnp.asarray(self.constants.feature_scale, h.dtype)[None, :]
         return h
+
+    def moments(self, vectors: Array, mask: Array, e_i: Array, e_j: Array) -> Array:
+        """Gaussian moments before any bound.  -> [N, S, 20]"""
+        r, radii, settings = _norm(vectors), self._radii(vectors.dtype, e_i, e_j), self.config.core
+        seen = core.clamped(r, radii.clamp_in, radii.clamp_width) if settings.clamp else r
+        shown = core.gate(r, radii.gate_in, radii.gate_out) if settings.gate else None
+        return descriptor.moments(self.radial(seen, e_i, e_j) * mask[..., None], vectors / r[..., None], shown)
+
+    def moment_norms(self, vectors: Array, mask: Array, e_i: Array, e_j: Array) -> Array:
+        """|M_i| before any bound.  -> [N]"""
+        return jnp.sqrt(core.squared_norm(self.moments(vectors, mask, e_i, e_j)))
+
+    def _radii(self, dtype: jnp.dtype, e_i: Array, e_j: Array) -> core.PairTables:
+        """The radii of every slot.  6 x [N, K] Å"""
+        slots = jnp.asarray(self.constants.radii, dtype)[e_i[:, None], e_j]
+        return core.PairTables(*(slots[..., k] for k in range(len(core.PairTables._fields))))
 
 
 def _norm(vectors: Array) -> Array:
     return jnp.sqrt(jnp.sum(vectors**2, axis=-1))
 
 
+def strength_floors(config: ModelConfig, elements: tuple[int, ...]) -> np.ndarray:
+    """Lower limit of the strength of each unordered pair of elements.  [pairs]"""
+    upper = zip(*np.triu_indices(len(elements)), strict=True)
+    return np.array([config.zbl.floors.get(pair_name(elements[e], elements[f]), config.zbl.floor) for e, f in upper])
+
+
 def strengths(params: dict, config: ModelConfig, elements: tuple[int, ...]) -> np.ndarray:
-    """Strength s of the repulsion of every pair of elements, in units of physical ZBL.  [E, E]"""
+    """Strength s of the repulsion of every pair of elements, in units of the physical one.  [E, E]"""
     if not config.zbl.trainable:
         return np.full((len(elements), len(elements)), config.zbl.strength)
     trained = np.asarray(params["repulsion"]["strength"], float)
-    return (config.zbl.floor + np.logaddexp(0.0, trained))[element_pairs(len(elements))]
+    return (strength_floors(config, elements) + np.logaddexp(0.0, trained))[element_pairs(len(elements))]
+
+
+def pair_potential(params: dict, config: ModelConfig, reference: Reference) -> Callable[[Array, int, int], Array]:
+    """V(r, e, f) = s U(r) chi(r) in eV of the pair of the e-th and f-th element, for r in Å of any shape; 0 without."""
+    if config.repulsion == "none":
+        return lambda r, e, f: jnp.zeros_like(r)
+    module = Repulsion(config, reference)
+    tables = core.pair_tables(config, reference)
+
+    def energy(r: Array, e: int, f: int) -> Array:
+        flat = jnp.reshape(r, (1, -1))
+        on, off = (jnp.asarray(table[e, f], flat.dtype)[None, None] for table in (tables.r_on, tables.r_off))
+
+        def one(value: Array) -> Array:
+            slot = value[None, None]
+            index = jnp.full((1,), e), jnp.full((1, 1), f)
+            arrays = {"params": params.get("repulsion", {})}
+            return 2.0 * jnp.asarray(module.apply(arrays, slot, jnp.ones((1, 1), bool), *index, on, off))[0]
+
+        return jnp.reshape(jax.vmap(one)(flat[0]), jnp.shape(r))
+
+    return energy

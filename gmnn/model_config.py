@@ -7,6 +7,7 @@ YAML configuration and for ``config.json`` alike.
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from gmnn.elements import parse_pair
 from gmnn.errors import UserError
 
 SWISH_FLOOR = 0.278464543  # minus the minimum of x / (1 + exp(-x)), at x = -1.278465
@@ -17,16 +18,29 @@ def _require(condition: bool, key: str, got: object, allowed: str) -> None:
         raise UserError(f"{key} is {got!r}, but must be {allowed}")
 
 
+def _pairs(values: dict[str, float], key: str) -> dict[str, float]:
+    """The same numbers under names in alphabetical order (C-H, not H-C), all of them positive."""
+    named: dict[str, float] = {}
+    for name, value in values.items():
+        pair = parse_pair(name)
+        _require(pair not in named, key, dict(values), f"a mapping that names {pair} once")
+        _require(value > 0, f"{key}.{name}", value, "positive")
+        named[pair] = float(value)
+    return named
+
+
 @dataclass(frozen=True)
 class ZBLConfig:
-    """Ziegler-Biersack-Littmark repulsion in physical units (docs/theory.md)."""
+    """Strength and window of the pair repulsion in physical units (docs/theory.md)."""
 
     strength: float = 1.0
-    """Initial multiple of the physical ZBL energy, per element pair. (Apax's kappa is 14.3996 times this number.)"""
+    """Initial multiple of the physical energy, per element pair. (Apax's kappa is 14.3996 times this number.)"""
     trainable: bool = True
     """Train one strength per element pair; false keeps `strength`."""
     floor: float = 0.5
     """Lower limit of a trainable strength."""
+    floors: dict[str, float] = field(default_factory=dict, hash=False)
+    """Lower limits for given pairs, as in `{H-H: 0.9}`, above `floor`."""
     window: Literal["covalent", "cosine"] = "covalent"
     """`covalent`: 1 up to `inner`, 0 beyond `outer` times the summed covalent radii, C2 between.
     `cosine`: (1 + cos(pi r / r_off)) / 2."""
@@ -46,8 +60,58 @@ class ZBLConfig:
             self.strength,
             f"above model.zbl.floor ({self.floor}) when it is trainable",
         )
+        object.__setattr__(self, "floors", _pairs(self.floors, "model.zbl.floors"))
+        for name, floor in self.floors.items():
+            allowed = f"in [model.zbl.floor, model.zbl.strength) = [{self.floor}, {self.strength})"
+            _require(self.floor <= floor < self.strength, f"model.zbl.floors.{name}", floor, allowed)
         _require(0 < self.inner < self.outer, "model.zbl.inner", self.inner, f"in (0, outer = {self.outer})")
         _require(self.r_off > 0, "model.zbl.r_off", self.r_off, "positive")
+
+
+@dataclass(frozen=True)
+class CoreConfig:
+    """What the network is shown of pairs closer than those of the data (docs/certificate.md)."""
+
+    clamp: bool = True
+    """Show a constant distance below a radius that lies under the smallest distance of the data, pair by pair."""
+    margin: float = 0.0
+    """How far below the smallest training distance of a pair the clamp begins to act, as a fraction of it."""
+    width: float = 0.15
+    """Where the clamp goes from acting to constant, as a fraction of the radius at which it begins."""
+    radii: dict[str, float] = field(default_factory=dict, hash=False)
+    """Radii at which the clamp begins to act for given pairs, as in `{C-H: 0.9}`, Å; others come from the data."""
+    gate: bool = True
+    """Hide the direction of a pair below the clamp."""
+    gate_outer: float = 0.9
+    """Where the gate begins to act, in radii of the constant clamp."""
+    gate_inner: float = 0.4
+    """Where the direction is hidden, in radii of the constant clamp."""
+    bounded_moments: bool = True
+    """Bound the norm of each centre's moments."""
+    moment_room: float = 3.0
+    """The bound of the moments, in largest norms over the training data at the initial coefficients."""
+    nearest_switch: bool = False
+    """Switch the network's energy of an atom off when a neighbour comes below the clamp (as pacemaker does)."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.margin < 1, "model.core.margin", self.margin, "in [0, 1)")
+        _require(0 < self.width < 1, "model.core.width", self.width, "in (0, 1)")
+        _require(
+            0 <= self.gate_inner < self.gate_outer <= 1,
+            "model.core.gate_inner",
+            self.gate_inner,
+            f"in [0, gate_outer), and gate_outer ({self.gate_outer}) at most 1",
+        )
+        _require(self.moment_room > 0, "model.core.moment_room", self.moment_room, "positive")
+        object.__setattr__(self, "radii", _pairs(self.radii, "model.core.radii"))
+
+    @property
+    def uses_distances(self) -> bool:
+        """Whether the smallest distances of the training data are needed."""
+        return self.clamp or self.gate or self.nearest_switch
+
+
+NO_CORE = CoreConfig(clamp=False, gate=False, bounded_moments=False)
 
 
 @dataclass(frozen=True)
@@ -70,10 +134,14 @@ class ModelConfig:
     """Widths of the hidden layers of the readout."""
     output_activation: Literal["swish", "identity"] = "swish"
     """Activation on the readout's output: `swish` bounds every atomic energy from below, `identity` does not."""
-    repulsion: Literal["zbl", "none"] = "zbl"
-    """Pair repulsion added to the network."""
+    distance: Literal["identity", "agnesi"] = "identity"
+    """Transform of the distance in the radial basis; `agnesi` is flat at contact, as in MACE."""
+    repulsion: Literal["zbl", "nlh", "none"] = "zbl"
+    """Pair repulsion added to the network; `nlh` needs `data.nlh_coefficients`."""
     zbl: ZBLConfig = field(default_factory=ZBLConfig)
-    """Settings of the ZBL repulsion."""
+    """Strength and window of the repulsion, ZBL or NLH."""
+    core: CoreConfig = field(default_factory=CoreConfig)
+    """What the network sees of pairs closer than those of the data."""
 
     def __post_init__(self) -> None:
         _require(0 < self.r_max <= 20, "model.r_max", self.r_max, "in (0, 20] Å")
@@ -113,6 +181,12 @@ class Reference:
     """Initial mu_Z of the scale-shift layer, eV."""
     feature_scale: tuple[float, ...] = ()
     """Root mean square of each feature over the training data at the initial coefficients; empty = 1."""
+    closest: tuple[float | None, ...] = ()
+    """Smallest distance in the training data of each unordered pair of elements, Å; None = never within r_max."""
+    moment_scale: tuple[float, ...] = ()
+    """Largest norm of the moments of each element over the training data at the initial coefficients."""
+    screening: tuple[tuple[float, ...], ...] = ()
+    """NLH coefficients a1, b1, a2, b2, a3, b3 (b in 1/Å) of each unordered pair of elements; empty without NLH."""
 
     def __post_init__(self) -> None:
         sizes = {len(self.elements), len(self.E0), len(self.scale), len(self.shift)}
@@ -125,8 +199,9 @@ def model_config_from_dict(values: dict[str, Any]) -> ModelConfig:
     values = dict(values)
     try:
         zbl = ZBLConfig(**values.pop("zbl", {}))
+        core = CoreConfig(**values.pop("core")) if "core" in values else NO_CORE  # format version 1 had none
         values["hidden"] = tuple(values.get("hidden", ModelConfig.hidden))
-        return ModelConfig(zbl=zbl, **values)
+        return ModelConfig(zbl=zbl, core=core, **values)
     except TypeError as error:
         raise UserError(f"the model section of config.json does not fit this version of gmnn: {error}") from None
 
@@ -134,6 +209,7 @@ def model_config_from_dict(values: dict[str, Any]) -> ModelConfig:
 def reference_from_dict(values: dict[str, Any]) -> Reference:
     """Rebuild a Reference from ``config.json``."""
     try:
+        values = {**values, "screening": map(tuple, values.get("screening", ()))}
         return Reference(**{key: tuple(value) for key, value in values.items()})
     except TypeError as error:
         raise UserError(f"the reference section of config.json does not fit this version of gmnn: {error}") from None

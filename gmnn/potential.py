@@ -17,7 +17,7 @@ from gmnn.model_config import ModelConfig, Reference
 from gmnn.system import Prediction, System
 
 if TYPE_CHECKING:
-    from gmnn.model import GMNN
+    from gmnn.model import GMNN, Constants
 
 Params = dict[str, Any]
 
@@ -32,6 +32,8 @@ class Potential:
     config: ModelConfig
     reference: Reference
     params: Params | None = None
+    constants: "Constants | None" = None
+    """By default those of config and reference; given where models of several data sets are stacked."""
 
     def with_params(self, params: Params) -> "Potential":
         """The same potential with these parameters."""
@@ -39,9 +41,9 @@ class Potential:
 
     @property
     def _network(self) -> "GMNN":
-        from gmnn.model import GMNN  # flax is imported only when a potential is evaluated
+        from gmnn.model import GMNN, constants  # flax is imported only when a potential is evaluated
 
-        return GMNN(self.config, self.reference)
+        return GMNN(self.config, self.reference, self.constants or constants(self.config, self.reference))
 
     @property
     def trained(self) -> Params:
@@ -68,6 +70,10 @@ class Potential:
     def readout(self, params: Params, system: System) -> Array:
         """psi of every atom, [N]: the dimensionless number in E_i = mu + sigma psi (plus repulsion)."""
         return self._apply(params, system, "readout_output")
+
+    def moment_norms(self, params: Params, system: System) -> Array:
+        """Norm of the moments of every atom before they are bounded, [N]; of no meaning for padding."""
+        return self._apply(params, system, "moment_norms")
 
     def _apply(self, params: Params, system: System, method: str) -> Array:
         vectors, mask = neighbor_vectors(system, self.config.r_max)

@@ -6,7 +6,6 @@ s >= floor > 0 and a window chi that equals 1 up to r_on > 0, so that V diverges
 """
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from gmnn.model_config import ZBLConfig
@@ -24,6 +23,15 @@ def zbl(r: Array, z1: Array, z2: Array) -> Array:
     return COULOMB * z1 * z2 / r * screening
 
 
+def nlh(r: Array, z1: Array, z2: Array, coefficients: Array) -> Array:
+    """k_e Z1 Z2 / r sum_k a_k exp(-b_k r) in eV, with the six published numbers a1, b1 ... a3, b3 on the last axis.
+
+    Nordlund, Lehtola, Hobler, Phys. Rev. A 111, 032818 (2025); b in 1/Å. Made to be accurate above 30 eV.
+    """
+    a, b = coefficients[..., 0::2], coefficients[..., 1::2]
+    return COULOMB * z1 * z2 / r * jnp.sum(a * jnp.exp(-b * r[..., None]), axis=-1)
+
+
 def smooth_window(r: Array, r_on: Array, r_off: Array) -> Array:
     """1 up to r_on, 0 from r_off, 1 - 10 u^3 + 15 u^4 - 6 u^5 between, u = (r - r_on)/(r_off - r_on): C2.
 
@@ -36,13 +44,6 @@ def smooth_window(r: Array, r_on: Array, r_off: Array) -> Array:
 def cosine_window(r: Array, r_off: Array) -> Array:
     """(1 + cos(pi r / r_off)) / 2, 0 from r_off: C1, and below 1 everywhere but at contact."""
     return 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip(r / r_off, 0.0, 1.0)))
-
-
-def window_radii(config: ZBLConfig, covalent_sum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the window starts to close and has closed, Å, for pairs of summed covalent radii."""
-    if config.window == "cosine":
-        return np.zeros_like(covalent_sum), np.full_like(covalent_sum, config.r_off)
-    return config.inner * covalent_sum, config.outer * covalent_sum
 
 
 def window(config: ZBLConfig, r: Array, r_on: Array, r_off: Array) -> Array:

@@ -78,6 +78,52 @@ def invariants(M0: np.ndarray, M1: np.ndarray, M2: np.ndarray, M3: np.ndarray) -
     )
 
 
+def closest(reference, z1: int, z2: int) -> float | None:
+    """Smallest distance of a pair of elements in the data; entries count the upper triangle row by row."""
+    e1, e2 = sorted((reference.elements.index(z1), reference.elements.index(z2)))
+    upper = [(a, b) for a in range(len(reference.elements)) for b in range(a, len(reference.elements))]
+    return reference.closest[upper.index((e1, e2))]
+
+
+def clamp_radius(config, reference, z1: int, z2: int) -> float:
+    """Below this distance the network sees no distance; never less than the cutoff for pairs absent from the data."""
+    smallest = closest(reference, z1, z2)
+    return config.r_max if smallest is None else (1 - config.core.margin) * smallest * (1 - config.core.width)
+
+
+def seen(config, reference, r: float, z1: int, z2: int) -> float:
+    """The distance that the network sees, constant in the core and the true one in the data."""
+    if not config.core.clamp:
+        return r
+    inner, smallest = clamp_radius(config, reference, z1, z2), closest(reference, z1, z2)
+    if smallest is None or r <= inner:
+        return inner
+    width = (1 - config.core.margin) * smallest - inner
+    if r >= inner + width:
+        return r
+    u = (r - inner) / width
+    return inner + width * (20 * u**4 - 45 * u**5 + 36 * u**6 - 10 * u**7)
+
+
+def shown(config, reference, r: float, z1: int, z2: int) -> float:
+    """How much of the direction the network sees."""
+    if not config.core.gate:
+        return 1.0
+    radius = clamp_radius(config, reference, z1, z2)
+    inner, outer = config.core.gate_inner * radius, config.core.gate_outer * radius
+    u = min(max((r - inner) / (outer - inner), 0.0), 1.0)
+    return 10 * u**3 - 15 * u**4 + 6 * u**5
+
+
+def agnesi(config, r: float, z1: int, z2: int) -> float:
+    """MACE's transform in its published form, mapped to [0, r_max]."""
+    if config.distance != "agnesi":
+        return r
+    r_0 = (covalent_radii[z1] + covalent_radii[z2]) / 2
+    y = lambda x: 1 / (1 + 1.0805 * x**0.9183 / (1 + x ** (0.9183 - 4.5791)))  # noqa: E731
+    return config.r_max * (1 - y(r / r_0)) / (1 - y(config.r_max / r_0))
+
+
 def features(config, reference, params: dict, atoms: Atoms) -> np.ndarray:
     """Invariants of every atom before any scaling, [N, F]."""
     coefficients = np.asarray(params["radial"]["coefficients"], float)
@@ -87,11 +133,20 @@ def features(config, reference, params: dict, atoms: Atoms) -> np.ndarray:
     for i, j, _, vector in images(atoms, config.r_max):
         r = float(np.linalg.norm(vector))
         u = vector / r
-        R = cutoff(config, r) * coefficients[element[i], element[j]] @ basis(config, r)  # R_s
+        pair = int(atoms.numbers[i]), int(atoms.numbers[j])
+        at = seen(config, reference, r, *pair)
+        R = cutoff(config, at) * coefficients[element[i], element[j]] @ basis(config, agnesi(config, at, *pair))  # R_s
         M0[i] += R
+        R = R * shown(config, reference, r, *pair)
         M1[i] += np.einsum("s,a->sa", R, u)
         M2[i] += np.einsum("s,a,b->sab", R, u, u)
         M3[i] += np.einsum("s,a,b,c->sabc", R, u, u, u)
+    if config.core.bounded_moments:
+        for i in range(N):
+            norm = sum(np.sum(M[i] ** 2) for M in (M0, M1, M2, M3))
+            largest = config.core.moment_room * reference.moment_scale[element[i]]
+            for M in (M0, M1, M2, M3):
+                M[i] /= np.sqrt(1 + norm / largest**2)
     return np.array([invariants(M0[i], M1[i], M2[i], M3[i]) for i in range(N)])
 
 
@@ -128,16 +183,29 @@ def screened_coulomb(r: float, z1: int, z2: int) -> float:
     return K_E * z1 * z2 / r * phi
 
 
-def window(zbl, r: float, z1: int, z2: int) -> float:
+def nlh(reference, r: float, z1: int, z2: int) -> float:
+    """The pair-specific screened Coulomb energy of Nordlund, Lehtola and Hobler, eV."""
+    e1, e2 = sorted((reference.elements.index(z1), reference.elements.index(z2)))
+    upper = [(a, b) for a in range(len(reference.elements)) for b in range(a, len(reference.elements))]
+    a1, b1, a2, b2, a3, b3 = reference.screening[upper.index((e1, e2))]
+    return K_E * z1 * z2 / r * (a1 * np.exp(-b1 * r) + a2 * np.exp(-b2 * r) + a3 * np.exp(-b3 * r))
+
+
+def window(config, reference, r: float, z1: int, z2: int) -> float:
     """The factor that switches the repulsion off."""
+    zbl = config.zbl
     if zbl.window == "cosine":
         return (1 + np.cos(np.pi * r / zbl.r_off)) / 2 if r < zbl.r_off else 0.0
     contact = covalent_radii[z1] + covalent_radii[z2]
-    if r <= zbl.inner * contact:
+    inner, outer = zbl.inner * contact, zbl.outer * contact
+    if config.core.clamp:
+        smallest = closest(reference, z1, z2)
+        outer = max(outer, 1.5 * contact if smallest is None else (1 - config.core.margin) * smallest)
+    if r <= inner:
         return 1.0
-    if r >= zbl.outer * contact:
+    if r >= outer:
         return 0.0
-    u = (r - zbl.inner * contact) / ((zbl.outer - zbl.inner) * contact)
+    u = (r - inner) / (outer - inner)
     return 1 - 10 * u**3 + 15 * u**4 - 6 * u**5
 
 
@@ -156,7 +224,8 @@ def repulsion(config, reference, params: dict, atoms: Atoms) -> float:
     for i, j, _, vector in images(atoms, config.r_max):
         r, z1, z2 = float(np.linalg.norm(vector)), int(atoms.numbers[i]), int(atoms.numbers[j])
         s = strength(config, reference, params, z1, z2)
-        total += s * screened_coulomb(r, z1, z2) * window(config.zbl, r, z1, z2) / 2
+        bare = screened_coulomb(r, z1, z2) if config.repulsion == "zbl" else nlh(reference, r, z1, z2)
+        total += s * bare * window(config, reference, r, z1, z2) / 2
     return total
 
 
@@ -168,7 +237,7 @@ def energy(config, reference, params: dict, atoms: Atoms) -> float:
     element = [reference.elements.index(z) for z in atoms.numbers]
     scale, shift = softplus(params["scale_shift"]["scale"]), np.asarray(params["scale_shift"]["shift"], float)
     total = float(np.sum(shift[element] + scale[element] * readout(config, params, h)))
-    return total + repulsion(config, reference, params, atoms) if config.repulsion == "zbl" else total
+    return total + repulsion(config, reference, params, atoms) if config.repulsion != "none" else total
 
 
 def close(got: np.ndarray, expected: np.ndarray, relative: float = 1e-11, floor: float = 1.0) -> None:

@@ -133,7 +133,7 @@ def test_references_solve_the_regression(tmp_path: Path) -> None:
     energy = {s: sum(truth[a.symbol] for a in Atoms(s)) for s in ("OH", "H2O", "CO", "CH4", "H2")}
     write(tmp_path / "a.traj", [frame(s, energy=e) for s, e in energy.items()])
     data = read_dataset(str(tmp_path / "a.traj"))
-    reference = fit_reference(data, config("x").data)
+    reference = fit_reference(data, config("x"))
     assert reference.elements == (1, 6, 8)
     np.testing.assert_allclose(reference.E0, [truth["H"], truth["C"], truth["O"]], rtol=1e-9)
     assert reference.shift == (0.0, 0.0, 0.0)
@@ -142,7 +142,7 @@ def test_references_solve_the_regression(tmp_path: Path) -> None:
 def test_one_composition_shares_its_energy() -> None:
     """One molecule alone leaves the regression singular; the mean energy of the frames is still reproduced."""
     data = read_dataset("ethanol")
-    reference = fit_reference(data, config("ethanol").data)
+    reference = fit_reference(data, config("ethanol"))
     numbers = data.atoms[0].numbers
     total = sum(reference.E0[reference.elements.index(z)] for z in numbers)
     assert total == pytest.approx(data.energies.mean(), abs=1e-6)
@@ -155,10 +155,10 @@ def test_given_atomic_energies(tmp_path: Path) -> None:
     write(tmp_path / "a.traj", [frame("OH", energy=-20.0), frame("H2", energy=-6.0)])
     data = read_dataset(str(tmp_path / "a.traj"))
     given = {"H": -1.0, "O": -10.0}
-    reference = fit_reference(data, config("x", atomic_energies=given).data)
+    reference = fit_reference(data, config("x", atomic_energies=given))
     assert reference.E0 == (-1.0, -10.0)
     np.testing.assert_allclose(reference.shift, [-2.0, -7.0], rtol=1e-8)
     with pytest.raises(UserError, match="missing: O"):
-        fit_reference(data, config("x", atomic_energies={"H": -1.0}).data)
+        fit_reference(data, config("x", atomic_energies={"H": -1.0}))
     with pytest.raises(UserError, match="no frame contains He"):
-        fit_reference(data, config("x", atomic_energies={**given, "He": 0.0}).data)
+        fit_reference(data, config("x", atomic_energies={**given, "He": 0.0}))

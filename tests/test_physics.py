@@ -18,7 +18,7 @@ from scipy.stats import ortho_group
 
 from gmnn.errors import UserError
 from gmnn.model import GMNN
-from gmnn.model_config import ZBLConfig
+from gmnn.model_config import NO_CORE, CoreConfig, ZBLConfig
 from gmnn.neighbors import make_system
 from gmnn.potential import Potential, neighbor_vectors
 from gmnn.system import Prediction, System
@@ -37,7 +37,11 @@ CHOICES = {
         "scaled": True,
         "zbl": ZBLConfig(strength=0.8, trainable=False, window="cosine", r_off=3.2),
     },
-}
+    "full core": {"core": CoreConfig(moment_room=1.0), "scaled": True},
+    "full core, agnesi, nlh": {
+        "core": CoreConfig(width=0.3, gate_outer=1.0, moment_room=2.0), "distance": "agnesi", "repulsion": "nlh",
+    },
+}  # fmt: skip
 
 
 def system_of(atoms: Atoms) -> System:
@@ -69,10 +73,10 @@ def strained(atoms: Atoms, a: int, b: int, step: float) -> Atoms:
     return out
 
 
-@pytest.fixture
-def model(make_potential: Callable[..., Model]) -> Model:
-    """The default potential: bounded readout, trainable repulsion."""
-    return make_potential()
+@pytest.fixture(params=[NO_CORE, CoreConfig(moment_room=1.0)], ids=["plain", "core"])
+def model(make_potential: Callable[..., Model], request: pytest.FixtureRequest) -> Model:
+    """The potential with bounded readout and trainable repulsion, without and with its core."""
+    return make_potential(core=request.param)
 
 
 @pytest.mark.parametrize("choice", CHOICES)

@@ -10,9 +10,10 @@ import pytest
 from ase import Atoms
 
 from gmnn import repulsion
+from gmnn.core import pair_tables
 from gmnn.elements import covalent_radius
-from gmnn.model import SWISH_UNIT, Repulsion, element_pairs, inverse_softplus, window_tables
-from gmnn.model_config import SWISH_FLOOR, ModelConfig, ZBLConfig
+from gmnn.model import SWISH_UNIT, element_pairs, inverse_softplus, pair_potential, strengths
+from gmnn.model_config import NO_CORE, SWISH_FLOOR, ModelConfig, Reference, ZBLConfig
 from gmnn.neighbors import make_system
 from gmnn.potential import Potential
 
@@ -70,7 +71,7 @@ def test_screening_starts_at_bare_nuclei() -> None:
 def test_window_never_rises(kind: str) -> None:
     """chi falls from 1 to 0 without leaving [0, 1]; the covalent one is exactly 1 up to r_on > 0. Rounding is 1e-15."""
     config = ZBLConfig(window=kind, inner=0.6, outer=1.3, r_off=2.0)
-    r_on, r_off = map(float, repulsion.window_radii(config, np.array(1.5)))
+    r_on, r_off = (0.0, config.r_off) if kind == "cosine" else (config.inner * 1.5, config.outer * 1.5)
     r = np.linspace(0, 2.5, 2001)
     chi = np.asarray(repulsion.window(config, jnp.asarray(r), jnp.full(r.shape, r_on), jnp.full(r.shape, r_off)))
     assert (np.diff(chi) <= 1e-15).all()
@@ -106,24 +107,28 @@ def test_covalent_window_is_twice_smooth() -> None:
 
 def test_windows_follow_covalent_radii() -> None:
     """Every pair of elements has its own switches, at the given multiples of the summed covalent radii."""
-    config = ModelConfig(zbl=ZBLConfig(inner=0.5, outer=1.2))
-    r_on, r_off = window_tables(config, (1, 6, 14))
+    config = ModelConfig(zbl=ZBLConfig(inner=0.5, outer=1.2), core=NO_CORE)
+    tables = pair_tables(config, bare((1, 6, 14)))
+    r_on, r_off = tables.r_on, tables.r_off
     np.testing.assert_allclose(r_off, 1.2 * np.add.outer([0.31, 0.76, 1.11], [0.31, 0.76, 1.11]), rtol=1e-14)
     np.testing.assert_allclose(r_on, r_off * 0.5 / 1.2, rtol=1e-14)
 
 
+def bare(elements: tuple[int, ...]) -> Reference:
+    """What a potential without a core needs to know about its data."""
+    n = len(elements)
+    return Reference(elements, (0.0,) * n, (1.0,) * n, (0.0,) * n)
+
+
 def dimer_repulsion(config: ModelConfig, params: dict, r: float) -> float:
-    """The module's energy of an O-C dimer, both halves added; trained elements are H, C, O."""
-    elements = (1, 6, 8)
-    e_i, e_j = jnp.array([2, 1]), jnp.array([[1], [2]])
-    arguments = (jnp.full((2, 1), r), jnp.ones((2, 1), bool), e_i, e_j)
-    return float(jnp.sum(Repulsion(config, elements).apply({"params": params}, *arguments)))
+    """The energy of an O-C dimer; trained elements are H, C, O."""
+    return float(pair_potential({"repulsion": params}, config, bare((1, 6, 8)))(jnp.asarray(r), 2, 1))
 
 
 @pytest.mark.parametrize("parameter", [-1e6, -40.0, 0.0, 3.0, 1e3])
 def test_strength_never_below_floor(parameter: float) -> None:
     """s = floor + softplus(p) whatever p, so no training can take the repulsion away."""
-    config = ModelConfig(zbl=ZBLConfig(**SETTINGS))
+    config = ModelConfig(zbl=ZBLConfig(**SETTINGS), core=NO_CORE)
     got = dimer_repulsion(config, {"strength": jnp.full(6, parameter)}, 0.3) / float(zbl(0.3, 6, 8))
     assert got == pytest.approx(0.5 + np.logaddexp(0, parameter), rel=1e-12)
     assert got >= 0.5 * (1 - 1e-12)
@@ -131,7 +136,7 @@ def test_strength_never_below_floor(parameter: float) -> None:
 
 def test_each_pair_of_elements_has_its_own_strength() -> None:
     """Of H, C, O the upper triangle row by row: C-O, and O-C alike, is entry 4."""
-    config = ModelConfig(zbl=ZBLConfig(**SETTINGS))
+    config = ModelConfig(zbl=ZBLConfig(**SETTINGS), core=NO_CORE)
     base = dimer_repulsion(config, {"strength": jnp.zeros(6)}, 0.3)
     changed = [dimer_repulsion(config, {"strength": jnp.zeros(6).at[k].set(1.0)}, 0.3) != base for k in range(6)]
     assert changed == [False, False, False, False, True, False]
@@ -148,22 +153,19 @@ def test_initial_strength_is_the_configured_one(make_potential: Callable) -> Non
 
 def test_fixed_strength_has_no_parameter() -> None:
     """With `trainable: false` there is nothing to train and the strength is the configured one."""
-    config = ModelConfig(zbl=ZBLConfig(**SETTINGS | {"strength": 0.7}, trainable=False))
-    params = Repulsion(config, (1, 6)).init(
-        jax.random.key(0), jnp.ones((1, 1)), jnp.ones((1, 1), bool), jnp.zeros(1, int), jnp.zeros((1, 1), int)
-    )
-    assert not jax.tree.leaves(params)
+    config = ModelConfig(zbl=ZBLConfig(**SETTINGS | {"strength": 0.7}, trainable=False), core=NO_CORE)
+    assert "repulsion" not in jax.jit(Potential(config, bare((1, 6))).init)(0)
+    np.testing.assert_array_equal(strengths({}, config, (1, 6)), np.full((2, 2), 0.7))
     assert dimer_repulsion(config, {}, 0.3) == pytest.approx(0.7 * float(zbl(0.3, 6, 8)), rel=1e-12)
 
 
-def test_empty_slots_do_not_repel() -> None:
-    """A masked slot adds nothing even at a distance of 0.1 Å."""
-    config = ModelConfig(zbl=ZBLConfig(**SETTINGS, trainable=False))
-    index = jnp.zeros((1, 2), int)
-    arguments = (jnp.array([[0.5, 0.1]]), jnp.array([[True, False]]), jnp.zeros(1, int), index)
-    assert float(Repulsion(config, (6,)).apply({"params": {}}, *arguments)[0]) == pytest.approx(
-        0.5 * float(zbl(0.5, 6, 6)), rel=1e-12
-    )
+def test_empty_slots_do_not_repel(make_potential: Callable) -> None:
+    """A masked slot adds nothing even where its atom stands at 0.1 Å."""
+    potential, params = make_potential()
+    system = make_system([[0, 0, 0], [0, 0, 0.1]], [8, 1], np.zeros((3, 3)), [False] * 3, 3.6, 2, 8)
+    alone = system._replace(neighbors=np.full_like(system.neighbors, 2))
+    assert float(energy(potential, params, system)) > 300
+    assert abs(float(energy(potential, params, alone))) < 30
 
 
 @pytest.mark.parametrize("symbols", ["OH", "CC", "SiO"])
@@ -176,7 +178,7 @@ def test_dimer_without_network_is_the_repulsion(make_potential: Callable, symbol
     for r in (0.02, 0.3, 0.9 * contact, 1.2 * contact, 1.6 * contact):
         system = make_system([[0, 0, 0], [0, 0, r]], [z1, z2], np.zeros((3, 3)), [False] * 3, 3.6, 2, 8)
         s = oracle.strength(potential.config, potential.reference, params, z1, z2)
-        chi = oracle.window(potential.config.zbl, r, z1, z2)
+        chi = oracle.window(potential.config, potential.reference, r, z1, z2)
         assert float(energy(potential, params, system)) == pytest.approx(s * float(zbl(r, z1, z2)) * chi, rel=1e-12)
 
 

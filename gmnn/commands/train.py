@@ -44,7 +44,7 @@ def run(config_path: str, overrides: list[str], resume: bool) -> int:
     with _warnings_as_lines(), folder.exclusive(output):
         started = _started(output, resume)
         splits = dataset.split(config)
-        reference = dataset.fit_reference(splits.train, config.data)
+        reference = dataset.fit_reference(splits.train, config)
         potential = Potential(config.model, reference)
         train_set = make_batch(splits.train, potential)
         potential = training.scale_features(potential, train_set[0], config.seed)

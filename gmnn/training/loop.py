@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +28,6 @@ from gmnn import folder
 from gmnn.batches import select
 from gmnn.config import Config
 from gmnn.errors import UserError
-from gmnn.model_config import Reference
 from gmnn.potential import Params, Potential
 from gmnn.system import Labels, System
 from gmnn.training.objective import Errors, batch_loss, errors
@@ -38,9 +37,6 @@ COLUMNS = (
     "epoch", "learning_rate", "train_loss", "valid_loss", "valid_energy_mae_meV", "valid_energy_mae_meV_per_atom",
     "valid_forces_mae_meV_per_A", "valid_forces_rmse_meV_per_A", "best_epoch", "seconds",
 )  # fmt: skip
-FEATURE_FRAMES = 200  # frames over which the scale of the features is measured
-
-
 Number = Array | np.ndarray
 
 
@@ -70,21 +66,6 @@ class Outcome:
     seconds: float
     compile_seconds: float
     steps: int
-
-
-def scale_features(potential: Potential, systems: System, seed: int) -> Potential:
-    """The potential whose features have root mean square 1 over the training frames at the initial parameters.
-
-    Features that (almost) vanish in the data keep the scale of a typical one, so that none is blown up elsewhere.
-    """
-    params = potential.init(seed)
-    some = jax.tree.map(lambda leaf: leaf[:FEATURE_FRAMES], systems)
-    features = jax.jit(jax.vmap(partial(potential.features, params)))(some)
-    rms = np.sqrt(np.mean(np.asarray(features, float)[np.asarray(some.numbers) > 0] ** 2, axis=0))
-    typical = np.median(rms[rms > 0]) if (rms > 0).any() else 1.0
-    scale = np.where(rms > 1e-3 * typical, rms, typical)
-    reference: Reference = replace(potential.reference, feature_scale=tuple(map(float, scale)))
-    return replace(potential, reference=reference)
 
 
 def train(

@@ -1,0 +1,148 @@
+"""The decoupled core: what the network is shown of a pair that comes closer than any pair of the data.
+
+Pure functions of distances and moments, and the radii at which they act. Below the clamp's inner radius the network
+sees a constant distance, below the gate's inner radius no direction; the moments of a centre are bounded. What is
+left of the approach is the repulsion, whose window reaches beyond the clamp (docs/certificate.md).
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from gmnn.descriptor import COMPONENTS, multiplicity
+from gmnn.elements import covalent_radius, pair_name
+from gmnn.errors import UserError
+from gmnn.model_config import ModelConfig, Reference
+
+AGNESI_A, AGNESI_Q, AGNESI_P = 1.0805, 0.9183, 4.5791  # as in MACE (Batatia et al., arXiv:2401.00096)
+ABSENT_OUTER = 1.5  # summed covalent radii: the window of pairs that the data does not contain
+
+
+class PairTables(NamedTuple):
+    """Radii in Å, of every pair of elements [E, E] float64 in NumPy, or of every slot [N, K] in the model."""
+
+    clamp_in: Any  # the network sees this distance for every smaller one; r_max for pairs absent from the data
+    clamp_width: Any  # from clamp_in + clamp_width it sees the distance itself
+    gate_in: Any  # directions are hidden below
+    gate_out: Any  # and shown in full from here
+    r_on: Any  # the window of the repulsion starts to close
+    r_off: Any  # and has closed
+
+
+def pair_tables(config: ModelConfig, reference: Reference) -> PairTables:
+    """The radii of all pairs of elements; UserError where the configuration and the data leave a gap.
+
+    No pair may be at a distance where neither the network nor the repulsion depends on it: the window closes at the
+    larger of `outer` covalent sums and the outer radius of the clamp.
+    """
+    elements, core, zbl = reference.elements, config.core, config.zbl
+    n = len(elements)
+    names = [[pair_name(elements[e], elements[f]) for f in range(n)] for e in range(n)]
+    zeros = np.zeros((n, n))
+    needs_sums = config.repulsion != "none" and zbl.window == "covalent"
+    sums = covalent_sums(elements) if needs_sums else zeros
+    r_on, r_off = (zeros, zeros + zbl.r_off) if zbl.window == "cosine" else (zbl.inner * sums, zbl.outer * sums)
+    clamp_in, clamp_width, gate_in, gate_out = zeros, zeros, zeros, zeros
+    if core.uses_distances:
+        closest = closest_table(reference)
+        absent = np.isnan(closest)
+        top = np.where(absent, config.r_max, (1.0 - core.margin) * closest)
+        for name in core.radii:
+            if name not in {x for row in names for x in row}:
+                known = ", ".join(sorted({x for row in names for x in row}))
+                raise UserError(f"model.core.radii names {name}, but the pairs of this potential are {known}")
+        given = np.array([[core.radii.get(name, np.nan) for name in row] for row in names])
+        top, absent = np.where(np.isnan(given), top, given), absent & np.isnan(given)
+        width = core.width * top
+        inside = np.where(absent, config.r_max, top - width)
+        if core.clamp:
+            clamp_in, clamp_width = inside, np.where(absent, 1.0, width)
+            if needs_sums:
+                r_off = np.where(absent, np.maximum(r_off, ABSENT_OUTER * sums), np.maximum(r_off, top))
+        if core.gate:
+            gate_in, gate_out = core.gate_inner * inside, core.gate_outer * inside
+    tables = PairTables(clamp_in, clamp_width, gate_in, gate_out, r_on, r_off)
+    if config.repulsion != "none":
+        _check_windows(config, tables, names)
+    return tables
+
+
+def _check_windows(config: ModelConfig, tables: PairTables, names: list[list[str]]) -> None:
+    """UserError for a window that the neighbour list cuts off, or that closes where the network sees no distance."""
+    if tables.r_off.max() > config.r_max:
+        raise UserError(
+            f"the repulsion's window closes at {tables.r_off.max():.2f} Å, beyond the cutoff model.r_max = "
+            f"{config.r_max} Å; raise model.r_max or lower model.zbl.outer"
+        )
+    seen = tables.clamp_in < config.r_max
+    gap = seen & (tables.r_off < tables.clamp_in + 0.5 * tables.clamp_width) & (tables.clamp_in > 0)
+    if gap.any():
+        e, f = np.argwhere(gap)[0]
+        raise UserError(
+            f"between {tables.r_off[e, f]:.2f} and {tables.clamp_in[e, f]:.2f} Å nothing depends on the distance of "
+            f"{names[e][f]}: the repulsion's window has closed and the clamp holds; raise model.zbl.r_off"
+        )
+
+
+def closest_table(reference: Reference) -> np.ndarray:
+    """Smallest distance of each pair of elements in the training data, [E, E] Å; NaN where there is none."""
+    n = len(reference.elements)
+    if len(reference.closest) != n * (n + 1) // 2:
+        raise UserError(
+            "model.core.clamp and model.core.gate need the smallest distances of the training data, and this potential "
+            "has none; train it on data, or switch them off"
+        )
+    table = np.full((n, n), np.nan)
+    upper = np.triu_indices(n)
+    table[upper] = [np.nan if value is None else value for value in reference.closest]
+    return np.where(np.isnan(table), table.T, table)
+
+
+def covalent_sums(elements: tuple[int, ...]) -> np.ndarray:
+    """Summed covalent radii of all pairs, [E, E] Å."""
+    radii = np.array([covalent_radius(number) for number in elements])
+    return radii[:, None] + radii
+
+
+def clamped(r: Array, r_in: Array, width: Array) -> Array:
+    """r_in below r_in, r from r_in + width, r_in + w (20 u^4 - 45 u^5 + 36 u^6 - 10 u^7) between: C3, slope <= 1.6603.
+
+    u = (r - r_in) / width.  [...] Å -> [...] Å
+    """
+    u = jnp.clip((r - r_in) / jnp.maximum(width, 1e-12), 0.0, 1.0)
+    inside = r_in + width * u**4 * (20.0 + u * (-45.0 + u * (36.0 - 10.0 * u)))
+    return jnp.where(r < r_in + width, inside, r)
+
+
+def gate(r: Array, inner: Array, outer: Array) -> Array:
+    """0 up to inner, 1 from outer, 10 u^3 - 15 u^4 + 6 u^5 between: C2.  [...] Å -> [...]"""
+    u = jnp.clip((r - inner) / jnp.maximum(outer - inner, 1e-12), 0.0, 1.0)
+    return u**3 * (10.0 + u * (-15.0 + 6.0 * u))
+
+
+def agnesi(r: Array, r_0: Array, r_max: float) -> Array:
+    """r_max (1 - y(x)) / (1 - y(r_max / r_0)), x = r / r_0, y = 1 / (1 + a x^p / (1 + x^(p-q))): flat at contact.
+
+    The form of MACE (arXiv:2401.00096, eq. 3 of its supplement in equivalent writing), mapped back to [0, r_max].
+    """
+
+    def share(x: Array) -> Array:  # 1 - y
+        z = AGNESI_A * x**AGNESI_P / (1.0 + x ** (AGNESI_P - AGNESI_Q))
+        return z / (1.0 + z)
+
+    return r_max * share(r / r_0) / share(r_max / r_0)
+
+
+MULTIPLICITIES = np.array([multiplicity(abc) for abc in COMPONENTS], float)  # [20]
+
+
+def squared_norm(moment: Array) -> Array:
+    """|M_i|^2: Frobenius norms of the full tensors, summed over ranks and channels.  [N, S, 20] -> [N]"""
+    return jnp.sum(moment**2 * jnp.asarray(MULTIPLICITIES, moment.dtype)[None, None, :], axis=(1, 2))
+
+
+def bounded(moment: Array, m_0: Array) -> Array:
+    """M_i / sqrt(1 + |M_i|^2 / m_0^2), of norm below m_0; the map has Lipschitz constant 1.  [N, S, 20], [N]"""
+    return moment * (1.0 / jnp.sqrt(1.0 + squared_norm(moment) / m_0**2))[:, None, None]
