@@ -1,4 +1,4 @@
-"""The command `gmnn`: train, scan, eval and schema, the same programs as the scripts at the top."""
+"""The command `gmnn`: train, scan, certify, eval and schema, the same programs as the scripts at the top."""
 
 import sys
 from importlib import import_module
@@ -6,6 +6,7 @@ from importlib import import_module
 COMMANDS = {
     "train": ("gmnn.commands.train", "train a potential from a YAML configuration"),
     "scan": ("gmnn.commands.scan", "drive every bond of a structure to 0.1 Å and check that the energy rises"),
+    "certify": ("gmnn.commands.certify", "what is proved about close approaches with a trained potential"),
     "eval": ("gmnn.commands.evaluate", "errors of a trained potential on labelled frames"),
     "schema": ("gmnn.commands.schema", "JSON schema or table of the training configuration"),
 }

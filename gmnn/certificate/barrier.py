@@ -1,0 +1,73 @@
+"""T1, the barrier: distances that no trajectory of the given atoms can reach with the given energy.
+
+docs/certificate.md, "T1", has the statement and the proof.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ase import Atoms
+
+from gmnn.batches import on_device
+from gmnn.certificate import wall
+from gmnn.model_config import SWISH_FLOOR
+from gmnn.neighbors import make_system
+from gmnn.potential import Potential
+
+RELATIVE_MARGIN = 1e-9  # of the sum of the absolute values of all terms, for the rounding of float64 sums
+SHORTEST = 1e-6  # Å, where the search for a radius begins
+
+
+class Barrier(NamedTuple):
+    """How far the energy of a structure lies above its floor, and the radii that follow."""
+
+    above_floor: float  # A, eV, rounding margin included
+    radii: np.ndarray  # [E, E] Å; NaN where nothing is proved
+
+
+def above_floor(potential: Potential, atoms: Atoms) -> float:
+    """A = sum_i sigma_i (psi_i + beta) + sum V in eV: an upper bound of E(atoms) minus the floor of the network."""
+    config, params = potential.config, potential.trained
+    potential.require_elements(atoms.numbers)
+    system = make_system(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc, config.r_max)
+    with jax.enable_x64(True):
+        precise = jax.tree.map(lambda leaf: jnp.asarray(leaf, "float64"), params)
+        energies = np.asarray(jax.jit(potential.atomic_energies)(precise, on_device(system, "float64")))
+    index = potential.element_index[atoms.numbers]
+    sigma = np.logaddexp(0.0, np.asarray(params["scale_shift"]["scale"], float))[index]
+    mu = np.asarray(params["scale_shift"]["shift"], float)[index]
+    terms = np.abs(energies).sum() + np.abs(mu).sum() + SWISH_FLOOR * sigma.sum()
+    return float(np.sum(energies - (mu - SWISH_FLOOR * sigma)) + RELATIVE_MARGIN * terms)
+
+
+def barrier_radii(potential: Potential, atoms: Atoms, energy: float) -> Barrier:
+    """Of each pair of elements the largest r_b with V(r) > A + energy for every r <= r_b.  energy in eV, >= 0
+
+    NaN without a floor (unbounded readout), without a certified repulsion, or with fewer than two such atoms.
+    """
+    elements = potential.reference.elements
+    above = above_floor(potential, atoms)
+    counts = np.array([np.count_nonzero(atoms.numbers == z) for z in elements])
+    radii = np.full((len(elements),) * 2, np.nan)
+    for e in range(len(elements)):
+        for f in range(e, len(elements)):
+            enough = counts[e] >= 2 if e == f else min(counts[e], counts[f]) >= 1
+            if enough and potential.config.bounded and wall.falls(potential, e, f):
+                radii[e, f] = radii[f, e] = inverse(potential, e, f, above + energy)
+    return Barrier(above, radii)
+
+
+def inverse(potential: Potential, e: int, f: int, height: float) -> float:
+    """A radius with V > height at it, hence everywhere below: the last one that bisection finds; NaN below 1e-6 Å."""
+    target = height + RELATIVE_MARGIN * abs(height)
+    with jax.enable_x64(True):
+        function = jax.jit(wall.energy(potential, e, f))
+        low, high = SHORTEST, potential.config.r_max
+        if not float(function(jnp.asarray(low))) > target:
+            return float("nan")
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if float(function(jnp.asarray(middle))) > target else (low, middle)
+    return low

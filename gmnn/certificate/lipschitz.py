@@ -1,0 +1,143 @@
+"""How strongly the network energy of one atom can depend on its moments: a certified bound over all moments.
+
+docs/certificate.md, "The readout" and "The invariants", has every step with its proof. Norms of matrices come from
+float64 eigenvalues and are enlarged by MARGIN.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from gmnn.model import OUTPUT_GAIN, SWISH_UNIT
+from gmnn.potential import Potential
+
+SWISH_SLOPES = (-0.0998396, 1.0998396)  # of x / (1 + exp(-x)), at x = -+2.399357, rounded outwards
+MARGIN = 1.0 + 1e-9  # on every norm, far beyond the rounding of an eigenvalue
+CELLS = 40  # per rank, of the grid over the norms of the moments
+
+
+class FeatureClasses(NamedTuple):
+    """Which of the eight contractions each feature is, and how often it stands in the full tensor of it."""
+
+    number: np.ndarray  # [F] 0 ... 7
+    copies: np.ndarray  # [F] 1, 2, 3 or 6
+
+
+def feature_classes(n_radial: int) -> FeatureClasses:
+    """Class and number of equal entries of every feature, in the order of descriptor.invariants."""
+    r, s = np.triu_indices(n_radial)
+    pairs = np.where(r == s, 1, 2)
+    triples = []
+    for p in range(len(r)):
+        for t in range(s[p], n_radial):
+            triples.append({1: 1, 2: 3, 3: 6}[len({r[p], s[p], t})])
+    with_channel = np.repeat(pairs, n_radial)
+    parts = [np.ones(n_radial, int), pairs, pairs, pairs, np.array(triples), with_channel, with_channel]
+    parts.append(np.ones(n_radial**3, int))
+    number = np.concatenate([np.full(len(part), k) for k, part in enumerate(parts)])
+    return FeatureClasses(number, np.concatenate(parts).astype(float))
+
+
+def norm(matrix: np.ndarray) -> float:
+    """Upper bound of the spectral norm: root of the largest eigenvalue of the smaller Gram matrix."""
+    gram = matrix @ matrix.T if len(matrix) <= matrix.shape[1] else matrix.T @ matrix
+    return MARGIN * float(np.sqrt(max(np.linalg.eigvalsh(gram)[-1], 0.0)))
+
+
+def chain_bound(matrices: list[np.ndarray], slopes: tuple[float, float]) -> float:
+    """Upper bound of |A_0 D_1 A_1 ... D_H A_H| over all diagonal D_k with entries in `slopes`.
+
+    The smaller of the product of norms and of the expansion about the middle slope, D = c I + Delta.
+    """
+    low, high = slopes
+    middle, half, steepest = 0.5 * (low + high), 0.5 * (high - low), max(abs(low), abs(high))
+    plain = steepest ** (len(matrices) - 1) * float(np.prod([norm(matrix) for matrix in matrices]))
+    sums: list[float] = []
+    for last in range(len(matrices)):
+        segment, total = matrices[last], 0.0
+        for first in range(last, -1, -1):
+            total += norm(segment) * (half * sums[first - 1] if first else 1.0)
+            if first:
+                segment = middle * (matrices[first - 1] @ segment)
+        sums.append(total)
+    return min(plain, sums[-1])
+
+
+def jacobian_norms(m: np.ndarray) -> np.ndarray:
+    """Bounds of the derivative of each class (rows) by the moments of each rank (columns).  [..., 3] -> [..., 8, 4]
+
+    m holds the norms of the moments of ranks 1 to 3. Each entry is non-decreasing in them.
+    """
+    m1, m2, m3 = m[..., 0], m[..., 1], m[..., 2]
+    table = np.zeros((*m1.shape, 8, 4))
+    table[..., 0, 0] = 1.0
+    for rank, value in ((1, m1), (2, m2), (3, m3)):
+        table[..., rank, rank] = 2.0 * value
+    table[..., 4, 2] = 3.0 * m2**2
+    table[..., 5, 1], table[..., 5, 2] = 2.0 * m1 * m2, m1**2
+    table[..., 6, 3], table[..., 6, 2] = 2.0 * m2 * m3, m3**2
+    table[..., 7, 3], table[..., 7, 2], table[..., 7, 1] = m1 * m2, m1 * m3, m2 * m3
+    return table
+
+
+def norm_cells(bound: float) -> tuple[np.ndarray, np.ndarray]:
+    """Cells that cover all norms of ranks 1 to 3 of moments below `bound`: upper corners and largest attenuation.
+
+    -> [C, 3], [C]. Attenuation sqrt(1 - |M|^2 / bound^2) is what the bounding map leaves of a derivative.
+    """
+    steps = np.arange(CELLS) / CELLS
+    low = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    square = np.sum(low**2, axis=-1)
+    inside = square <= 1.0
+    return bound * (low[inside] + 1.0 / CELLS), np.sqrt(1.0 - square[inside])
+
+
+def gradient_bounds(readout: dict, feature_scale: np.ndarray, n_radial: int, bounds: np.ndarray) -> np.ndarray:
+    """Upper bounds of |dx/dM|, x before the output activation, over all moments M, which `bounds` [E] then bound.  [E]
+
+    The smaller of two: the classes of invariants bounded one by one, or all of them together.
+    """
+    classes = feature_classes(n_radial)
+    layers = [np.asarray(readout[f"layer_{k}"]["kernel"], float) for k in range(len(readout))]
+    first = layers[0] / (feature_scale * np.sqrt(classes.copies))[:, None]
+    blocks = [first[classes.number == k] for k in range(8)]
+    slopes = (SWISH_UNIT * SWISH_SLOPES[0], SWISH_UNIT * SWISH_SLOPES[1])
+    each = np.array([chain_bound([block, *layers[1:]], slopes) for block in blocks])  # of dx/d(class)
+    found = []
+    for bound in bounds:
+        corners, left = norm_cells(float(bound))
+        tables = jacobian_norms(corners)
+        apart = left * np.linalg.norm(np.einsum("b,cbl->cl", each, tables), axis=-1)
+        size = np.linalg.norm(tables[np.argmax(apart)], axis=-1)
+        weight = np.sqrt(np.maximum(size, 1e-12 * size.max()) / np.maximum(each, 1e-12 * each.max()))
+        scaled = np.concatenate([block * factor for block, factor in zip(blocks, weight, strict=True)])
+        divided = tables / weight[:, None]
+        squares = np.linalg.eigvalsh(np.einsum("cbl,cbk->clk", divided, divided))[:, -1]
+        together = chain_bound([scaled, *layers[1:]], slopes) * float(np.max(left * np.sqrt(squares)))
+        found.append(min(float(apart.max()), together))
+    return OUTPUT_GAIN * MARGIN * np.array(found)
+
+
+def obstacle(potential: Potential) -> str:
+    """Why the network's force is not bounded by this module; empty where it is."""
+    if not potential.config.core.bounded_moments:
+        return "the moments are not bounded (model.core.bounded_moments: false), nor then is the network's force"
+    if potential.config.core.nearest_switch:
+        return "no bound is derived for model.core.nearest_switch"
+    if potential.config.distance != "identity":
+        return f"no bound is derived for model.distance: {potential.config.distance}"
+    return ""
+
+
+def sensitivities(potential: Potential) -> np.ndarray:
+    """G_e: upper bound of |dE_i,network / dM_i| in eV for a centre of each element, where there is no obstacle.  [E]
+
+    M_i are the moments *before* they are bounded, in the norm of core.squared_norm.
+    """
+    config, reference, params = potential.config, potential.reference, potential.trained
+    classes = feature_classes(config.n_radial)
+    scale = np.asarray(reference.feature_scale or np.ones(len(classes.number)))
+    sigma = np.logaddexp(0.0, np.asarray(params["scale_shift"]["scale"], float))
+    slope = SWISH_SLOPES[1] if config.bounded else 1.0
+    bounds = config.core.moment_room * np.asarray(reference.moment_scale)
+    return MARGIN * slope * sigma * gradient_bounds(params["readout"], scale, config.n_radial, bounds)

@@ -1,0 +1,42 @@
+"""T3, many close pairs at once: distances that no stationary point of an isolated group of atoms contains.
+
+docs/certificate.md, "T3", has the statement and the proof.
+"""
+
+import numpy as np
+
+from gmnn.certificate.lipschitz import MARGIN
+from gmnn.certificate.monotone import Grid
+
+
+def virial_bound(grid: Grid, composition: np.ndarray) -> float:
+    """Upper bound of the network's virial |sum_i x_i dE/dx_i| over all geometries of these atoms, eV.
+
+    `composition` [E]: number of atoms of each element.
+    """
+    total = 0.0
+    for e, count in enumerate(composition):
+        for f, others in enumerate(composition - np.eye(len(composition), dtype=int)[e]):
+            bounds = grid.bounds[e][f]
+            stretch = float((bounds.along * bounds.edges[1:]).max())
+            total += float(count) * float(grid.sensitivity[e]) * max(int(others), 0) * stretch
+    return MARGIN * total
+
+
+def stationary_radii(grid: Grid, composition: np.ndarray) -> np.ndarray:
+    """Of each pair of elements the largest r* with r |V'(r)| > virial bound for every r <= r*.  [E, E] Å
+
+    NaN where nothing is proved or the structure has no such pair.
+    """
+    size = len(composition)
+    radii, bound = np.full((size, size), np.nan), virial_bound(grid, composition)
+    for e in range(size):
+        for f in range(e, size):
+            enough = composition[e] >= 2 if e == f else min(composition[e], composition[f]) >= 1
+            ends, at_least = grid.bounds[e][f].edges, grid.slopes[e][f].at_least
+            inner = np.where(ends[:-1] > 0, ends[:-1] * at_least, ends[1:] * at_least)  # the first one: r |V'| >= V(r)
+            proved = inner > bound
+            last = int(np.argmin(proved)) if not proved.all() else len(proved)
+            if enough and last:
+                radii[e, f] = radii[f, e] = ends[last]
+    return radii

@@ -1,0 +1,88 @@
+"""The repulsion V = s U chi of one pair of elements as it was trained: certified bounds of its slope on intervals.
+
+docs/certificate.md, "The repulsion". U = k_e Z1 Z2 / r * phi(r) with phi a sum of exponentials, chi the window.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from gmnn import core, repulsion
+from gmnn.certificate.radial_bounds import ROUNDING, STEP_BEND, TINY, derivative, radii_of
+from gmnn.model import element_pairs, pair_potential, strengths
+from gmnn.potential import Potential
+
+
+class Slopes(NamedTuple):
+    """Bounds of |V'| on every interval, eV/Å."""
+
+    at_least: np.ndarray  # [G]
+    at_most: np.ndarray  # [G]
+
+
+def screening(potential: Potential, e: int, f: int) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients a and exponents b [1/Å] of phi(r) = sum_k a_k exp(-b_k r)."""
+    z1, z2 = potential.reference.elements[e], potential.reference.elements[f]
+    if potential.config.repulsion == "nlh":
+        numbers = np.array(potential.reference.screening[element_pairs(len(potential.reference.elements))[e, f]])
+        return numbers[0::2], numbers[1::2]
+    length = repulsion.SCREENING_LENGTH / (z1**0.23 + z2**0.23)
+    return np.array(repulsion.COEFFICIENTS), np.array(repulsion.EXPONENTS) / length
+
+
+def falls(potential: Potential, e: int, f: int) -> bool:
+    """Whether V is certified to be positive, non-increasing and divergent at contact (up to where its window closes).
+
+    Sufficient: in ascending order of b all partial sums of a and of a b are >= 0, and the total of a is positive.
+    """
+    if potential.config.repulsion == "none":
+        return False
+    a, b = screening(potential, e, f)
+    order = np.argsort(b)
+    partial = np.cumsum(a[order]), np.cumsum((a * b)[order])
+    strength = strengths(potential.trained, potential.config, potential.reference.elements)[e, f]
+    return bool(strength > 0 and (b >= 0).all() and min(p.min() for p in partial) >= 0 and partial[0][-1] > 0)
+
+
+def energy(potential: Potential, e: int, f: int) -> Callable[[Array], Array]:
+    """V(r) in eV of the pair, from the float64 of the trained parameters; to be called with x64 enabled."""
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, "float64"), potential.trained)
+    function = pair_potential(params, potential.config, potential.reference)
+    return lambda r: function(r, e, f)
+
+
+def slopes(potential: Potential, e: int, f: int, ends: np.ndarray) -> Slopes:
+    """Bounds of |V'| on the intervals between `ends` [G + 1], Å; without repulsion 0."""
+    low, high = ends[:-1], ends[1:]
+    if not falls(potential, e, f):
+        nothing = np.zeros(len(low))
+        return Slopes(nothing, nothing if potential.config.repulsion == "none" else np.full(len(low), np.inf))
+    function = energy(potential, e, f)
+    middle = jnp.asarray(0.5 * (low + high))
+    reach = 0.5 * (high - low) * _bend(potential, e, f, low, high)
+    steep = np.abs(np.asarray(derivative(function)(middle)))
+    secant = np.asarray(function(jnp.asarray(high))) / high  # |V'(r)| >= V(r) / r >= V(high) / high
+    return Slopes(np.maximum(secant, steep - reach) / ROUNDING, ROUNDING * (steep + reach))
+
+
+def _bend(potential: Potential, e: int, f: int, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Upper bound of |V''| on the intervals, eV/Å^2."""
+    config, elements = potential.config, potential.reference.elements
+    radii = radii_of(core.pair_tables(config, potential.reference), e, f)
+    strength = strengths(potential.trained, config, elements)[e, f]
+    a, b = screening(potential, e, f)
+    charge = repulsion.COULOMB * elements[e] * elements[f] * strength
+    phi = [np.abs(a) * b**p @ np.exp(-np.outer(b, low)) for p in range(3)]
+    r = np.maximum(low, TINY)
+    u = [phi[0] / r, phi[1] / r + phi[0] / r**2, phi[2] / r + 2.0 * phi[1] / r**2 + 2.0 * phi[0] / r**3]
+    if config.zbl.window == "cosine":
+        first, second = np.pi / (2.0 * radii.r_off), np.pi**2 / (2.0 * radii.r_off**2)
+    else:
+        first, second = 1.875 / (radii.r_off - radii.r_on), STEP_BEND / (radii.r_off - radii.r_on) ** 2
+    closing = (low < radii.r_off) & (high > radii.r_on)
+    bend = u[2] + np.where(closing, 2.0 * first * u[1] + second * u[0], 0.0)
+    return charge * np.where(low < radii.r_off, bend, 0.0)
