@@ -25,7 +25,7 @@ from gmnn.errors import UserError
 from gmnn.model_config import model_config_from_dict, reference_from_dict, to_dict
 from gmnn.potential import Potential
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: core, distance transform, NLH; 1 is read as a potential without a core
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å^3"}
 PACKAGES = ("gmnn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ase")
 

@@ -454,7 +454,7 @@ def test_mistakes_are_named(full: Potential, arguments: dict[str, Any], part: st
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """A table and strict JSON for the golden model; one sentence and exit code 2 for mistakes."""
-    model, out, broken = "tests/golden/model", tmp_path / "certificate.json", tmp_path / "broken.xyz"
+    model, out, broken = "tests/golden/v2/model", tmp_path / "certificate.json", tmp_path / "broken.xyz"
     assert command.main([model, "--structure", "ethanol", "--json", str(out)]) == 0
     values = json.loads(out.read_text())
     assert values.keys() >= KEYS

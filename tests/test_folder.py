@@ -21,7 +21,9 @@ GOLDEN = Path(__file__).parent / "golden"
 
 @pytest.fixture
 def saved(tmp_path: Path) -> tuple[Path, Potential]:
-    reference = Reference((1, 8), (-1.5, -20.0), (0.5, 0.6), (0.1, 0.2), (1.0,) * 8)
+    reference = Reference(
+        (1, 8), (-1.5, -20.0), (0.5, 0.6), (0.1, 0.2), (1.0,) * 8, (0.7, 0.9, None), (1.5, 2.5), ((0.5, 1.0) * 3,) * 3
+    )
     potential = Potential(ModelConfig(n_radial=1, n_basis=3, hidden=(4,)), reference)
     potential = potential.with_params(jax.tree.map(np.asarray, potential.init(5)))
     folder.save(tmp_path / "m", potential, 3, {"finished": True})
@@ -117,10 +119,13 @@ def test_text_is_replaced_in_one_step(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_golden_folder_gives_its_energies_for_ever() -> None:
-    """A folder written by format version 1, with the energies and forces it had when it was written (float64)."""
-    frames = read(GOLDEN / "expected.extxyz", ":")
-    calculator = gmnn.Calculator(GOLDEN / "model", dtype="float64")
+@pytest.mark.parametrize("version", range(1, folder.FORMAT_VERSION + 1))
+def test_golden_folder_gives_its_energies_for_ever(version: int) -> None:
+    """A folder of each format version gives the energies and forces it had when it was written (float64)."""
+    golden = GOLDEN / f"v{version}"
+    frames = read(golden / "expected.extxyz", ":")
+    calculator = gmnn.Calculator(golden / "model", dtype="float64")
+    assert json.loads((golden / "model" / "config.json").read_text())["format_version"] == version
     assert len(frames) >= 2
     for frame, found in zip(frames, calculator.batch_eval(frames), strict=True):
         assert found.get_potential_energy() == pytest.approx(frame.get_potential_energy(), abs=1e-7)

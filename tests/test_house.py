@@ -87,7 +87,7 @@ import sys
 for name in ("ase", "vesin", "pydantic", "matplotlib"):
     sys.modules[name] = None
 import gmnn, numpy as np
-potential = gmnn.load("tests/golden/model")
+potential = gmnn.load("tests/golden/v2/model")
 system = gmnn.System(np.array([[0., 0, 0], [0, 0, 1.1]], "f4"), np.array([6, 1]), np.zeros((3, 3), "f4"),
                      np.array([[1], [0]]), np.zeros((2, 1, 3), int))
 print(float(potential.predict(potential.params, system).energy))

@@ -13,8 +13,9 @@ from ase.io import write
 from gmnn import Calculator
 from gmnn.commands.train import main
 from gmnn.embedded import ethanol
+from gmnn.folder import FORMAT_VERSION
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / f"v{FORMAT_VERSION}"
 CONFIG = """
 output: {output}
 data: {{train: ethanol, n_train: 60, n_valid: 20}}
@@ -23,6 +24,7 @@ train: {{epochs: 30}}
 """
 
 if __name__ == "__main__":
+    HERE.mkdir(exist_ok=True)
     config = HERE / "model.yaml"
     config.write_text(CONFIG.format(output=HERE / "model"))
     main([str(config)])
