@@ -46,7 +46,7 @@ class ZBLConfig:
     `cosine`: (1 + cos(pi r / r_off)) / 2."""
     inner: float = 0.3
     """Where the covalent window starts to close, in summed covalent radii."""
-    outer: float = 1.0
+    outer: float = 1.2
     """Where the covalent window has closed, in summed covalent radii."""
     r_off: float = 3.5
     """Where the cosine window has closed, Å."""

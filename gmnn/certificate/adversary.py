@@ -57,8 +57,8 @@ def search(
     """Ascend dE/dr (`network`: its network part, in absolute value) from random environments of the pair.
 
     `pair`: atomic numbers; `r`: range of its distance, Å, half of the environments at the upper end; `rho` [E, E] Å;
-    `n` >= 1 other atoms, of random trained elements or, with `others` [n], of these atomic numbers; environments are
-    tried `batch` at a time, a multiple of it in all.
+    `n` >= 1 other atoms, of random trained elements or, with `others` [n], of these atomic numbers; `steps` 0 is random
+    sampling; environments are tried `batch` at a time, a multiple of it in all.
     """
     rng = np.random.default_rng(seed)
     with jax.enable_x64(True):
@@ -134,6 +134,11 @@ def _ascend(potential: Potential, steps: int, network: bool) -> Callable[..., tu
             shown = jnp.where(valid, total, -jnp.inf), jnp.where(valid, jnp.abs(felt), 0.0), valid
             return _push_out(moved, approach), shown
 
+        if steps == 0:  # random sampling: no gradient of the goal is needed
+            start = _push_out(others, approach)
+            total, felt = goal(start, params, approach)[1]
+            valid = jnp.all(_distances(start, approach) >= approach.contacts)
+            return jnp.where(valid, total, -jnp.inf), jnp.where(valid, jnp.abs(felt), 0.0), valid
         sizes = jnp.asarray(np.geomspace(FIRST_STEP, LAST_STEP, steps + 1))
         _, (total, felt, valid) = jax.lax.scan(step, _push_out(others, approach), sizes)
         return jnp.max(total), jnp.max(felt), jnp.sum(valid)
