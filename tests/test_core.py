@@ -172,7 +172,7 @@ def test_radii_come_from_data_or_user() -> None:
     tables = core.pair_tables(config, reference())
     np.testing.assert_allclose(tables.clamp_in + tables.clamp_width, [[1.26, 0.8], [0.8, 1.17]], rtol=1e-14)
     np.testing.assert_allclose(tables.clamp_in, 0.8 * np.array([[1.26, 0.8], [0.8, 1.17]]), rtol=1e-14)
-    np.testing.assert_allclose(tables.r_off, [[1.26, 1.07], [1.07, 1.52]], rtol=1e-14)
+    np.testing.assert_allclose(tables.r_off, [[1.26, 1.284], [1.284, 1.824]], rtol=1e-14)
 
 
 @pytest.mark.parametrize(

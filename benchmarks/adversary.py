@@ -1,0 +1,82 @@
+"""The certificate of the shipped model, and a search for environments that break it.
+
+    python benchmarks/adversary.py [--environments 1000000] [--model examples/ethanol]
+
+Below each certified monotone radius: random environments with contacts of at least 0.8 covalent sums, a part of them
+pushed up the gradient of dE/dr. Above it, where nothing is proved: gradient ascent alone, to see where monotony really
+ends. Results in benchmarks/results/adversary.json.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from ase import Atoms  # noqa: E402
+
+from gmnn import core, folder, load  # noqa: E402
+from gmnn.certificate import certify, search  # noqa: E402
+from gmnn.certificate.certificate import CONTACT  # noqa: E402
+from gmnn.elements import pair_name  # noqa: E402
+from gmnn.embedded import ethanol  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "results" / "adversary.json"
+BEYOND = ((0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5))  # Å
+ASCENTS, STEPS, BATCH = 512, 20, 256
+
+
+def main() -> None:
+    """Certify, search, store."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--environments", type=int, default=1_000_000, help="random environments over all pairs")
+    parser.add_argument("--model", default=str(ROOT / "examples" / "ethanol"))
+    arguments = parser.parse_args()
+    potential, atoms = load(arguments.model), ethanol()[0]
+    certificate = certify(potential, Atoms(atoms.numbers, atoms.positions), samples=128)
+    rho = CONTACT * core.covalent_sums(potential.reference.elements)
+    elements = potential.reference.elements
+    pairs = [(z, y) for k, z in enumerate(elements) for y in elements[k:]]
+    proved = [pair for pair in pairs if certificate.monotone[pair_name(*pair)] is not None]
+    found = {}
+    for k, pair in enumerate(pairs):
+        name = pair_name(*pair)
+        others = list(atoms.numbers)
+        for z in pair:
+            if z in others:
+                others.remove(z)
+        crowd = np.array(others[:7])
+        row = {
+            "barrier": certificate.barrier[name], "monotone": certificate.monotone[name],
+            "certified": certificate.network[name], "sampled": certificate.sampled[name],
+            "environments": 0, "violations": 0, "seconds": 0.0, "beyond": [],
+        }  # fmt: skip
+        runs = []
+        if pair in proved:
+            r_c = certificate.monotone[name]
+            wanted = -(-arguments.environments // len(proved))
+            runs = [
+                search(potential, pair, (0.2 * r_c, r_c), rho, 7, wanted, 0, BATCH, k, crowd),
+                search(potential, pair, (0.2 * r_c, r_c), rho, 7, ASCENTS, STEPS, BATCH, k, crowd),
+            ]
+        for one in runs:
+            row["environments"] += one.environments
+            row["violations"] += one.violations
+            row["seconds"] += one.seconds
+            row["sampled"] = max(row["sampled"] or 0.0, one.network)
+        for low, high in BEYOND:
+            one = search(potential, pair, (low, high), rho, 7, ASCENTS // 2, STEPS, BATCH, k, crowd)
+            row["beyond"].append(
+                {"r": [low, high], "environments": one.environments, "violations": one.violations,
+                 "highest_eV_per_A": one.highest, "network_eV_per_A": one.network}
+            )  # fmt: skip
+        found[name] = row
+        print(name, row, flush=True)
+    folder.write_json(RESULTS, {"pairs": found, "certificate": certificate.to_dict(), **folder.provenance()})
+
+
+if __name__ == "__main__":
+    main()

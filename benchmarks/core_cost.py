@@ -1,0 +1,73 @@
+"""What the core costs in accuracy and time, and all suites at full size, with models trained for long.
+
+    python benchmarks/core_cost.py [--steps 12500]
+
+Five seeds of the unconstrained network and of the default on 1,000 ethanol frames (the same frames, seeds and batches
+for both), trained together; errors on the same 100 frames. Every default model is then judged by the suites of two
+frames with 50 directions per atom. Results in benchmarks/results/core_cost.json.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.how_much_data import accuracy  # noqa: E402
+from benchmarks.study.cells import SEEDS, Cell, frames  # noqa: E402
+from benchmarks.study.models import CellTrainer, Evaluator  # noqa: E402
+from gmnn import folder  # noqa: E402
+from gmnn.scanning import Sizes, judge, make_suites, read_reference  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "results" / "core_cost.json"
+VARIANTS = ("none", "default")
+SIZES = Sizes(frames=2, directions=50, rattled=5, compressed=4, hot=5, three=100)
+
+
+def stored() -> dict:
+    """Results so far."""
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+
+
+def run(steps: int) -> None:
+    """Both variants, then the suites."""
+    data = frames()
+    test = [data.molecules[k] for k in data.test]
+    reference = read_reference(ROOT / "gmnn" / "data" / "ethanol_curves.extxyz.xz")
+    molecules = [data.molecules[0], data.molecules[300]]
+    suites = make_suites(molecules, np.random.default_rng(0), sizes=SIZES, reference=reference, hot_frames=test[1:])
+    results = stored()
+    for variant in VARIANTS:
+        if results.get(variant, {}).get("steps") == steps:
+            continue
+        trainer = CellTrainer(data, steps)
+        clock = time.perf_counter()
+        potentials = trainer.train(Cell(variant, 16, 1000))
+        seconds = time.perf_counter() - clock
+        rows, counts = [], {suite.name: [0, 0, 0.0] for suite in suites}
+        for seed, potential in zip(SEEDS, potentials, strict=True):
+            evaluate = Evaluator(potential)
+            rows.append({"seed": seed, **{k: float(v) for k, v in accuracy(potential, evaluate, data).items()}})
+            for suite in suites:
+                verdicts = judge(suite.approaches, evaluate)
+                count = counts[suite.name]
+                count[0] += len(verdicts)
+                count[1] += sum(not v.passed for v in verdicts)
+                count[2] = max(count[2], *(v.worst_drop for v in verdicts))
+            print(variant, rows[-1], counts, flush=True)
+        results[variant] = {
+            "steps": steps, "train_s_per_model": round(seconds / len(SEEDS), 1), "models": rows,
+            "suites": {name: {"curves": a, "failed": b, "worst_drop_eV": c} for name, (a, b, c) in counts.items()},
+        }  # fmt: skip
+        folder.write_json(RESULTS, {**results, **folder.provenance()})
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=12500, help="optimiser steps per training (12500)")
+    run(parser.parse_args().steps)

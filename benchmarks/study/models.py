@@ -1,0 +1,99 @@
+"""Train the five seeds of a cell together, and evaluate any of them on any ethanol-sized structure in float64."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.study.cells import SEEDS, Cell, Frames
+from gmnn.batches import on_device
+from gmnn.model import Constants, constants
+from gmnn.model_config import ModelConfig, Reference
+from gmnn.neighbors import make_system, stack
+from gmnn.potential import Params, Potential
+from gmnn.system import Labels, System
+from gmnn.training import SeedTrainer
+
+N_ATOMS = 9
+CHUNK = 32  # structures evaluated at once; larger chunks leave the cache, and refinements ask for few
+EVERYTHING = 100.0  # Å: every pair is in the list, whichever the structure
+
+
+class CellTrainer:
+    """Trains cells; programs are compiled once per architecture."""
+
+    def __init__(self, frames: Frames, n_steps: int) -> None:
+        self.frames, self.n_steps = frames, n_steps
+        data = frames.data
+        systems = [make_system(a.positions, a.numbers, a.cell.array, a.pbc, EVERYTHING) for a in data.atoms]
+        self.pool = on_device(stack(systems), "float32")
+        self.forces = jnp.asarray(np.stack(data.forces), "float32")
+        self._trainer: tuple[ModelConfig, SeedTrainer] | None = None
+
+    def train(self, cell: Cell, seeds: tuple[int, ...] = SEEDS) -> list[Potential]:
+        """The potentials of the cell, one per seed."""
+        members = [self.frames.member(cell, seed) for seed in seeds]
+        if self._trainer is None or self._trainer[0] != cell.model:
+            self._trainer = cell.model, SeedTrainer(cell.config(), members[0].reference, self.pool, self.n_steps)
+        energies = np.stack([self.frames.energies(m.reference) for m in members])
+        labels = Labels(
+            jnp.asarray(energies, "float32"), jnp.broadcast_to(self.forces, (len(seeds), *self.forces.shape))
+        )
+        return self._trainer[1].train(members, labels)[0]
+
+
+class Evaluator:
+    """Energy [B] eV without atomic references and forces [B, N, 3] of structures of up to 9 atoms, in float64."""
+
+    def __init__(self, potential: Potential) -> None:
+        self.potential = potential
+        with jax.enable_x64(True):
+            arrays = constants(potential.config, potential.reference)
+            self._constants = jax.tree.map(lambda leaf: jnp.asarray(leaf, "float64"), arrays)
+            self._params = jax.tree.map(lambda leaf: jnp.asarray(leaf, "float64"), potential.trained)
+        reference = potential.reference
+        blank = replace(reference, feature_scale=(), moment_scale=(), E0=(0.0,) * len(reference.elements))
+        self._evaluate = _compiled(potential.config, blank.elements, len(reference.closest), reference.screening)
+
+    def __call__(self, positions: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """[B, N, 3] Å, [B, N] -> [B], [B, N, 3]"""
+        n_frames, n = numbers.shape
+        full, atoms = np.zeros((n_frames, N_ATOMS, 3)), np.zeros((n_frames, N_ATOMS), np.int32)
+        full[:, :n], atoms[:, :n] = positions, numbers
+        energies, forces = np.zeros(n_frames), np.zeros((n_frames, n, 3))
+        with jax.enable_x64(True):
+            for start in range(0, n_frames, CHUNK):
+                rows = np.minimum(np.arange(start, start + CHUNK), n_frames - 1)
+                e, f = self._evaluate(self._constants, self._params, full[rows], atoms[rows])
+                stop = min(start + CHUNK, n_frames)
+                energies[start:stop] = np.asarray(e)[: stop - start]
+                forces[start:stop] = np.asarray(f)[: stop - start, :n]
+        return energies, forces
+
+
+def open_system(positions: jax.Array, numbers: jax.Array) -> System:
+    """A molecule in which every atom is listed as a neighbour of every other.  [N, 3], [N] with 0 for padding"""
+    n = len(numbers)
+    others = jnp.asarray([[j for j in range(n) if j != i] for i in range(n)], jnp.int32)
+    neighbors = jnp.where(numbers[others] > 0, others, n)
+    return System(
+        positions, numbers, jnp.zeros((3, 3), positions.dtype), neighbors, jnp.zeros((n, n - 1, 3), jnp.int32)
+    )
+
+
+@lru_cache(maxsize=4)
+def _compiled(
+    config: ModelConfig, elements: tuple[int, ...], n_closest: int, screening: tuple
+) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    n = len(elements)
+    reference = Reference(elements, (0.0,) * n, (1.0,) * n, (0.0,) * n, closest=(1.0,) * n_closest, screening=screening)
+    template = Potential(config, reference)
+
+    def one(values: Constants, params: Params, positions: jax.Array, numbers: jax.Array) -> tuple[jax.Array, jax.Array]:
+        prediction = replace(template, constants=values).predict(params, open_system(positions, numbers))
+        return prediction.energy, prediction.forces
+
+    return jax.jit(jax.vmap(one, (None, None, 0, 0)))

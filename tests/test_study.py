@@ -1,0 +1,138 @@
+"""The study's machinery: trainings together equal trainings alone, dynamics that conserve and thermalise, counts."""
+
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.md.verlet import VelocityVerlet
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks import how_much_data_report as report
+from benchmarks.study.cells import VARIANTS, Cell, all_cells, frames
+from benchmarks.study.dynamics import FUSED, maxwell, simulate
+from benchmarks.study.models import Evaluator
+from gmnn import Calculator
+from gmnn.batches import on_device
+from gmnn.config import Config, DataConfig, TrainConfig
+from gmnn.dataset import fit_reference, read_dataset
+from gmnn.model_config import ModelConfig
+from gmnn.neighbors import make_system, stack
+from gmnn.potential import Potential
+from gmnn.system import Labels
+from gmnn.training import Member, SeedTrainer
+
+MODEL = ModelConfig(n_radial=2, n_basis=6, hidden=(8, 8), r_max=4.0)
+N_STEPS = 150
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[list[Potential], list[Potential], np.ndarray]:
+    """Two members trained together, the second one alone as well, and the losses of the first call."""
+    data = read_dataset("ethanol").take(np.arange(60))
+    config = Config(output="x", data=DataConfig(train="ethanol"), model=MODEL, train=TrainConfig())
+    pool = on_device(
+        stack([make_system(a.positions, a.numbers, a.cell.array, a.pbc, 4.0) for a in data.atoms]), "float32"
+    )
+    members = []
+    for seed, chosen in ((0, np.arange(0, 20)), (1, np.arange(20, 60))):
+        members.append(Member(fit_reference(data.take(chosen), config), chosen, seed))
+    E0 = [dict(zip(m.reference.elements, m.reference.E0, strict=True)) for m in members]
+    energies = [data.energies - sum(table[int(z)] for z in data.atoms[0].numbers) for table in E0]
+    labels = Labels(
+        jnp.asarray(np.array(energies), "float32"),
+        jnp.broadcast_to(jnp.asarray(np.stack(data.forces), "float32"), (2, 60, 9, 3)),
+    )
+    with jax.enable_x64(False):
+        trainer = SeedTrainer(config, members[0].reference, pool, N_STEPS)
+        together, losses = trainer.train(members, labels)
+        alone, _ = trainer.train(members[1:] * 2, jax.tree.map(lambda leaf: leaf[jnp.array([1, 1])], labels))
+    return together, alone, losses
+
+
+def test_members_do_not_see_each_other(trained: tuple) -> None:
+    """A member trained beside another one has the parameters it has beside itself; each learns and has its own data."""
+    together, alone, losses = trained
+    for a, b in zip(jax.tree.leaves(together[1].params), jax.tree.leaves(alone[0].params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=2e-4 * max(1.0, np.abs(b).max()))  # float32 over 150 steps
+    assert (losses[:, -1] < 0.5 * losses[:, 0]).all()
+    assert together[0].reference.closest != together[1].reference.closest
+    assert together[0].reference.feature_scale != together[1].reference.feature_scale
+
+
+def test_evaluator_is_the_calculator(trained: tuple) -> None:
+    """The study's evaluation in float64 equals the calculator's, for molecules and for smaller structures."""
+    potential = trained[0][0]
+    calculator, evaluate = Calculator(potential, dtype="float64"), Evaluator(potential)
+    for atoms in (read_dataset("ethanol").atoms[3], Atoms("CO", [[0, 0, 0], [0, 0.3, 0.9]])):
+        energies, forces = evaluate(atoms.positions[None], atoms.numbers[None])
+        there = Atoms(atoms.numbers, atoms.positions, calculator=calculator)
+        expected = there.get_potential_energy() - potential.offsets(atoms.numbers).sum()
+        assert energies[0] == pytest.approx(expected, abs=1e-8)
+        np.testing.assert_allclose(forces[0], there.get_forces(), atol=1e-9)
+
+
+def test_nve_is_velocity_verlet(trained: tuple) -> None:
+    """50 steps equal ASE's integrator with the calculator, and the total energy of 400 steps stays within 1 meV."""
+    potential = trained[0][0]
+    frame = read_dataset("ethanol").atoms[0]
+    atoms = Atoms(frame.numbers, frame.positions)
+    velocities = maxwell(atoms, 300.0, 2, np.random.default_rng(0))
+    copies = np.repeat(atoms.positions[None], 2, axis=0)
+    run = simulate(potential, atoms, copies, velocities, step=0.2, n_steps=400, segment=50, precision="float64")
+    assert np.abs(run.energies - run.energies[0]).max() < 1e-3 * len(atoms)
+    atoms.calc = Calculator(potential, dtype="float64")
+    atoms.set_velocities(velocities[0] / units.fs)
+    VelocityVerlet(atoms, 0.2 * units.fs).run(50)
+    expected = atoms.get_total_energy() - potential.offsets(atoms.numbers).sum()
+    assert run.energies[0, 0] == pytest.approx(expected, abs=1e-7)
+
+
+def test_langevin_has_its_temperature(trained: tuple) -> None:
+    """Kinetic temperature of many pairs after 10 friction times: 400 copies x 6 degrees of freedom, 30 K is 5 sigma.
+
+    The standard error of one snapshot is T sqrt(2 / 2400) = 3 % and several independent ones are averaged.
+    """
+    atoms = Atoms("OH", [[0, 0, 0], [0, 0, 0.97]])
+    bath = np.repeat([300.0, 600.0], 200)
+    run = simulate(
+        trained[0][0], atoms, np.repeat(atoms.positions[None], 400, axis=0), np.zeros((400, 2, 3)), step=0.5,
+        n_steps=400, segment=100, temperature=bath, friction=0.1,
+    )  # fmt: skip
+    late = run.temperature[1:].mean(axis=0)
+    for temperature in (300.0, 600.0):
+        assert late[bath == temperature].mean() == pytest.approx(temperature, rel=0.1)
+
+
+def test_fusion_and_loss_are_noticed(trained: tuple) -> None:
+    """A pair that starts inside half its covalent sum is fused from the first step; a bond pulled apart is lost."""
+    atoms = Atoms("OH", [[0, 0, 0], [0, 0, 0.97]])
+    starts = np.array([[[0, 0, 0], [0, 0, r]] for r in (0.97, 0.9 * FUSED * 0.97, 1.6)])
+    run = simulate(trained[0][0], atoms, starts, np.zeros((3, 2, 3)), step=0.01, n_steps=5, segment=5)
+    assert np.isfinite(run.fused).tolist() == [False, True, False]
+    assert np.isfinite(run.lost).tolist() == [False, False, True]
+    assert run.fused[1] == pytest.approx(0.01)
+
+
+def test_cells_are_what_the_study_says() -> None:
+    """Every variant at three basis sets and six sizes, each once; test frames are never trained on."""
+    cells = all_cells()
+    assert len(cells) == len(set(cells)) == 3 * 6 * len(VARIANTS)
+    data = frames()
+    for cell in (Cell("default", 16, 1000), Cell("compressed", 16, 10)):
+        member = data.member(cell, 3)
+        assert not set(member.frames) & set(data.test)
+        assert len(set(member.frames)) == cell.n_train + 48 * (cell.variant == "compressed")
+
+
+def test_report_counts_what_is_stored() -> None:
+    """The totals of the report add up to those of the table, and its pages hold what it writes."""
+    table = report.rows()
+    assert sum(report.total(r for r in table if r["variant"] == v)[1] for v in VARIANTS) == report.total(table)[1]
+    page, readme = ((report.ROOT / name).read_text() for name in ("docs/how_much_data.md", "README.md"))
+    assert report.variants_table(table) in page
+    assert report.headline(table) in readme
