@@ -78,6 +78,8 @@ class TrainConfig(BaseModel):
     """Peak learning rate."""
     rates: RatesConfig = RatesConfig()
     """Multiples of the learning rate per group of parameters."""
+    weight_decay: NonNegative = 0.0
+    """Decay of the network's weight matrices per unit of learning rate (AdamW); all other parameters are exempt."""
     warmup_epochs: NonNegative = 1.0
     """Epochs of linear warm-up from zero."""
     energy_weight: NonNegative = 3.0

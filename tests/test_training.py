@@ -18,7 +18,7 @@ import pytest
 import gmnn
 from gmnn import batches, dataset, evaluation, folder
 from gmnn.config import Config, TrainConfig
-from gmnn.model_config import ModelConfig, Reference
+from gmnn.model_config import NO_CORE, ModelConfig, Reference
 from gmnn.potential import Potential
 from gmnn.system import Labels, Prediction
 from gmnn.training import objective, optimizer
@@ -213,7 +213,8 @@ def test_errors_over_mixed_sizes_ignore_padding() -> None:
     for k, keep in ((1, [0, 2]), (2, [6])):
         frames.atoms[k], frames.forces[k] = frames.atoms[k][keep], frames.forces[k][keep]
     potential = Potential(
-        ModelConfig(n_radial=2, n_basis=4, hidden=(4,)), Reference((1, 6, 8), (-1.0,) * 3, (0.5,) * 3, (0.1,) * 3)
+        ModelConfig(n_radial=2, n_basis=4, hidden=(4,), core=NO_CORE),
+        Reference((1, 6, 8), (-1.0,) * 3, (0.5,) * 3, (0.1,) * 3),
     )
     params = jax.tree.map(lambda leaf: np.asarray(leaf, float), potential.init(0))
     trained = potential.with_params(params)
@@ -233,7 +234,9 @@ def test_errors_over_mixed_sizes_ignore_padding() -> None:
 
 def test_rates_per_group() -> None:
     """A group with rate 0 stays bit for bit; another with twice the rate moves twice as far in Adam's first step."""
-    potential = Potential(ModelConfig(n_radial=1, n_basis=2, hidden=(2,)), Reference((1,), (0.0,), (1.0,), (0.0,)))
+    potential = Potential(
+        ModelConfig(n_radial=1, n_basis=2, hidden=(2,), core=NO_CORE), Reference((1,), (0.0,), (1.0,), (0.0,))
+    )
     params = potential.init(0)
     config = TrainConfig(warmup_epochs=0, rates={"radial": 0.0, "readout": 2.0, "scale_shift": 1.0, "repulsion": 1.0})
     optimiser = optimizer.make_optimizer(config, params, 10)
@@ -243,6 +246,20 @@ def test_rates_per_group() -> None:
     moved = update["readout"]["layer_0"]["bias"] / update["scale_shift"]["shift"]
     np.testing.assert_allclose(moved, 2.0, rtol=1e-5)
     np.testing.assert_allclose(update["scale_shift"]["shift"], -config.learning_rate, rtol=1e-4)
+
+
+def test_weight_decay_acts_on_the_network_alone() -> None:
+    """With a vanishing gradient only the readout's matrices shrink, by rate times decay; nothing else moves."""
+    model = ModelConfig(n_radial=1, n_basis=2, hidden=(2,), core=NO_CORE)
+    params = Potential(model, Reference((1,), (0.0,), (1.0,), (0.0,))).init(0)
+    config = TrainConfig(epochs=10, learning_rate=0.01, warmup_epochs=0, weight_decay=0.1)
+    optimiser = optimizer.make_optimizer(config, params, 10)
+    update, _ = optimiser.update(jax.tree.map(jnp.zeros_like, params), optimiser.init(params), params)
+    for group in update:
+        for path, moved in jax.tree_util.tree_leaves_with_path(update[group]):
+            decays = group == "readout" and path[-1].key == "kernel"
+            expected = -0.01 * 0.1 * params[group][path[0].key][path[1].key] if decays else np.zeros(np.shape(moved))
+            np.testing.assert_allclose(moved, expected, rtol=1e-6, atol=1e-15)
 
 
 def test_schedule() -> None:

@@ -1,4 +1,4 @@
-"""Adam with its own rate for each group of parameters, linear warm-up and cosine decay to zero."""
+"""Adam with its own rate for each group of parameters, weight decay, linear warm-up and cosine decay to zero."""
 
 import jax
 import optax
@@ -22,8 +22,15 @@ def make_optimizer(config: TrainConfig, params: Params, steps_per_epoch: int) ->
     def adam(multiple: float) -> optax.GradientTransformation:
         if multiple == 0:
             return optax.set_to_zero()
-        return optax.chain(optax.scale_by_adam(), optax.scale_by_schedule(lambda step: -multiple * schedule(step)))
+        decay = [optax.add_decayed_weights(config.weight_decay, mask=_weights)] if config.weight_decay else []
+        rate = optax.scale_by_schedule(lambda step: -multiple * schedule(step))
+        return optax.chain(optax.scale_by_adam(), *decay, rate)
 
     groups = {group: adam(getattr(config.rates, group)) for group in params}
     labels = {group: jax.tree.map(lambda _, group=group: group, tree) for group, tree in params.items()}
     return optax.multi_transform(groups, labels)
+
+
+def _weights(params: Params) -> Params:
+    """True for the weight matrices of the readout, the parameters that decay."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1] == jax.tree_util.DictKey("kernel"), params)
