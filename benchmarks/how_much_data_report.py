@@ -60,31 +60,35 @@ def errors(found: Iterable[Row], key: str) -> np.ndarray:
     return np.array([float(row[key]) for row in found if row["suite"] == "bonds"])
 
 
-def draw(table: list[Row]) -> None:
+def draw(table: list[Row], cost: dict) -> None:
     """Share of failed curves and force error over the number of training frames."""
-    figure = Figure(figsize=(10.5, 4.6), layout="constrained")
+    figure = Figure(figsize=(10.5, 5.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, (label, colour) in LINES.items():
         mine = [row for row in table if row["variant"] == name and row["n_basis"] == "16"]
         sizes = [n for n in N_TRAIN if any(row["n_train"] == str(n) for row in mine)]
         counts = [total(row for row in mine if row["n_train"] == str(n)) for n in sizes]
         failed = [100 * f / n for f, n, _ in counts]
-        low, high = ([100 * (1 - clopper_pearson(n - f, n)[k]) for f, n, _ in counts] for k in (1, 0))
         thick = 2.6 if name == "default" else 1.4
         left.plot(sizes, failed, marker="o", ms=4, lw=thick, color=colour, label=label)
-        left.fill_between(sizes, low, high, color=colour, alpha=0.15, lw=0)
         if name in ("none", "seed", "default"):
             force = [errors((r for r in mine if r["n_train"] == str(n)), "forces_mae_meV_per_A") for n in sizes]
             spread = [np.std(f, ddof=1) for f in force]
-            right.errorbar(
-                sizes, [f.mean() for f in force], spread, color=colour, marker="o", ms=4, lw=thick, label=label
-            )
+            right.errorbar(sizes, [f.mean() for f in force], spread, color=colour, marker="o", ms=4, lw=thick)
+        if name in cost:
+            long = [model["forces_mae_meV_per_A"] for model in cost[name]["models"]]
+            right.plot([1000] * len(long), long, "*", ms=9, color=colour, alpha=0.7)
     axis_text(left, "curves on which the energy stops rising, %", "More data does not stabilise; a core does")
-    left.set_ylim(-3, 100)
-    left.legend(frameon=False, fontsize=8)
-    axis_text(right, "force MAE on test frames, meV/Å", "What the core costs in accuracy: nothing")
-    right.legend(frameon=False, fontsize=8)
-    right.set_ylim(0)
+    left.set_yscale("symlog", linthresh=1.0)
+    left.set_yticks([0, 1, 10, 100], ["0", "1", "10", "100"])
+    left.set_ylim(-0.1, 130)
+    axis_text(right, "force MAE on test frames, meV/Å", "Force error: short trainings, and long ones (stars)")
+    right.set_yscale("log")
+    right.set_yticks([20, 50, 100, 200], ["20", "50", "100", "200"])
+    right.minorticks_off()
+    right.set_ylim(15, 400)
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     figure.savefig(ROOT / "docs" / "figures" / "how_much_data.png", dpi=130)
 
 
@@ -255,8 +259,8 @@ def adversary_text(found: dict) -> str:
 def main() -> None:
     """Write everything."""
     table = rows()
-    draw(table)
     cost, dynamics, adversary = stored("core_cost"), stored("dynamics"), stored("adversary")
+    draw(table, cost)
     page = (ROOT / "docs" / "how_much_data.md").read_text()
     parts = {
         "variants": variants_table(table), "suites": suites_table(table), "basis": basis_table(table),
