@@ -3,6 +3,7 @@
     python scan.py MODEL                                   the folder of a trained model, on the packaged ethanol frame
     python scan.py MODEL --structure my.extxyz@3           on a structure of yours
     python scan.py --calculator ase.calculators.emt:EMT    any other ASE calculator
+    python scan.py MODEL --suites all                      ten suites of other approaches, and relaxations
     python scan.py --help
 
 Writes scan.csv, scan.json, scan.png and panels.png, and prints a verdict per bond.

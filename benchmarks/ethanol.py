@@ -208,8 +208,8 @@ def main() -> None:
         for name in arguments.names or [*RUNS, *([NLH] if arguments.nlh else [])]:
             stored[name] = run(name, *overrides.get(name, []))
             RESULTS.write_text(json.dumps(stored, indent=1, allow_nan=False) + "\n")
-        if DEFAULT in (arguments.names or RUNS):
-            install_example()
+            if name == DEFAULT:
+                install_example()
     draw(stored)
     write_pages(stored)
 

@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("config", metavar="CONFIG", help="YAML file; docs/config.md explains every key")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="e.g. train.epochs=100 output=runs/b")
     parser.add_argument("--resume", action="store_true", help="continue the run in the output folder, if there is one")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
     return exit_code("train", lambda: run(arguments.config, arguments.overrides, arguments.resume))
 
 
