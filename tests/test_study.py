@@ -25,14 +25,15 @@ from gmnn.neighbors import make_system, stack
 from gmnn.potential import Potential
 from gmnn.system import Labels
 from gmnn.training import Member, SeedTrainer
+from gmnn.training.optimizer import learning_rate
 
 MODEL = ModelConfig(n_radial=2, n_basis=6, hidden=(8, 8), r_max=4.0)
 N_STEPS = 150
 
 
 @pytest.fixture(scope="module")
-def trained() -> tuple[list[Potential], list[Potential], np.ndarray]:
-    """Two members trained together, the second one alone as well, and the losses of the first call."""
+def trained() -> tuple[list[Potential], list[Potential], np.ndarray, SeedTrainer]:
+    """Two members trained together, the second one alone as well, the losses of the first call, what trained them."""
     data = read_dataset("ethanol").take(np.arange(60))
     config = Config(output="x", data=DataConfig(train="ethanol"), model=MODEL, train=TrainConfig())
     pool = on_device(
@@ -51,17 +52,27 @@ def trained() -> tuple[list[Potential], list[Potential], np.ndarray]:
         trainer = SeedTrainer(config, members[0].reference, pool, N_STEPS)
         together, losses = trainer.train(members, labels)
         alone, _ = trainer.train(members[1:] * 2, jax.tree.map(lambda leaf: leaf[jnp.array([1, 1])], labels))
-    return together, alone, losses
+    return together, alone, losses, trainer
 
 
 def test_members_do_not_see_each_other(trained: tuple) -> None:
     """A member trained beside another one has the parameters it has beside itself; each learns and has its own data."""
-    together, alone, losses = trained
+    together, alone, losses, _ = trained
     for a, b in zip(jax.tree.leaves(together[1].params), jax.tree.leaves(alone[0].params), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=2e-4 * max(1.0, np.abs(b).max()))  # float32 over 150 steps
     assert (losses[:, -1] < 0.5 * losses[:, 0]).all()
     assert together[0].reference.closest != together[1].reference.closest
     assert together[0].reference.feature_scale != together[1].reference.feature_scale
+
+
+def test_rate_ends_at_zero(trained: tuple) -> None:
+    """Warm-up over a twentieth of the steps, then a cosine to zero at the last one, however many there are."""
+    rate = learning_rate(trained[3].schedule, N_STEPS)
+    values = [float(rate(step)) for step in range(N_STEPS + 1)]
+    assert values[0] == 0
+    assert max(values) == pytest.approx(TrainConfig().learning_rate)
+    assert np.argmax(values) == pytest.approx(0.05 * N_STEPS, abs=1)
+    assert values[-1] < 1e-9
 
 
 def test_evaluator_is_the_calculator(trained: tuple) -> None:

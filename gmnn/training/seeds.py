@@ -25,6 +25,8 @@ from gmnn.training.objective import batch_loss
 from gmnn.training.optimizer import make_optimizer
 from gmnn.training.scales import FEATURE_FRAMES, feature_scales, largest_norms
 
+WARM_UP = 0.05  # of all steps; cosine decay to zero over the rest
+
 
 class Member(NamedTuple):
     """One model: what its data says, which frames of the pool it trains on, its seed."""
@@ -37,12 +39,14 @@ class Member(NamedTuple):
 class SeedTrainer:
     """Compiled programs for one architecture; `train` may be called for many sets of members of one number.
 
-    The pool is every frame that any member may train on, energies with nothing subtracted but a constant.
+    n_steps takes the place of the configuration's epochs and warm-up. The pool is every frame that any member may
+    train on.
     """
 
     def __init__(self, config: Config, reference: Reference, pool: System, n_steps: int) -> None:
         """`reference`: of any member; all have its elements and its screening."""
         self.config, self.pool, self.n_steps = config, pool, n_steps
+        self.schedule = config.train.model_copy(update={"epochs": 1, "warmup_epochs": WARM_UP})
         self.template = Potential(config.model, reference)
         self._init = jax.jit(jax.vmap(self.template.init))
         self._norms = jax.jit(jax.vmap(self._over_frames(Potential.moment_norms)))
@@ -87,7 +91,7 @@ class SeedTrainer:
 
     def _optimizer(self, params: Params) -> optax.GradientTransformation:
         one = jax.tree.map(lambda leaf: leaf[0], params)
-        return make_optimizer(self.config.train.model_copy(update={"epochs": 1}), one, self.n_steps)
+        return make_optimizer(self.schedule, one, self.n_steps)
 
     def _train_one(
         self,
