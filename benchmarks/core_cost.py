@@ -49,7 +49,7 @@ def run(steps: int) -> None:
         clock = time.perf_counter()
         potentials = trainer.train(Cell(variant, 16, 1000))
         seconds = time.perf_counter() - clock
-        rows, counts = [], {suite.name: [0, 0, 0.0] for suite in suites}
+        rows, failures, counts = [], [], {suite.name: [0, 0, 0.0] for suite in suites}
         for seed, potential in zip(SEEDS, potentials, strict=True):
             evaluate = Evaluator(potential)
             rows.append({"seed": seed, **{k: float(v) for k, v in accuracy(potential, evaluate, data).items()}})
@@ -58,10 +58,15 @@ def run(steps: int) -> None:
                 count = counts[suite.name]
                 count[0] += len(verdicts)
                 count[1] += sum(not v.passed for v in verdicts)
+                failures += [
+                    {"seed": seed, "suite": v.suite, "curve": v.label, "r_A": v.r_fail, "drop_eV": v.worst_drop}
+                    for v in verdicts
+                    if not v.passed
+                ]
                 count[2] = max(count[2], *(v.worst_drop for v in verdicts))
             print(variant, rows[-1], counts, flush=True)
         results[variant] = {
-            "steps": steps, "train_s_per_model": round(seconds / len(SEEDS), 1), "models": rows,
+            "steps": steps, "failures": failures, "train_s_per_model": round(seconds / len(SEEDS), 1), "models": rows,
             "suites": {name: {"curves": a, "failed": b, "worst_drop_eV": c} for name, (a, b, c) in counts.items()},
         }  # fmt: skip
         folder.write_json(RESULTS, {**results, **folder.provenance()})

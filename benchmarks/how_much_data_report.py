@@ -68,6 +68,8 @@ def draw(table: list[Row], cost: dict) -> None:
     for name, (label, colour) in LINES.items():
         mine = [row for row in table if row["variant"] == name and row["n_basis"] == "16"]
         sizes = [n for n in N_TRAIN if any(row["n_train"] == str(n) for row in mine)]
+        if not sizes:
+            continue
         counts = [total(row for row in mine if row["n_train"] == str(n)) for n in sizes]
         failed = [100 * f / n for f, n, _ in counts]
         thick = 2.6 if name == "default" else 1.4
@@ -156,11 +158,14 @@ def accuracy_table(table: list[Row]) -> str:
     for name in VARIANTS:
         mine = [r for r in table if r["variant"] == name and r["n_basis"] == "16"]
         if mine:
-            cells = [
-                [errors((r for r in mine if r["n_train"] == str(n)), key).mean() for n in N_TRAIN]
-                for key in ("forces_mae_meV_per_A", "energy_mae_meV")
-            ]
-            lines.append(f"| {name} | " + " | ".join(f"{f:.0f} / {e:.0f}" for f, e in zip(*cells, strict=True)) + " |")
+            cells = []
+            for n in N_TRAIN:
+                both = (
+                    errors((r for r in mine if r["n_train"] == str(n)), key)
+                    for key in ("forces_mae_meV_per_A", "energy_mae_meV")
+                )
+                cells.append(" / ".join(f"{e.mean():.0f}" if len(e) else "-" for e in both))
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -321,7 +326,7 @@ def readme_table(table: list[Row]) -> str:
         if mine:
             failed, curves, models = total(mine)
             ends = [total(row for row in mine if row["n_train"] == n) for n in ("10", "1000")]
-            cells = " | ".join(f"{100 * f / n:.1f} %" for f, n, _ in ends)
+            cells = " | ".join(f"{100 * f / n:.1f} %" if n else "-" for f, n, _ in ends)
             lines.append(f"| {label} | {models} | {failed:,} of {curves:,} | {cells} |")
     return "\n".join(lines)
 
