@@ -17,7 +17,7 @@ from oracle import close, slope
 from scipy.stats import ortho_group
 
 from gmnn.errors import UserError
-from gmnn.model import GMNN
+from gmnn.model import GMNN, constants
 from gmnn.model_config import NO_CORE, CoreConfig, ZBLConfig
 from gmnn.neighbors import make_system
 from gmnn.potential import Potential, neighbor_vectors
@@ -142,7 +142,8 @@ def edge_forces(potential: Potential, params: dict, vectors: jax.Array, *slots: 
     *arguments, real = slots
 
     def total(vectors: jax.Array) -> jax.Array:
-        energies = GMNN(potential.config, potential.reference).apply({"params": params}, vectors, *arguments)
+        network = GMNN(potential.config, potential.reference, constants(potential.config, potential.reference))
+        energies = network.apply({"params": params}, vectors, *arguments)
         return jnp.sum(jnp.where(real, energies, 0.0))
 
     return jax.grad(total)(vectors)
