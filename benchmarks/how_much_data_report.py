@@ -209,8 +209,8 @@ def dynamics_text(found: dict) -> str:
     if found.get("nvt"):
         one = next(iter(found["nvt"].values()))
         lines += [
-            f"Langevin dynamics of one ethanol, {one['ps']:g} ps at 0.5 fs, 8 copies per model and temperature, up to two "
-            "seeds: fused / bond lost (median time of the first fusion).",
+            f"Langevin dynamics of one ethanol, {one['ps']:g} ps at 0.5 fs, 8 copies per model and temperature, up to "
+            "two seeds: fused / bond lost (time of the first fusion).",
             "",
             "| variant | frames | 300 K | 500 K | 1,000 K |",
             "|---|---|---|---|---|",
