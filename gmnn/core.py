@@ -27,6 +27,8 @@ class PairTables(NamedTuple):
     clamp_width: Any  # from clamp_in + clamp_width it sees the distance itself
     gate_in: Any  # directions are hidden below
     gate_out: Any  # and shown in full from here
+    switch_in: Any  # a neighbour below switches the network's energy of an atom off
+    switch_out: Any  # and leaves it as it is from here; 0 for pairs absent from the data
     r_on: Any  # the window of the repulsion starts to close
     r_off: Any  # and has closed
 
@@ -44,7 +46,7 @@ def pair_tables(config: ModelConfig, reference: Reference) -> PairTables:
     needs_sums = config.repulsion != "none" and zbl.window == "covalent"
     sums = covalent_sums(elements) if needs_sums else zeros
     r_on, r_off = (zeros, zeros + zbl.r_off) if zbl.window == "cosine" else (zbl.inner * sums, zbl.outer * sums)
-    clamp_in, clamp_width, gate_in, gate_out = zeros, zeros, zeros, zeros
+    clamp_in, clamp_width, gate_in, gate_out, switch_in, switch_out = (zeros,) * 6
     if core.uses_distances:
         closest = closest_table(reference)
         absent = np.isnan(closest)
@@ -59,11 +61,13 @@ def pair_tables(config: ModelConfig, reference: Reference) -> PairTables:
         inside = np.where(absent, config.r_max, top - width)
         if core.clamp:
             clamp_in, clamp_width = inside, np.where(absent, 1.0, width)
-            if needs_sums:
-                r_off = np.where(absent, np.maximum(r_off, ABSENT_OUTER * sums), np.maximum(r_off, top))
         if core.gate:
             gate_in, gate_out = core.gate_inner * inside, core.gate_outer * inside
-    tables = PairTables(clamp_in, clamp_width, gate_in, gate_out, r_on, r_off)
+        if core.nearest_switch:
+            switch_in, switch_out = np.where(absent, 0.0, inside), np.where(absent, 0.0, top)
+        if needs_sums and (core.clamp or core.nearest_switch):
+            r_off = np.where(absent, np.maximum(r_off, ABSENT_OUTER * sums), np.maximum(r_off, top))
+    tables = PairTables(clamp_in, clamp_width, gate_in, gate_out, switch_in, switch_out, r_on, r_off)
     if config.repulsion != "none":
         _check_windows(config, tables, names)
     return tables
@@ -76,14 +80,18 @@ def _check_windows(config: ModelConfig, tables: PairTables, names: list[list[str
             f"the repulsion's window closes at {tables.r_off.max():.2f} Å, beyond the cutoff model.r_max = "
             f"{config.r_max} Å; raise model.r_max or lower model.zbl.outer"
         )
-    seen = tables.clamp_in < config.r_max
-    gap = seen & (tables.r_off < tables.clamp_in + 0.5 * tables.clamp_width) & (tables.clamp_in > 0)
-    if gap.any():
-        e, f = np.argwhere(gap)[0]
-        raise UserError(
-            f"between {tables.r_off[e, f]:.2f} and {tables.clamp_in[e, f]:.2f} Å nothing depends on the distance of "
-            f"{names[e][f]}: the repulsion's window has closed and the clamp holds; raise model.zbl.r_off"
-        )
+    for inner, width in (
+        (tables.clamp_in, tables.clamp_width),
+        (tables.switch_in, tables.switch_out - tables.switch_in),
+    ):
+        gap = (inner > 0) & (inner < config.r_max) & (tables.r_off < inner + 0.5 * width)
+        if gap.any():
+            e, f = np.argwhere(gap)[0]
+            raise UserError(
+                f"between {tables.r_off[e, f]:.2f} and {inner[e, f]:.2f} Å nothing depends on the distance of "
+                f"{names[e][f]}: the repulsion's window has closed and the network is not shown it; raise "
+                "model.zbl.r_off"
+            )
 
 
 def closest_table(reference: Reference) -> np.ndarray:
@@ -111,7 +119,7 @@ def clamped(r: Array, r_in: Array, width: Array) -> Array:
 
     u = (r - r_in) / width.  [...] Å -> [...] Å
     """
-    u = jnp.clip((r - r_in) / jnp.maximum(width, 1e-12), 0.0, 1.0)
+    u = jnp.clip((r - r_in) / width, 0.0, 1.0)
     inside = r_in + width * u**4 * (20.0 + u * (-45.0 + u * (36.0 - 10.0 * u)))
     return jnp.where(r < r_in + width, inside, r)
 

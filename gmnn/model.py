@@ -114,7 +114,7 @@ class Constants(NamedTuple):
 
     feature_scale: Any  # [F], or [0] for features as they are
     moment_bound: Any  # [E]
-    radii: Any  # [E, E, 6], the fields of core.PairTables, Å
+    radii: Any  # [E, E, 8], the fields of core.PairTables, Å
 
 
 def constants(config: ModelConfig, reference: Reference) -> Constants:
@@ -143,7 +143,7 @@ class GMNN(nn.Module):
         psi = self.readout_output(vectors, mask, e_i, e_j)
         r, radii = _norm(vectors), self._radii(vectors.dtype, e_i, e_j)
         if self.config.core.nearest_switch:
-            shown = core.gate(r, radii.clamp_in, radii.clamp_in + radii.clamp_width)
+            shown = core.gate(r, radii.switch_in, radii.switch_out)
             psi = psi * jnp.prod(jnp.where(mask, shown, 1.0), axis=1)
         energies = self.scale_shift(psi, e_i)
         if self.config.repulsion != "none":
@@ -179,7 +179,7 @@ class GMNN(nn.Module):
         return jnp.sqrt(core.squared_norm(self.moments(vectors, mask, e_i, e_j)))
 
     def _radii(self, dtype: jnp.dtype, e_i: Array, e_j: Array) -> core.PairTables:
-        """The radii of every slot.  6 x [N, K] Å"""
+        """The radii of every slot.  8 x [N, K] Å"""
         slots = jnp.asarray(self.constants.radii, dtype)[e_i[:, None], e_j]
         return core.PairTables(*(slots[..., k] for k in range(len(core.PairTables._fields))))
 

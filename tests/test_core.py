@@ -16,7 +16,7 @@ from gmnn.config import read_config
 from gmnn.dataset import closest_distances, read_dataset, read_nlh
 from gmnn.errors import UserError
 from gmnn.model import pair_potential
-from gmnn.model_config import CoreConfig, ModelConfig, Reference, ZBLConfig, model_config_from_dict, to_dict
+from gmnn.model_config import NO_CORE, CoreConfig, ModelConfig, Reference, ZBLConfig, model_config_from_dict, to_dict
 from gmnn.neighbors import make_system
 from gmnn.potential import Potential
 
@@ -249,8 +249,21 @@ def test_configuration_round_trip(tmp_path: Path) -> None:
     assert not model_config_from_dict(old).core.bounded_moments
 
 
-def test_nearest_switch(make_potential: Callable[..., Model]) -> None:
-    """Below the clamp of its nearest neighbour an atom's network energy is its shift alone."""
-    potential, params = make_potential(core=replace(FULL, nearest_switch=True), repulsion="none")
-    got = np.asarray(jax.jit(potential.atomic_energies)(params, two(0.3, extra=False)))[:2]
-    np.testing.assert_allclose(got, params["scale_shift"]["shift"][[1, 0]], rtol=1e-6)
+@pytest.mark.parametrize("core_config", [replace(FULL, nearest_switch=True), replace(NO_CORE, nearest_switch=True)])
+def test_nearest_switch(make_potential: Callable[..., Model], core_config: CoreConfig) -> None:
+    """Where its nearest neighbour is closer than any of the data an atom's network energy is its shift alone.
+
+    It does not need the clamp, it leaves pairs at the distances of the data as they are, and those absent from it.
+    """
+    potential, params = make_potential(core=core_config, repulsion="none")
+    shift = params["scale_shift"]["shift"][[1, 0]]
+    energies = jax.jit(potential.atomic_energies)
+    tables = core.pair_tables(potential.config, potential.reference)
+    inner, outer = tables.switch_in[1, 0], tables.switch_out[1, 0]
+    assert 0.3 < inner < outer
+    np.testing.assert_allclose(energies(params, two(0.3, extra=False))[:2], shift, rtol=1e-6)
+    np.testing.assert_allclose(energies(params, two(inner - 1e-3, extra=False))[:2], shift, rtol=1e-6)
+    between, beyond = (energies(params, two(r, extra=False))[:2] for r in (0.5 * (inner + outer), outer + 1e-3))
+    assert np.abs(between - shift).min() > 1e-4
+    free, _ = make_potential(core=replace(core_config, nearest_switch=False), repulsion="none")
+    np.testing.assert_array_equal(beyond, jax.jit(free.atomic_energies)(params, two(outer + 1e-3, extra=False))[:2])
