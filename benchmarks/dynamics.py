@@ -3,8 +3,9 @@
     python benchmarks/dynamics.py nvt [--ps 20]     none, seed and default; 300, 500, 1,000 K; 8 copies each
     python benchmarks/dynamics.py nve               hot starts and collisions with the shipped model, against r_b
 
-`nvt` takes the models that benchmarks/how_much_data.py left in models/how_much_data and goes on where it stopped;
-results in benchmarks/results/dynamics.json. Fusion and loss of a bond are counted apart (benchmarks/study/dynamics.py).
+`nvt` takes the models that benchmarks/how_much_data.py left in models/how_much_data, or trains them again, and goes on
+where it stopped; results in benchmarks/results/dynamics.json. Fusion and loss of a bond are counted apart
+(benchmarks/study/dynamics.py).
 """
 
 import argparse
@@ -22,14 +23,16 @@ from ase import Atoms  # noqa: E402
 from ase.data import atomic_masses  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
+from benchmarks.study.cells import N_STEPS, Cell  # noqa: E402
 from benchmarks.study.dynamics import ACCELERATION, Run, maxwell, simulate  # noqa: E402
+from benchmarks.study.models import kept  # noqa: E402
 from gmnn import folder, load  # noqa: E402
 from gmnn.certificate import certify  # noqa: E402
 from gmnn.elements import pair_name  # noqa: E402
 from gmnn.embedded import ethanol  # noqa: E402
+from gmnn.potential import Potential  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "dynamics.json"
-MODELS = ROOT / "models" / "how_much_data"
 VARIANTS, SIZES, SEEDS = ("default", "none", "seed"), (50, 1000), (0, 1)
 TEMPERATURES, COPIES = (300.0, 500.0, 1000.0), 8
 STEP, FRICTION = 0.5, 0.01  # fs, 1/fs
@@ -63,14 +66,14 @@ def nvt(length: float) -> None:
                 name = f"{variant}_16_{size}_{seed}"
                 if results["nvt"].get(name, {}).get("ps", 0) >= length:
                     continue
-                results["nvt"][name] = nvt_model(name, atoms, length)
+                potential = kept(Cell(variant, 16, size), seed, N_STEPS)
+                results["nvt"][name] = nvt_model(potential, name, atoms, length)
                 save(results)
                 print(name, results["nvt"][name]["temperatures"], flush=True)
 
 
-def nvt_model(name: str, atoms: Atoms, length: float) -> dict:
+def nvt_model(potential: Potential, name: str, atoms: Atoms, length: float) -> dict:
     """Counts of fusions and lost bonds and the first times of both, by temperature."""
-    potential = load(MODELS / name)
     rng = np.random.default_rng(0)
     velocities = np.concatenate([maxwell(atoms, t, COPIES, rng) for t in TEMPERATURES])
     bath = np.repeat(TEMPERATURES, COPIES)

@@ -24,8 +24,8 @@ sys.path.insert(0, str(ROOT))
 import jax.numpy as jnp  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from benchmarks.study.cells import SEEDS, Cell, Frames, all_cells, frames  # noqa: E402
-from benchmarks.study.models import CellTrainer, Evaluator  # noqa: E402
+from benchmarks.study.cells import N_STEPS, SEEDS, Cell, Frames, all_cells, frames  # noqa: E402
+from benchmarks.study.models import CellTrainer, Evaluator, keep  # noqa: E402
 from gmnn import folder, repulsion  # noqa: E402
 from gmnn.core import pair_tables  # noqa: E402
 from gmnn.elements import pair_name  # noqa: E402
@@ -35,7 +35,6 @@ from gmnn.potential import Potential  # noqa: E402
 from gmnn.scanning import Sizes, Suite, judge, make_suites, overlapping_starts, read_reference, relax  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "how_much_data.csv"
-MODELS = ROOT / "models" / "how_much_data"
 SIZES = Sizes(frames=1, directions=6, rattled=1, compressed=1, hot=1, three=10)
 RELAXED, RELAXATION_STEPS = 32, 200  # starts and steps of the relaxation suite, for 16 basis functions only
 N_NODES, N_ROUNDS = 48, 5
@@ -142,12 +141,6 @@ def barrier(potential: Potential, evaluate: Evaluator, data: Frames) -> dict:
     return found
 
 
-def keep(cell: Cell, seed: int, potential: Potential) -> None:
-    """Save a model that the dynamics need."""
-    path = MODELS / f"{cell.variant}_{cell.n_basis}_{cell.n_train}_{seed}"
-    folder.save(path, potential, 0, {"training": {"study": "how_much_data"}, "data": {}})
-
-
 def stored() -> list[dict]:
     """Rows of earlier runs."""
     if not RESULTS.exists():
@@ -168,7 +161,7 @@ def write(rows: list[dict]) -> None:
 def main() -> None:
     """Run the cells that are not stored yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=1000, help="optimiser steps per training (1000)")
+    parser.add_argument("--steps", type=int, default=N_STEPS, help=f"optimiser steps per training ({N_STEPS})")
     parser.add_argument("--cells", type=int, default=None, help="stop after so many cells")
     parser.add_argument("--variants", nargs="*", help="only these")
     arguments = parser.parse_args()

@@ -15,6 +15,7 @@ from gmnn.model_config import NO_CORE, ModelConfig, Reference, ZBLConfig
 from gmnn.training import Member
 
 N_BASIS, N_TRAIN, SEEDS = (16, 8, 24), (10, 25, 50, 100, 250, 1000), (0, 1, 2, 3, 4)
+N_STEPS = 1000  # of the optimiser, in every training
 N_TEST = 100
 COMPRESSED = Path(__file__).parents[1] / "data" / "ethanol_compressed.extxyz"
 

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.study.cells import SEEDS, Cell, Frames
+from benchmarks.study.cells import SEEDS, Cell, Frames, frames
+from gmnn import folder
 from gmnn.batches import on_device
 from gmnn.model import Constants, constants
 from gmnn.model_config import ModelConfig, Reference
@@ -17,6 +19,7 @@ from gmnn.potential import Params, Potential
 from gmnn.system import Labels, System
 from gmnn.training import SeedTrainer
 
+KEPT = Path(__file__).parents[2] / "models" / "how_much_data"
 N_ATOMS = 9
 CHUNK = 32  # structures evaluated at once; larger chunks leave the cache, and refinements ask for few
 EVERYTHING = 100.0  # Å: every pair is in the list, whichever the structure
@@ -43,6 +46,22 @@ class CellTrainer:
             jnp.asarray(energies, "float32"), jnp.broadcast_to(self.forces, (len(seeds), *self.forces.shape))
         )
         return self._trainer[1].train(members, labels)[0]
+
+
+def keep(cell: Cell, seed: int, potential: Potential) -> Path:
+    """Save a model where the dynamics look for it."""
+    path = KEPT / f"{cell.variant}_{cell.n_basis}_{cell.n_train}_{seed}"
+    folder.save(path, potential, 0, {"training": {"study": "how_much_data"}, "data": {}})
+    return path
+
+
+def kept(cell: Cell, seed: int, n_steps: int) -> Potential:
+    """The model of the study, trained again (with the other seeds, as the study does) where it was not kept."""
+    path = KEPT / f"{cell.variant}_{cell.n_basis}_{cell.n_train}_{seed}"
+    if not path.exists():
+        for other, potential in zip(SEEDS, CellTrainer(frames(), n_steps).train(cell), strict=True):
+            keep(cell, other, potential)
+    return folder.load(path)
 
 
 class Evaluator:
