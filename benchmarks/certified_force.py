@@ -22,9 +22,9 @@ from benchmarks.how_much_data import accuracy  # noqa: E402
 from benchmarks.study.cells import Cell, frames  # noqa: E402
 from benchmarks.study.models import CellTrainer, Evaluator  # noqa: E402
 from gmnn import folder  # noqa: E402
+from gmnn.batches import without_stress  # noqa: E402
 from gmnn.certificate import certify  # noqa: E402
 from gmnn.model_config import CoreConfig, ModelConfig  # noqa: E402
-from gmnn.system import Labels  # noqa: E402
 from gmnn.training import SeedTrainer  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "certified_force.json"
@@ -42,7 +42,7 @@ def main() -> None:
     data, cell, found = frames(), Cell("default", 16, 1000), {}
     pool = CellTrainer(data, steps)
     member = data.member(cell, 0)
-    labels = Labels(jnp.asarray(data.energies(member.reference)[None], "float32"), pool.forces[None])
+    labels = without_stress(jnp.asarray(data.energies(member.reference)[None], "float32"), pool.forces[None])
     atoms = Atoms(data.molecules[0].numbers, data.molecules[0].positions)
     for name, (room, decay) in CHOICES.items():
         config = cell.config()

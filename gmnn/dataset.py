@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.stress import voigt_6_to_full_3x3_stress
 
 from gmnn.config import Config, DataConfig
 from gmnn.elements import SYMBOLS, pair_name
@@ -28,8 +29,10 @@ class Dataset:
     """Frames with their labels, and where they come from."""
 
     atoms: list[Atoms]
-    energies: np.ndarray  # [n] eV
-    forces: list[np.ndarray]  # n x [N, 3] eV/Å
+    energies: np.ndarray  # [n] eV, NaN where a frame has none
+    forces: list[np.ndarray]  # n x [N, 3] eV/Å, NaN where a frame has none
+    stresses: np.ndarray  # [n, 3, 3] eV/Å^3, ASE's sign, NaN where a frame has none
+    weights: np.ndarray  # [n] of the frames in the loss
     name: str  # as the configuration names it
     sha256: str  # of the file
     indices: np.ndarray  # [n] places of the frames in the file
@@ -44,8 +47,17 @@ class Dataset:
             atoms=[self.atoms[k] for k in chosen],
             energies=self.energies[chosen],
             forces=[self.forces[k] for k in chosen],
+            stresses=self.stresses[chosen],
+            weights=self.weights[chosen],
             indices=self.indices[chosen],
         )
+
+    @property
+    def label_weights(self) -> np.ndarray:
+        """Weights of energy, forces and stress of every frame, 0 where the frame has no such label.  [n, 3]"""
+        has_forces = [not np.isnan(f).any() for f in self.forces]
+        present = [~np.isnan(self.energies), has_forces, ~np.isnan(self.stresses).any(axis=(1, 2))]
+        return self.weights[:, None] * np.stack(present, axis=1)
 
     @property
     def elements(self) -> set[int]:
@@ -80,7 +92,9 @@ def read_dataset(source: str, energy_key: str | None = None, forces_key: str | N
         atoms, sha256 = _read_file(source)
     energies = np.array([_energy(a, k, source, energy_key) for k, a in enumerate(atoms)])
     forces = [_forces(a, k, source, forces_key) for k, a in enumerate(atoms)]
-    dataset = Dataset(atoms, energies, forces, source, sha256, np.arange(len(atoms)))
+    n = len(atoms)
+    stresses = np.array([_stress(a) for a in atoms]).reshape(n, 3, 3)
+    dataset = Dataset(atoms, energies, forces, stresses, np.ones(n), source, sha256, np.arange(n))
     check(dataset)
     return dataset
 
@@ -254,6 +268,11 @@ def _forces(atoms: Atoms, index: int, source: str, key: str | None) -> np.ndarra
     if value is None or np.shape(value) != (len(atoms), 3):
         raise _missing("forces", key, index, source, [k for k in atoms.arrays if k not in ("numbers", "positions")])
     return np.asarray(value, float)
+
+
+def _stress(atoms: Atoms) -> np.ndarray:
+    results = atoms.calc.results if atoms.calc is not None else {}
+    return voigt_6_to_full_3x3_stress(results["stress"]) if "stress" in results else np.full((3, 3), np.nan)
 
 
 def _missing(label: str, key: str | None, index: int, source: str, present: Sequence[str]) -> UserError:

@@ -24,10 +24,12 @@ class System(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """What training compares with; padded atoms hold zeros and are masked by ``System.numbers``."""
+    """What training compares with; padded atoms and missing labels hold zeros, which no weight lets count."""
 
     energy: Array  # [] eV, atomic references subtracted in float64
     forces: Array  # [N, 3] eV/Å
+    stress: Array  # [3, 3] eV/Å^3, ASE's sign: positive under tension
+    weights: Array  # [3] of energy, forces and stress of this frame in the loss; 0 where the label is missing
 
 
 class Prediction(NamedTuple):

@@ -50,7 +50,11 @@ def test_numbers_overrides_and_defaults(tmp_path: Path) -> None:
         ("output: a\ndata: {train: x}", ["model.zbl.floor=2"], ["model.zbl.strength", "above model.zbl.floor"]),
         ("output: a\ndata: {train: x}", ["epochs"], ["epochs", "key.path=value"]),
         ("output: a\ndata: {train: x}", ["output.b=1"], ["output.b=1", "not a section"]),
-        ("output: a\ndata: {train: x}", ["train.energy_weight=0", "train.forces_weight=0"], ["both 0"]),
+        (
+            "output: a\ndata: {train: x}",
+            ["train.loss={energy: {weight: 0}, forces: {weight: 0}, stress: {weight: 0}}"],
+            ["are all 0"],
+        ),
         ("data: {train: x}", [], ["output is missing"]),
         ("output: a\noutput: b\ndata: {train: x}", [], ["'output' stands twice"]),
         ("output: [a", [], ["not valid YAML"]),

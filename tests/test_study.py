@@ -17,13 +17,12 @@ from benchmarks.study.cells import VARIANTS, Cell, all_cells, frames
 from benchmarks.study.dynamics import FUSED, maxwell, simulate
 from benchmarks.study.models import Evaluator
 from gmnn import Calculator
-from gmnn.batches import on_device
+from gmnn.batches import on_device, without_stress
 from gmnn.config import Config, DataConfig, TrainConfig
 from gmnn.dataset import fit_reference, read_dataset
 from gmnn.model_config import ModelConfig
 from gmnn.neighbors import make_system, stack
 from gmnn.potential import Potential
-from gmnn.system import Labels
 from gmnn.training import Member, SeedTrainer
 from gmnn.training.optimizer import learning_rate
 
@@ -44,7 +43,7 @@ def trained() -> tuple[list[Potential], list[Potential], np.ndarray, SeedTrainer
         members.append(Member(fit_reference(data.take(chosen), config), chosen, seed))
     E0 = [dict(zip(m.reference.elements, m.reference.E0, strict=True)) for m in members]
     energies = [data.energies - sum(table[int(z)] for z in data.atoms[0].numbers) for table in E0]
-    labels = Labels(
+    labels = without_stress(
         jnp.asarray(np.array(energies), "float32"),
         jnp.broadcast_to(jnp.asarray(np.stack(data.forces), "float32"), (2, 60, 9, 3)),
     )

@@ -18,10 +18,11 @@ import pytest
 import gmnn
 from gmnn import batches, dataset, evaluation, folder
 from gmnn.config import Config, TrainConfig
+from gmnn.config.train import LossConfig
 from gmnn.model_config import NO_CORE, ModelConfig, Reference
 from gmnn.potential import Potential
-from gmnn.system import Labels, Prediction
-from gmnn.training import objective, optimizer
+from gmnn.system import Prediction, System
+from gmnn.training import objective, optimizer, state
 
 ROOT = Path(__file__).parent.parent
 CONFIG = """
@@ -143,17 +144,15 @@ def test_stopped_at_random_and_resumed(tmp_path: Path, finished: Path, sig: sign
 
 def final_state_but_clocks(path: Path) -> str:
     """Digest of the final state without its two wall times, which differ between runs."""
-    from gmnn.training import loop
-
     config = Config.model_validate(_config(path))
     record = json.loads((path / "split.json").read_text())
     potential = Potential(config.model, folder.reference_from_dict(record["reference"]))
     start = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), potential.init(config.seed))
     with jax.enable_x64(False):
-        template = loop._initial(start, optimizer.make_optimizer(config.train, start, 5))
+        template = state.initial(start, optimizer.make_optimizer(config.train, start, 5))
         template = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf), leaf.dtype), template)
-    state = folder.load_state(path, template)
-    return folder.tree_digest(state._replace(seconds=0.0, compile_seconds=0.0))
+    found = folder.load_state(path, template)
+    return folder.tree_digest(found._replace(seconds=0.0, compile_seconds=0.0))
 
 
 def test_second_run_in_one_folder(tmp_path: Path, finished: Path) -> None:
@@ -178,7 +177,7 @@ def test_second_run_in_one_folder(tmp_path: Path, finished: Path) -> None:
         (["train.epoch=3"], "did you mean epochs"),
         (["data.train=nowhere.extxyz"], "nowhere.extxyz does not exist"),
         (["data.n_train=2000"], "not enough"),
-        (["train.learning_rate=1e9", "train.warmup_epochs=0"], "no longer finite"),
+        (["train.learning_rate=1e9", "train.schedule.warmup_epochs=0"], "no longer finite"),
     ],
 )
 def test_mistakes_exit_with_two_and_one_line(tmp_path: Path, more: list[str], words: str) -> None:
@@ -192,18 +191,21 @@ def test_mistakes_exit_with_two_and_one_line(tmp_path: Path, more: list[str], wo
 
 def test_patience_stops_early(tmp_path: Path) -> None:
     """With a learning rate of almost zero nothing improves for long, and the run ends before its epochs do."""
-    done = run(command(tmp_path, "patient", "train.patience=2", "train.learning_rate=1e-12", "train.ema_decay=0"))
+    done = run(
+        command(tmp_path, "patient", "train.patience=2", "train.learning_rate=1e-12", "train.averaging.form=none")
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "patient" / "metrics.json").read_text())["epochs"] < 40
 
 
 def test_loss_by_hand() -> None:
     """w_E dE^2 / N + w_F mean |dF|^2 over three real atoms, with a padded fourth that must not count."""
-    config = TrainConfig(energy_weight=2.0, forces_weight=3.0)
+    config = LossConfig(energy={"weight": 2.0}, forces={"weight": 3.0})
     forces = np.arange(12.0).reshape(4, 3)
-    label = Labels(jnp.asarray(1.0), jnp.zeros((4, 3)))
+    label = batches.without_stress(jnp.asarray(1.0), jnp.zeros((4, 3)))
     prediction = Prediction(jnp.asarray(1.6), jnp.zeros(4), jnp.asarray(forces), jnp.zeros((3, 3)))
-    value = objective.loss(config, prediction, label, jnp.asarray([8, 1, 1, 0]))
+    system = System(forces, jnp.asarray([8, 1, 1, 0]), jnp.zeros((3, 3)), None, None)
+    value = objective.loss(config, prediction, label, system)
     assert float(value) == pytest.approx(2.0 * 0.36 / 3 + 3.0 * np.mean(forces[:3] ** 2))
 
 
@@ -219,7 +221,7 @@ def test_errors_over_mixed_sizes_ignore_padding() -> None:
     params = jax.tree.map(lambda leaf: np.asarray(leaf, float), potential.init(0))
     trained = potential.with_params(params)
     systems, labels = batches.make_batch(frames, trained, "float64")
-    together = objective.errors(trained, TrainConfig(), params, systems, labels, chunk=2)
+    together = objective.errors(trained, LossConfig(), params, ((systems, labels),))
     differences, energies = [], []
     for k in range(3):
         system, label = batches.make_batch(frames.take(np.array([k])), trained, "float64")
@@ -238,7 +240,9 @@ def test_rates_per_group() -> None:
         ModelConfig(n_radial=1, n_basis=2, hidden=(2,), core=NO_CORE), Reference((1,), (0.0,), (1.0,), (0.0,))
     )
     params = potential.init(0)
-    config = TrainConfig(warmup_epochs=0, rates={"radial": 0.0, "readout": 2.0, "scale_shift": 1.0, "repulsion": 1.0})
+    config = TrainConfig(
+        schedule={"warmup_epochs": 0}, rates={"radial": 0.0, "readout": 2.0, "scale_shift": 1.0, "repulsion": 1.0}
+    )
     optimiser = optimizer.make_optimizer(config, params, 10)
     slope = jax.tree.map(jnp.ones_like, params)
     update, _ = optimiser.update(slope, optimiser.init(params), params)
@@ -252,7 +256,7 @@ def test_weight_decay_acts_on_the_network_alone() -> None:
     """With a vanishing gradient only the readout's matrices shrink, by rate times decay; nothing else moves."""
     model = ModelConfig(n_radial=1, n_basis=2, hidden=(2,), core=NO_CORE)
     params = Potential(model, Reference((1,), (0.0,), (1.0,), (0.0,))).init(0)
-    config = TrainConfig(epochs=10, learning_rate=0.01, warmup_epochs=0, weight_decay=0.1)
+    config = TrainConfig(epochs=10, learning_rate=0.01, schedule={"warmup_epochs": 0}, weight_decay=0.1)
     optimiser = optimizer.make_optimizer(config, params, 10)
     update, _ = optimiser.update(jax.tree.map(jnp.zeros_like, params), optimiser.init(params), params)
     for group in update:
@@ -264,7 +268,9 @@ def test_weight_decay_acts_on_the_network_alone() -> None:
 
 def test_schedule() -> None:
     """Linear from zero to the peak over the warm-up, then a cosine to zero at the last step."""
-    rate = optimizer.learning_rate(TrainConfig(epochs=10, learning_rate=0.01, warmup_epochs=2), steps_per_epoch=5)
+    rate = optimizer.learning_rate(
+        TrainConfig(epochs=10, learning_rate=0.01, schedule={"warmup_epochs": 2}), steps_per_epoch=5
+    )
     assert [float(rate(k)) for k in (0, 5, 10)] == pytest.approx([0.0, 0.005, 0.01])
     assert float(rate(30)) == pytest.approx(0.005)
     assert float(rate(50)) == pytest.approx(0.0, abs=1e-9)

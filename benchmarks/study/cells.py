@@ -111,6 +111,8 @@ def frames() -> Frames:
         atoms=[*embedded.atoms, *extra],
         energies=np.concatenate([embedded.energies, [a.get_potential_energy() for a in extra]]),
         forces=[*embedded.forces, *(a.get_forces() for a in extra)],
+        stresses=np.full((len(embedded) + len(extra), 3, 3), np.nan),
+        weights=np.ones(len(embedded) + len(extra)),
         indices=np.arange(len(embedded) + len(extra)),
     )
     order = 1 + np.random.default_rng(0).permutation(len(embedded) - 1)

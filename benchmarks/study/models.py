@@ -11,12 +11,12 @@ import numpy as np
 
 from benchmarks.study.cells import SEEDS, Cell, Frames, frames
 from gmnn import folder
-from gmnn.batches import on_device
+from gmnn.batches import on_device, without_stress
 from gmnn.model import Constants, constants
 from gmnn.model_config import ModelConfig, Reference
 from gmnn.neighbors import make_system, stack
 from gmnn.potential import Params, Potential
-from gmnn.system import Labels, System
+from gmnn.system import System
 from gmnn.training import SeedTrainer
 
 KEPT = Path(__file__).parents[2] / "models" / "how_much_data"
@@ -42,7 +42,7 @@ class CellTrainer:
         if self._trainer is None or self._trainer[0] != cell.model:
             self._trainer = cell.model, SeedTrainer(cell.config(), members[0].reference, self.pool, self.n_steps)
         energies = np.stack([self.frames.energies(m.reference) for m in members])
-        labels = Labels(
+        labels = without_stress(
             jnp.asarray(energies, "float32"), jnp.broadcast_to(self.forces, (len(seeds), *self.forces.shape))
         )
         return self._trainer[1].train(members, labels)[0]

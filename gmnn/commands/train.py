@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
 def run(config_path: str, overrides: list[str], resume: bool) -> int:
     """Read the configuration and the frames, train, evaluate, report."""
     from gmnn import dataset, folder, training
-    from gmnn.batches import make_batch
+    from gmnn.batches import make_buckets
     from gmnn.config import read_config
     from gmnn.potential import Potential
 
@@ -46,12 +46,12 @@ def run(config_path: str, overrides: list[str], resume: bool) -> int:
         splits = dataset.split(config)
         reference = dataset.fit_reference(splits.train, config)
         potential = Potential(config.model, reference)
-        train_set = make_batch(splits.train, potential)
-        potential = training.scale_features(potential, train_set[0], config.seed)
+        train_set = make_buckets(splits.train, potential)
+        potential = training.scale_features(potential, [bucket.systems for bucket in train_set], config.seed)
         potential = _begin(output, started, config, splits, potential)
         _describe(config, splits, potential.reference)
         facts = _facts(config, splits)
-        outcome = training.train(config, potential, train_set, make_batch(splits.valid, potential), output, facts)
+        outcome = training.train(config, potential, train_set, make_buckets(splits.valid, potential), output, facts)
         if not outcome.finished:
             print(f"stopped after epoch {outcome.epochs}; the best potential so far is in {output}. Go on: --resume")
             return 130

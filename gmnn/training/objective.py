@@ -6,55 +6,111 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gmnn.config import TrainConfig
+from gmnn.batches import rows_of, select
+from gmnn.config.train import EnergyTerm, ForcesTerm, LossConfig, StressTerm
 from gmnn.potential import Params, Potential
 from gmnn.system import Labels, Prediction, System
 
+Batch = tuple[System, Labels]
+CHUNK = 32  # frames of a set that are evaluated at once
+
 
 class Errors(NamedTuple):
-    """Errors over a set of frames, every atom and component of equal weight, padding left out."""
+    """Errors over a set of frames, of every label that there is; NaN where there is none at all."""
 
     loss: Array
     energy_mae: Array  # eV
     energy_mae_per_atom: Array  # eV
-    forces_mae: Array  # eV/Å
+    forces_mae: Array  # eV/Å, every atom and component of equal weight, padding left out
     forces_rmse: Array  # eV/Å
+    stress_mae: Array  # eV/Å^3, over the nine components
 
 
-def loss(config: TrainConfig, prediction: Prediction, labels: Labels, numbers: Array) -> Array:
-    """w_E dE^2 / N + w_F mean |dF|^2 over the components of one frame; the loss of a batch is the mean over frames."""
-    real = numbers > 0
+def penalty(term: EnergyTerm | ForcesTerm | StressTerm, error: Array) -> Array:
+    """x^2, |x|, or twice Huber's function: x^2 up to delta, delta (2 |x| - delta) beyond."""
+    size = jnp.abs(error)
+    if term.form == "mae":
+        return size
+    if term.form == "huber":
+        return jnp.where(size < term.delta, error**2, term.delta * (2.0 * size - term.delta))
+    return error**2
+
+
+def weights(config: LossConfig, progress: Array | float) -> Array:
+    """Weights of energy, forces and stress when the share `progress` of all steps is done.  [3]"""
+    parts = (config.energy, config.forces, config.stress)
+    first = jnp.array([part.weight for part in parts])
+    last = jnp.array([part.weight if part.final_weight is None else part.final_weight for part in parts])
+    return jnp.where(jnp.asarray(progress) < config.switch_at, first, last)
+
+
+def terms(config: LossConfig, prediction: Prediction, labels: Labels, system: System) -> Array:
+    """Energy, forces and stress terms of one frame, each 0 where the frame has no such label.  [3]
+
+    N l(dE / N), the mean of l(dF) over the components, the mean of N l(V dS / N) over the nine components: errors of
+    extensive quantities per atom, counted for every atom. l is the `form` of the term.
+    """
+    real = system.numbers > 0
     n = jnp.sum(real)
-    energy = (prediction.energy - labels.energy) ** 2 / n
-    forces = jnp.sum(jnp.where(real[:, None], (prediction.forces - labels.forces) ** 2, 0.0)) / (3 * n)
-    return config.energy_weight * energy + config.forces_weight * forces
+    energy = n * penalty(config.energy, (prediction.energy - labels.energy) / n)
+    components = jnp.where(real[:, None], penalty(config.forces, prediction.forces - labels.forces), 0.0)
+    virial = prediction.virial - volume(system) * labels.stress
+    stress = n * jnp.mean(penalty(config.stress, virial / n))
+    return labels.weights * jnp.stack([energy, jnp.sum(components) / (3 * n), stress])
 
 
-def batch_loss(potential: Potential, config: TrainConfig, params: Params, systems: System, labels: Labels) -> Array:
-    """Mean loss over a batch, []."""
-
-    def one(system: System, label: Labels) -> Array:
-        return loss(config, potential.predict(params, system), label, system.numbers)
-
-    return jnp.mean(jax.vmap(one)(systems, labels))
+def volume(system: System) -> Array:
+    """Volume of the cell, [] Å^3; 0 where a vector is missing.  (Written out: no LAPACK inside of a loss.)"""
+    a, b, c = system.cell
+    return jnp.abs(jnp.dot(a, jnp.cross(b, c), precision="highest"))
 
 
-def errors(
-    potential: Potential, config: TrainConfig, params: Params, systems: System, labels: Labels, chunk: int
-) -> Errors:
-    """Errors over all frames of a set, evaluated in chunks of frames."""
+def loss(
+    config: LossConfig, prediction: Prediction, labels: Labels, system: System, progress: Array | float = 1.0
+) -> Array:
+    """The weighted sum of the terms of one frame, []."""
+    return jnp.dot(weights(config, progress).astype(labels.weights.dtype), terms(config, prediction, labels, system))
 
-    def one(frame: tuple[System, Labels]) -> tuple[Array, ...]:
-        system, label = frame
+
+def batch_loss(
+    potential: Potential, config: LossConfig, params: Params, batch: Batch, progress: Array | float = 1.0
+) -> Array:
+    """Mean loss over the frames of a batch, []."""
+
+    def one(system: System, labels: Labels) -> Array:
+        return loss(config, potential.predict(params, system), labels, system, progress)
+
+    return jnp.mean(jax.vmap(one)(*batch))
+
+
+def errors(potential: Potential, config: LossConfig, params: Params, buckets: tuple[Batch, ...]) -> Errors:
+    """Errors over all frames of all buckets, CHUNK frames at a time; the loss has the weights of the end of a run."""
+
+    def one(system: System, labels: Labels) -> tuple[Array, ...]:
         prediction = potential.predict(params, system)
         real = system.numbers > 0
         n = jnp.sum(real)
-        difference = jnp.where(real[:, None], prediction.forces - label.forces, 0.0)
-        energy = jnp.abs(prediction.energy - label.energy)
-        value = loss(config, prediction, label, system.numbers)
-        return value, energy, energy / n, jnp.sum(jnp.abs(difference)), jnp.sum(difference**2), 3 * n
+        has_energy, has_forces, has_stress = (labels.weights > 0).astype(labels.energy.dtype)
+        energy = has_energy * jnp.abs(prediction.energy - labels.energy)
+        forces = has_forces * jnp.where(real[:, None], prediction.forces - labels.forces, 0.0)
+        size = volume(system)
+        stress = has_stress * jnp.abs(prediction.virial / jnp.where(size > 0, size, 1.0) - labels.stress)
+        return (
+            loss(config, prediction, labels, system), jnp.ones_like(energy), energy, energy / n, has_energy,
+            jnp.sum(jnp.abs(forces)), jnp.sum(forces**2), has_forces * 3 * n, jnp.sum(stress), 9 * has_stress,
+        )  # fmt: skip
 
-    value, energy, per_atom, absolute, square, components = jax.lax.map(one, (systems, labels), batch_size=chunk)
-    total = jnp.sum(components)
-    rmse = jnp.sqrt(jnp.sum(square) / total)
-    return Errors(jnp.mean(value), jnp.mean(energy), jnp.mean(per_atom), jnp.sum(absolute) / total, rmse)
+    def over(bucket: Batch) -> list[Array]:
+        n = len(bucket[1].energy)
+        size = min(CHUNK, n)
+        rows, real = rows_of(jnp.arange(n), n, size)
+        found = jax.lax.map(lambda chosen: jax.vmap(one)(*select(bucket, chosen)), rows)
+        return [jnp.sum(jnp.where(real, field, 0.0)) for field in found]
+
+    value, frames, energy, per_atom, with_energy, absolute, square, components, stress, stresses = (
+        sum(parts) for parts in zip(*map(over, buckets), strict=True)
+    )
+    return Errors(
+        value / frames, energy / with_energy, per_atom / with_energy, absolute / components,
+        jnp.sqrt(square / components), stress / stresses,
+    )  # fmt: skip

@@ -1,41 +1,50 @@
 """Scales that are measured on the training data before the first step: bounds of the moments, size of the features."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
 
-from gmnn.potential import Potential
+from gmnn.potential import Params, Potential
 from gmnn.system import System
 
 FEATURE_FRAMES = 200  # frames over which the scales are measured
 
 
-def scale_features(potential: Potential, systems: System, seed: int) -> Potential:
+def scale_features(potential: Potential, buckets: list[System], seed: int) -> Potential:
     """The potential whose features have root mean square 1 over the training frames at the initial parameters.
 
     The largest norms of the moments, which scale their bound, are measured first.
     """
     params = potential.init(seed)
-    some = jax.tree.map(lambda leaf: leaf[:FEATURE_FRAMES], systems)
-    numbers = np.asarray(some.numbers)
+    total = sum(len(systems.numbers) for systems in buckets)
+    shares = [max(1, FEATURE_FRAMES * len(systems.numbers) // total) for systems in buckets]
+    some = [jax.tree.map(lambda leaf, n=n: leaf[:n], s) for s, n in zip(buckets, shares, strict=True)]
+    numbers = np.concatenate([np.asarray(systems.numbers).ravel() for systems in some])
     if potential.config.core.bounded_moments:
-        norms = np.asarray(jax.jit(jax.vmap(partial(potential.moment_norms, params)))(some), float)
-        largest = largest_norms(norms, numbers, potential.reference.elements)
+        largest = largest_norms(_over(potential.moment_norms, params, some), numbers, potential.reference.elements)
         potential = replace(potential, reference=replace(potential.reference, moment_scale=largest))
-    features = np.asarray(jax.jit(jax.vmap(partial(potential.features, params)))(some), float)
-    return replace(potential, reference=replace(potential.reference, feature_scale=feature_scales(features, numbers)))
+    scales = feature_scales(_over(potential.features, params, some), numbers)
+    return replace(potential, reference=replace(potential.reference, feature_scale=scales))
+
+
+def _over(evaluate: Callable[..., Any], params: Params, buckets: list[System]) -> np.ndarray:
+    """What `evaluate` says of every atom, padding included.  [atoms, ...] float64"""
+    found = [np.asarray(jax.jit(jax.vmap(partial(evaluate, params)))(systems), float) for systems in buckets]
+    return np.concatenate([each.reshape(-1, *each.shape[2:]) for each in found])
 
 
 def largest_norms(norms: np.ndarray, numbers: np.ndarray, elements: tuple[int, ...]) -> tuple[float, ...]:
-    """Largest of the norms [n, N] of each element; the largest of all, or 1, for atoms without neighbours."""
+    """Largest of the norms [...] of each element; the largest of all, or 1, for atoms without neighbours."""
     largest = [float(norms[numbers == z].max(initial=0.0)) for z in elements]
     return tuple(value if value > 0 else max(*largest, 1.0) for value in largest)
 
 
 def feature_scales(features: np.ndarray, numbers: np.ndarray) -> tuple[float, ...]:
-    """Root mean square of the features [n, N, F] over real atoms.
+    """Root mean square of the features [..., F] over real atoms.
 
     Features that (almost) vanish in the data keep the scale of a typical one, so that none is blown up elsewhere.
     """

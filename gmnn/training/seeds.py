@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from gmnn.batches import select
 from gmnn.config import Config
@@ -22,7 +21,7 @@ from gmnn.model_config import Reference
 from gmnn.potential import Params, Potential
 from gmnn.system import Labels, System
 from gmnn.training.objective import batch_loss
-from gmnn.training.optimizer import make_optimizer
+from gmnn.training.optimizer import Moving, advance, make_optimizer
 from gmnn.training.scales import FEATURE_FRAMES, feature_scales, largest_norms
 
 WARM_UP = 0.05  # of all steps; cosine decay to zero over the rest
@@ -46,12 +45,15 @@ class SeedTrainer:
     def __init__(self, config: Config, reference: Reference, pool: System, n_steps: int) -> None:
         """`reference`: of any member; all have its elements and its screening."""
         self.config, self.pool, self.n_steps = config, pool, n_steps
-        self.schedule = config.train.model_copy(update={"epochs": 1, "warmup_epochs": WARM_UP})
+        schedule = config.train.schedule.model_copy(update={"warmup_epochs": WARM_UP})
+        self.train_config = config.train.model_copy(update={"epochs": 1, "schedule": schedule})
         self.template = Potential(config.model, reference)
         self._init = jax.jit(jax.vmap(self.template.init))
         self._norms = jax.jit(jax.vmap(self._over_frames(Potential.moment_norms)))
         self._features = jax.jit(jax.vmap(self._over_frames(Potential.features)))
-        self._run: Callable[..., Any] | None = None
+        start = jax.eval_shape(self.template.init, 0)
+        self._optimizer = make_optimizer(self.train_config, start, n_steps)
+        self._run = jax.jit(jax.vmap(self._train_one, (0, 0, 0, None, 0)))
 
     def _with(self, constants: Constants) -> Potential:
         return replace(self.template, constants=constants)
@@ -77,9 +79,6 @@ class SeedTrainer:
         references = self._measured(members, references, params)
         stacked = self._constants(references)
         orders = jnp.asarray(np.stack([self._order(m) for m in members]))
-        if self._run is None:
-            optimizer = self._optimizer(params)
-            self._run = jax.jit(jax.vmap(partial(self._train_one, optimizer), (0, 0, 0, None, 0)))
         average, losses = self._run(stacked, params, orders, self.pool, labels)
         average = jax.tree.map(np.asarray, average)
         config = self.config.model
@@ -89,33 +88,19 @@ class SeedTrainer:
         n = self.n_steps // 50
         return potentials, np.asarray(losses)[:, : 50 * n].reshape(len(members), n, 50).mean(axis=2)
 
-    def _optimizer(self, params: Params) -> optax.GradientTransformation:
-        one = jax.tree.map(lambda leaf: leaf[0], params)
-        return make_optimizer(self.schedule, one, self.n_steps)
-
     def _train_one(
-        self,
-        optimizer: optax.GradientTransformation,
-        constants: Constants,
-        params: Params,
-        order: jax.Array,
-        pool: System,
-        labels: Labels,
+        self, constants: Constants, params: Params, order: jax.Array, pool: System, labels: Labels
     ) -> tuple[Params, jax.Array]:
-        gradient = jax.value_and_grad(partial(batch_loss, self._with(constants), self.config.train))
+        train, optimizer = self.train_config, self._optimizer
+        gradient = jax.value_and_grad(partial(batch_loss, self._with(constants), train.loss))
 
-        def one(carry: tuple, chosen: jax.Array) -> tuple[tuple, jax.Array]:
-            params, state, average, step = carry
-            value, slope = gradient(params, *select((pool, labels), chosen))
-            update, state = optimizer.update(slope, state, params)
-            params = optax.apply_updates(params, update)
-            decay = jnp.minimum(self.config.train.ema_decay, (1.0 + step) / (10.0 + step))
-            average = jax.tree.map(lambda a, p: a + (1.0 - decay).astype(a.dtype) * (p - a), average, params)
-            return (params, state, average, step + 1), value
+        def one(moving: Moving, chosen: jax.Array) -> tuple[Moving, jax.Array]:
+            value, slope = gradient(moving.params, select((pool, labels), chosen), moving.step / self.n_steps)
+            return advance(optimizer, train.averaging, self.n_steps, moving, slope), value
 
-        start = (params, optimizer.init(params), params, jnp.zeros((), jnp.int32))
-        (_, _, average, _), losses = jax.lax.scan(one, start, order)
-        return average, losses
+        start = Moving(params, optimizer.init(params), params, jnp.zeros((), jnp.int32))
+        moving, losses = jax.lax.scan(one, start, order)
+        return moving.average, losses
 
     def _order(self, member: Member) -> np.ndarray:
         """Frames of every step: one random permutation after the other.  [n_steps, batch]"""

@@ -1,0 +1,40 @@
+"""Everything that changes while training: what a checkpoint holds and a resumed run begins with."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from gmnn import folder
+from gmnn.potential import Params
+from gmnn.system import Array
+from gmnn.training.optimizer import Moving
+
+
+class State(NamedTuple):
+    """Everything that changes while training."""
+
+    moving: Moving  # parameters, optimiser, average, steps
+    best: Params  # the average with the lowest validation loss
+    epoch: Array  # [] int, completed epochs
+    best_epoch: Array  # [] int
+    best_loss: Array  # []
+    rate_factor: Array  # [] of the learning rate, lowered at plateaus
+    lowered_epoch: Array  # [] int, when it was lowered last
+    seconds: Array  # [] wall time of training so far, compilation apart
+    compile_seconds: Array  # []
+
+
+def initial(params: Params, optimizer: optax.GradientTransformation) -> State:
+    """Before the first step."""
+    zero, clock = np.zeros((), np.int32), np.zeros((), np.float64)
+    moving = Moving(params, optimizer.init(params), params, zero)
+    return State(moving, params, zero, zero, np.asarray(np.inf), np.ones((), np.float32), zero, clock, clock)
+
+
+def resume(path: Path, start: State) -> State:
+    """The last state saved in a model folder, or `start`."""
+    template = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf), leaf.dtype), start)
+    return folder.load_state(path, template) or start
