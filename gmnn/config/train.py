@@ -17,7 +17,7 @@ class EnergyTerm(BaseModel):
     final_weight: NonNegative | None = None
     """Weight from `train.loss.switch_at` on; by default the same."""
     form: Literal["mse", "mae", "huber"] = "mse"
-    """l(x): x^2, |x|, or x^2 below `delta` and delta (2 |x| - delta) above."""
+    """l(x): the square, the absolute value, or Huber's: the square up to `delta`, linear beyond."""
     delta: Positive = 0.01
     """Where the Huber form becomes linear, eV per atom."""
 
