@@ -29,6 +29,8 @@ class Calculator(ASECalculator):
     Units eV and Å; stress in eV/Å^3 with ASE's sign and Voigt order, for structures with three cell vectors that repeat
     in at least one direction. The neighbour list is kept until an atom has moved by half the skin or the cell, the
     periodicity or the species change. Slots grow by a quarter at a time, so that dynamics compile a handful of times.
+    An ensemble has the properties energy_std (eV) and forces_std ([N, 3] eV/Å; a pass more for each member, when asked
+    for) too: standard deviations over its members, scaled to the errors of the validation frames.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
@@ -53,6 +55,9 @@ class Calculator(ASECalculator):
         with self._precision():
             self._params = jax.tree.map(lambda leaf: jax.numpy.asarray(leaf, dtype), self.potential.params)
         self._predict = jax.jit(self.potential.predict)
+        self._member_forces = jax.jit(self.potential.member_forces)
+        if self.potential.config.n_members > 1:
+            self.implemented_properties = [*self.implemented_properties, "energy_std", "forces_std"]
         self._predict_batch = jax.jit(jax.vmap(self.potential.predict, (None, 0)))
         self._kept: tuple[Atoms, System] | None = None  # the structure the list was made for, in float64 on the host
 
@@ -67,8 +72,15 @@ class Calculator(ASECalculator):
             raise PropertyNotImplementedError("stress needs three cell vectors and at least one periodic direction")
         system = self._update(atoms)
         with self._precision():
-            prediction = self._predict(self._params, on_device(system, self.dtype))
-        self.results = self._results(atoms, jax.tree.map(np.asarray, prediction))
+            there = on_device(system, self.dtype)
+            prediction = self._predict(self._params, there)
+            self.results = self._results(atoms, jax.tree.map(np.asarray, prediction))
+            if self.potential.config.n_members > 1:
+                scale = self.potential.reference.spread_scale
+                self.results["energy_std"] = scale[0] * float(np.std(prediction.members, ddof=1))
+                if "forces_std" in properties:
+                    forces = np.asarray(self._member_forces(self._params, there), float)[:, : len(atoms)]
+                    self.results["forces_std"] = scale[1] * forces.std(axis=0, ddof=1)
 
     def batch_eval(self, frames: Sequence[Atoms]) -> list[Atoms]:
         """Copies of the structures, in order, with their results in a SinglePointCalculator.

@@ -67,6 +67,8 @@ def pair_tables(config: ModelConfig, reference: Reference) -> PairTables:
             switch_in, switch_out = np.where(absent, 0.0, inside), np.where(absent, 0.0, top)
         if needs_sums and (core.clamp or core.nearest_switch):
             r_off = np.where(absent, np.maximum(r_off, ABSENT_OUTER * sums), np.maximum(r_off, top))
+    if needs_sums:
+        r_off = np.minimum(r_off, config.r_max)  # large atoms: the window closes where the neighbour list ends
     tables = PairTables(clamp_in, clamp_width, gate_in, gate_out, switch_in, switch_out, r_on, r_off)
     if config.repulsion != "none":
         _check_windows(config, tables, names)
@@ -75,10 +77,12 @@ def pair_tables(config: ModelConfig, reference: Reference) -> PairTables:
 
 def _check_windows(config: ModelConfig, tables: PairTables, names: list[list[str]]) -> None:
     """UserError for a window that the neighbour list cuts off, or that closes where the network sees no distance."""
-    if tables.r_off.max() > config.r_max:
+    late = tables.r_on >= tables.r_off
+    if late.any():
+        e, f = np.argwhere(late)[0]
         raise UserError(
-            f"the repulsion's window closes at {tables.r_off.max():.2f} Å, beyond the cutoff model.r_max = "
-            f"{config.r_max} Å; raise model.r_max or lower model.zbl.outer"
+            f"the repulsion's window of {names[e][f]} starts to close at {tables.r_on[e, f]:.2f} Å, but must be closed "
+            f"at model.r_max = {config.r_max} Å; raise model.r_max or lower model.zbl.inner"
         )
     for inner, width in (
         (tables.clamp_in, tables.clamp_width),

@@ -54,16 +54,18 @@ class RadialFunctions(nn.Module):
 
 
 class Readout(nn.Module):
-    """Multilayer perceptron from features to the number before the output activation.  [N, F] -> [N]"""
+    """Multilayer perceptron from features to the numbers before the output activation.  [N, F] -> [N, M]"""
 
     hidden: tuple[int, ...]
+    members: int
 
     @nn.compact
     def __call__(self, features: Array) -> Array:
         h = features
         for index, width in enumerate(self.hidden):
             h = SWISH_UNIT * nn.swish(nn.Dense(width, name=f"layer_{index}", precision=descriptor.HIGHEST)(h))
-        return OUTPUT_GAIN * nn.Dense(1, name=f"layer_{len(self.hidden)}", precision=descriptor.HIGHEST)(h)[:, 0]
+        last = nn.Dense(self.members, name=f"layer_{len(self.hidden)}", precision=descriptor.HIGHEST)
+        return OUTPUT_GAIN * last(h)
 
 
 class ScaleShift(nn.Module):
@@ -75,7 +77,7 @@ class ScaleShift(nn.Module):
     def __call__(self, psi: Array, e_i: Array) -> Array:
         scale = self.param("scale", lambda _: jnp.asarray(inverse_softplus(np.array(self.reference.scale)), "float32"))
         shift = self.param("shift", lambda _: jnp.asarray(self.reference.shift, "float32"))
-        return shift[e_i] + nn.softplus(scale)[e_i] * psi
+        return shift[e_i, None] + nn.softplus(scale)[e_i, None] * psi
 
 
 class Repulsion(nn.Module):
@@ -133,25 +135,25 @@ class GMNN(nn.Module):
 
     def setup(self) -> None:
         self.radial = RadialFunctions(self.config, self.reference.elements)
-        self.readout = Readout(self.config.hidden)
+        self.readout = Readout(self.config.hidden, self.config.members if self.config.ensemble == "shallow" else 1)
         self.scale_shift = ScaleShift(self.reference)
         if self.config.repulsion != "none":
             self.repulsion = Repulsion(self.config, self.reference)
 
     def __call__(self, vectors: Array, mask: Array, e_i: Array, e_j: Array) -> Array:
-        """[N, K, 3] Å, [N, K] bool, [N], [N, K] -> [N] eV. Empty slots hold a vector of length >= r_max."""
+        """[N, K, 3] Å, [N, K] bool, [N], [N, K] -> [N, M] eV. Empty slots hold a vector of length >= r_max."""
         psi = self.readout_output(vectors, mask, e_i, e_j)
         r, radii = _norm(vectors), self._radii(vectors.dtype, e_i, e_j)
         if self.config.core.nearest_switch:
             shown = core.gate(r, radii.switch_in, radii.switch_out)
-            psi = psi * jnp.prod(jnp.where(mask, shown, 1.0), axis=1)
+            psi = psi * jnp.prod(jnp.where(mask, shown, 1.0), axis=1)[:, None]
         energies = self.scale_shift(psi, e_i)
         if self.config.repulsion != "none":
-            energies = energies + self.repulsion(r, mask, e_i, e_j, radii.r_on, radii.r_off)
+            energies = energies + self.repulsion(r, mask, e_i, e_j, radii.r_on, radii.r_off)[:, None]
         return energies
 
     def readout_output(self, vectors: Array, mask: Array, e_i: Array, e_j: Array) -> Array:
-        """psi of each atom; >= -0.2785 if bounded.  -> [N]"""
+        """psi of each atom and member; >= -0.2785 if bounded.  -> [N, M]"""
         x = self.readout(self.features(vectors, mask, e_i, e_j))
         return nn.swish(x) if self.config.bounded else x
 

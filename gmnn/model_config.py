@@ -142,6 +142,10 @@ class ModelConfig:
     """Strength and window of the repulsion, ZBL or NLH."""
     core: CoreConfig = field(default_factory=CoreConfig)
     """What the network sees of pairs closer than those of the data."""
+    ensemble: Literal["none", "shallow", "full"] = "none"
+    """Several models in one: members of a `shallow` ensemble share all but the last layer, of a `full` one nothing."""
+    members: int = 8
+    """Members of the ensemble."""
 
     def __post_init__(self) -> None:
         _require(0 < self.r_max <= 20, "model.r_max", self.r_max, "in (0, 20] Å")
@@ -160,11 +164,17 @@ class ModelConfig:
             self.zbl.r_off,
             f"at most r_max = {self.r_max} Å, where the neighbour list ends",
         )
+        _require(2 <= self.members <= 64, "model.members", self.members, "in 2 ... 64")
 
     @property
     def bounded(self) -> bool:
         """Whether each atomic network energy has a lower bound."""
         return self.output_activation == "swish"
+
+    @property
+    def n_members(self) -> int:
+        """How many models this is: 1 without an ensemble."""
+        return 1 if self.ensemble == "none" else self.members
 
 
 @dataclass(frozen=True)
@@ -187,6 +197,8 @@ class Reference:
     """Largest norm of the moments of each element over the training data at the initial coefficients."""
     screening: tuple[tuple[float, ...], ...] = ()
     """NLH coefficients a1, b1, a2, b2, a3, b3 (b in 1/Å) of each unordered pair of elements; empty without NLH."""
+    spread_scale: tuple[float, float] = (1.0, 1.0)
+    """What the spreads of an ensemble's energies and forces are multiplied by, from the validation frames."""
 
     def __post_init__(self) -> None:
         sizes = {len(self.elements), len(self.E0), len(self.scale), len(self.shift)}

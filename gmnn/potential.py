@@ -52,23 +52,39 @@ class Potential:
             raise UserError("this Potential has no parameters yet; load a trained one with gmnn.load(folder)")
         return self.params
 
-    def init(self, seed: int) -> Params:
-        """Random float32 parameters; the same for the same seed."""
+    @property
+    def single(self) -> "Potential":
+        """One member of a full ensemble, without parameters; anything else itself."""
+        if self.config.ensemble != "full":
+            return self
+        return replace(self, config=replace(self.config, ensemble="none"), params=None)
+
+    def init(self, seed: int | Array) -> Params:
+        """Random float32 parameters; the same for the same seed. Those of a full ensemble have a leading axis [M]."""
+        if self.config.ensemble == "full":
+            return dict(jax.vmap(self.single.init)(seed + jnp.arange(self.config.members)))
         vectors = jnp.full((1, 1, 3), self.config.r_max, "float32")
         mask, e_i, e_j = jnp.zeros((1, 1), bool), jnp.zeros((1,), int), jnp.zeros((1, 1), int)
         variables = jax.jit(self._network.init)(jax.random.key(seed), vectors, mask, e_i, e_j)
         return dict(variables["params"])
 
+    def member_energies(self, params: Params, system: System) -> Array:
+        """Energy of every atom without E0 in the eyes of every member, [M, N] eV; zero for padding."""
+        if self.config.ensemble == "full":
+            return jax.vmap(lambda one: self.single.member_energies(one, system)[0])(params)
+        energies = self._apply(params, system, "__call__").T
+        return jnp.where((system.numbers > 0)[None, :], energies, 0.0)
+
     def atomic_energies(self, params: Params, system: System) -> Array:
-        """Energy of every atom without E0, [N] eV; zero for padding."""
-        return jnp.where(system.numbers > 0, self._apply(params, system, "__call__"), 0.0)
+        """Energy of every atom without E0, the mean of all members, [N] eV; zero for padding."""
+        return jnp.mean(self.member_energies(params, system), axis=0)
 
     def features(self, params: Params, system: System) -> Array:
-        """What the readout sees of every atom, [N, F]; of no meaning for padding."""
+        """What the readout sees of every atom, [N, F]; of no meaning for padding. Not of a full ensemble."""
         return self._apply(params, system, "features")
 
     def readout(self, params: Params, system: System) -> Array:
-        """psi of every atom, [N]: the dimensionless number in E_i = mu + sigma psi (plus repulsion)."""
+        """psi of every atom and member, [N, M]: the dimensionless number in E_i = mu + sigma psi (plus repulsion)."""
         return self._apply(params, system, "readout_output")
 
     def moment_norms(self, params: Params, system: System) -> Array:
@@ -95,14 +111,23 @@ class Potential:
                 positions=jnp.matmul(positions, deform, precision="highest"),
                 cell=jnp.matmul(system.cell, deform, precision="highest"),
             )
-            energies = self.atomic_energies(params, deformed)
-            return jnp.sum(energies), energies
+            members = self.member_energies(params, deformed)
+            return jnp.sum(jnp.mean(members, axis=0)), members
 
         strain = jnp.zeros((3, 3), system.positions.dtype)
-        (energy, energies), (gradient, virial) = jax.value_and_grad(strained, (0, 1), has_aux=True)(
+        (energy, members), (gradient, virial) = jax.value_and_grad(strained, (0, 1), has_aux=True)(
             system.positions, strain
         )
-        return Prediction(energy, energies, -gradient, virial)
+        return Prediction(energy, jnp.mean(members, axis=0), -gradient, virial, jnp.sum(members, axis=1))
+
+    def member_forces(self, params: Params, system: System) -> Array:
+        """Forces of every member, [M, N, 3] eV/Å: one reverse pass each."""
+
+        def energies(positions: Array) -> Array:
+            return jnp.sum(self.member_energies(params, system._replace(positions=positions)), axis=1)
+
+        _, pullback = jax.vjp(energies, system.positions)
+        return -jax.vmap(lambda one: pullback(one)[0])(jnp.eye(self.config.n_members, dtype=system.positions.dtype))
 
     @property
     def element_index(self) -> np.ndarray:

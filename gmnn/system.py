@@ -39,3 +39,4 @@ class Prediction(NamedTuple):
     energies: Array  # [N] eV, sums to ``energy``
     forces: Array  # [N, 3] eV/Å
     virial: Array  # [3, 3] eV, dE/d(strain), symmetric; divided by the volume it is the stress in ASE's sign
+    members: Array  # [M] eV, energies of the members of an ensemble, with the mean ``energy``; [1] without one

@@ -181,7 +181,7 @@ def test_radii_come_from_data_or_user() -> None:
         (ModelConfig(), (), "smallest distances"),
         (ModelConfig(core=CoreConfig(radii={"O-H": 1.0})), (1.4, 0.9, 1.3), "H-O"),
         (ModelConfig(zbl=ZBLConfig(window="cosine", r_off=0.6)), (1.4, 0.9, 1.3), "nothing depends on the distance"),
-        (ModelConfig(zbl=ZBLConfig(outer=4.0)), (1.4, 0.9, 1.3), "r_max"),
+        (ModelConfig(zbl=ZBLConfig(inner=3.5, outer=4.0)), (1.4, 0.9, 1.3), "r_max"),
     ],
 )
 def test_wrong_cores_are_refused(config: ModelConfig, data: tuple, words: str) -> None:
@@ -267,3 +267,16 @@ def test_nearest_switch(make_potential: Callable[..., Model], core_config: CoreC
     assert np.abs(between - shift).min() > 1e-4
     free, _ = make_potential(core=replace(core_config, nearest_switch=False), repulsion="none")
     np.testing.assert_array_equal(beyond, jax.jit(free.atomic_energies)(params, two(outer + 1e-3, extra=False))[:2])
+
+
+def test_windows_of_large_atoms_close_at_the_cutoff() -> None:
+    """Caesium: 1.2 covalent sums are 5.9 Å, and 1.5 for pairs absent from the data; both end with the list."""
+    for closest in ((3.5,), (None,)):
+        data = Reference((55,), (0.0,), (1.0,), (0.0,), closest=closest, moment_scale=(1.0,))
+        tables = core.pair_tables(ModelConfig(), data)
+        assert tables.r_off[0, 0] == 5.0
+        assert 0 < tables.r_on[0, 0] < 5.0
+        V = pair_potential({"repulsion": {"strength": np.zeros(1)}}, ModelConfig(), data)
+        assert derivatives(lambda r, V=V: V(r, 0, 0), 5.0 - 1e-7, 2) == pytest.approx([0, 0, 0], abs=1e-5)
+    with pytest.raises(UserError, match="starts to close"):
+        core.pair_tables(ModelConfig(zbl=ZBLConfig(inner=1.1)), data)

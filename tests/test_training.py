@@ -11,18 +11,14 @@ import time
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import gmnn
 from gmnn import batches, dataset, evaluation, folder
-from gmnn.config import Config, TrainConfig
-from gmnn.config.train import LossConfig
-from gmnn.model_config import NO_CORE, ModelConfig, Reference
+from gmnn.config import Config
 from gmnn.potential import Potential
-from gmnn.system import Prediction, System
-from gmnn.training import objective, optimizer, state
+from gmnn.training import optimizer, state
 
 ROOT = Path(__file__).parent.parent
 CONFIG = """
@@ -196,81 +192,3 @@ def test_patience_stops_early(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "patient" / "metrics.json").read_text())["epochs"] < 40
-
-
-def test_loss_by_hand() -> None:
-    """w_E dE^2 / N + w_F mean |dF|^2 over three real atoms, with a padded fourth that must not count."""
-    config = LossConfig(energy={"weight": 2.0}, forces={"weight": 3.0})
-    forces = np.arange(12.0).reshape(4, 3)
-    label = batches.without_stress(jnp.asarray(1.0), jnp.zeros((4, 3)))
-    prediction = Prediction(jnp.asarray(1.6), jnp.zeros(4), jnp.asarray(forces), jnp.zeros((3, 3)))
-    system = System(forces, jnp.asarray([8, 1, 1, 0]), jnp.zeros((3, 3)), None, None)
-    value = objective.loss(config, prediction, label, system)
-    assert float(value) == pytest.approx(2.0 * 0.36 / 3 + 3.0 * np.mean(forces[:3] ** 2))
-
-
-def test_errors_over_mixed_sizes_ignore_padding() -> None:
-    """Frames of 9, 2 and 1 atoms in one batch: errors equal those of every frame evaluated alone, atom by atom."""
-    frames = dataset.read_dataset("ethanol").take(np.arange(3))
-    for k, keep in ((1, [0, 2]), (2, [6])):
-        frames.atoms[k], frames.forces[k] = frames.atoms[k][keep], frames.forces[k][keep]
-    potential = Potential(
-        ModelConfig(n_radial=2, n_basis=4, hidden=(4,), core=NO_CORE),
-        Reference((1, 6, 8), (-1.0,) * 3, (0.5,) * 3, (0.1,) * 3),
-    )
-    params = jax.tree.map(lambda leaf: np.asarray(leaf, float), potential.init(0))
-    trained = potential.with_params(params)
-    systems, labels = batches.make_batch(frames, trained, "float64")
-    together = objective.errors(trained, LossConfig(), params, ((systems, labels),))
-    differences, energies = [], []
-    for k in range(3):
-        system, label = batches.make_batch(frames.take(np.array([k])), trained, "float64")
-        one = trained.predict(params, jax.tree.map(lambda leaf: leaf[0], system))
-        differences.append(np.asarray(one.forces - label.forces[0]).ravel())
-        energies.append(abs(float(one.energy - label.energy[0])))
-    errors = np.concatenate(differences)
-    assert float(together.forces_mae) == pytest.approx(np.abs(errors).mean(), rel=1e-10)
-    assert float(together.forces_rmse) == pytest.approx(np.sqrt((errors**2).mean()), rel=1e-10)
-    assert float(together.energy_mae) == pytest.approx(np.mean(energies), rel=1e-10)
-
-
-def test_rates_per_group() -> None:
-    """A group with rate 0 stays bit for bit; another with twice the rate moves twice as far in Adam's first step."""
-    potential = Potential(
-        ModelConfig(n_radial=1, n_basis=2, hidden=(2,), core=NO_CORE), Reference((1,), (0.0,), (1.0,), (0.0,))
-    )
-    params = potential.init(0)
-    config = TrainConfig(
-        schedule={"warmup_epochs": 0}, rates={"radial": 0.0, "readout": 2.0, "scale_shift": 1.0, "repulsion": 1.0}
-    )
-    optimiser = optimizer.make_optimizer(config, params, 10)
-    slope = jax.tree.map(jnp.ones_like, params)
-    update, _ = optimiser.update(slope, optimiser.init(params), params)
-    assert not np.any(update["radial"]["coefficients"])
-    moved = update["readout"]["layer_0"]["bias"] / update["scale_shift"]["shift"]
-    np.testing.assert_allclose(moved, 2.0, rtol=1e-5)
-    np.testing.assert_allclose(update["scale_shift"]["shift"], -config.learning_rate, rtol=1e-4)
-
-
-def test_weight_decay_acts_on_the_network_alone() -> None:
-    """With a vanishing gradient only the readout's matrices shrink, by rate times decay; nothing else moves."""
-    model = ModelConfig(n_radial=1, n_basis=2, hidden=(2,), core=NO_CORE)
-    params = Potential(model, Reference((1,), (0.0,), (1.0,), (0.0,))).init(0)
-    config = TrainConfig(epochs=10, learning_rate=0.01, schedule={"warmup_epochs": 0}, weight_decay=0.1)
-    optimiser = optimizer.make_optimizer(config, params, 10)
-    update, _ = optimiser.update(jax.tree.map(jnp.zeros_like, params), optimiser.init(params), params)
-    for group in update:
-        for path, moved in jax.tree_util.tree_leaves_with_path(update[group]):
-            decays = group == "readout" and path[-1].key == "kernel"
-            expected = -0.01 * 0.1 * params[group][path[0].key][path[1].key] if decays else np.zeros(np.shape(moved))
-            np.testing.assert_allclose(moved, expected, rtol=1e-6, atol=1e-15)
-
-
-def test_schedule() -> None:
-    """Linear from zero to the peak over the warm-up, then a cosine to zero at the last step."""
-    rate = optimizer.learning_rate(
-        TrainConfig(epochs=10, learning_rate=0.01, schedule={"warmup_epochs": 2}), steps_per_epoch=5
-    )
-    assert [float(rate(k)) for k in (0, 5, 10)] == pytest.approx([0.0, 0.005, 0.01])
-    assert float(rate(30)) == pytest.approx(0.005)
-    assert float(rate(50)) == pytest.approx(0.0, abs=1e-9)

@@ -35,11 +35,13 @@ def run(markdown: bool) -> int:
 
 def rows(root: dict[str, Any], node: dict[str, Any] | None = None, prefix: str = "") -> list[str]:
     """One table row per key, sections unfolded."""
+    from gmnn.config import section_of
+
     lines: list[str] = []
     node = node or root
     for key, value in node["properties"].items():
-        if "$ref" in value:
-            section = root["$defs"][value["$ref"].rsplit("/", 1)[-1]]
+        if reference := section_of(value):
+            section = root["$defs"][reference.rsplit("/", 1)[-1]]
             lines += rows(root, section, f"{prefix}{key}.")
             continue
         required = key in node.get("required", ())

@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gmnn.commands.outcome import exit_code
 from gmnn.errors import UserError
 
 if TYPE_CHECKING:
     from gmnn.config import Config
-    from gmnn.dataset import Splits
+    from gmnn.dataset import Dataset, Splits
     from gmnn.model_config import Reference
+    from gmnn.potential import Potential
     from gmnn.training import Outcome
 
 DESCRIPTION = """Train a potential as CONFIG says and evaluate it. Everything lands in the folder `output` of the
@@ -37,18 +40,20 @@ def run(config_path: str, overrides: list[str], resume: bool) -> int:
     from gmnn import dataset, folder, training
     from gmnn.batches import make_buckets
     from gmnn.config import read_config
-    from gmnn.potential import Potential
 
     config = read_config(config_path, overrides)
+    training.direction(config.train.optimizer)  # names a mistake before the data are read
+    old = folder.load(config.start.model) if config.start else None
+    if old is not None:
+        config = _with_model_of(old, config)
     output = Path(config.output)
     with _warnings_as_lines(), folder.exclusive(output):
         started = _started(output, resume)
         splits = dataset.split(config)
         reference = dataset.fit_reference(splits.train, config)
-        potential = Potential(config.model, reference)
-        train_set = make_buckets(splits.train, potential)
-        potential = training.scale_features(potential, [bucket.systems for bucket in train_set], config.seed)
+        potential = _first_potential(config, old, reference, splits.train)
         potential = _begin(output, started, config, splits, potential)
+        train_set = make_buckets(splits.train, potential)
         _describe(config, splits, potential.reference)
         facts = _facts(config, splits)
         outcome = training.train(config, potential, train_set, make_buckets(splits.valid, potential), output, facts)
@@ -59,6 +64,42 @@ def run(config_path: str, overrides: list[str], resume: bool) -> int:
         folder.save(output, outcome.potential, outcome.epochs, {**facts, "metrics": metrics, "finished": True})
         _report(outcome, metrics, output)
     return 0
+
+
+def _with_model_of(old: "Potential", config: "Config") -> "Config":
+    """The configuration with the model section of the potential it starts from; UserError if it has another one."""
+    if "model" in config.model_fields_set and config.model != old.config:
+        raise UserError(
+            "the model section differs from that of the potential in start.model, which fine-tuning cannot change; "
+            "leave the model section out, or train a new potential without start"
+        )
+    return config.model_copy(update={"model": old.config})
+
+
+def _first_potential(
+    config: "Config", old: "Potential | None", reference: "Reference", frames: "Dataset"
+) -> "Potential":
+    """The potential before its first step: scaled by the data, or a trained one with atomic references for the data."""
+    from dataclasses import replace
+
+    from gmnn import training
+    from gmnn.batches import make_buckets
+    from gmnn.potential import Potential
+
+    if old is None:
+        potential = Potential(config.model, reference)
+        systems = [bucket.systems for bucket in make_buckets(frames, potential)]
+        return training.scale_features(potential, systems, config.seed)
+    reset = config.start.reset if config.start else ()
+    potential = training.start_from(old, reference, reset, config.seed)
+    if config.data.atomic_energies is not None:
+        E0 = dict(zip(potential.reference.elements, potential.reference.E0, strict=True))
+        E0 |= dict(zip(reference.elements, reference.E0, strict=True))
+        E0_of = tuple(E0[z] for z in potential.reference.elements)
+    else:
+        change = training.fit_references(potential, make_buckets(frames, potential))
+        E0_of = tuple(map(float, np.asarray(potential.reference.E0) + change))
+    return replace(potential, reference=replace(potential.reference, E0=E0_of))
 
 
 def _started(output: Path, resume: bool) -> dict[str, Any] | None:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from gmnn.config.data import DataConfig
-from gmnn.config.train import TrainConfig
+from gmnn.config.train import StartConfig, TrainConfig
 from gmnn.config.types import STRICT
 from gmnn.errors import UserError
 from gmnn.model_config import ModelConfig
@@ -30,8 +30,20 @@ class Config(BaseModel):
     """The frames."""
     model: ModelConfig = ModelConfig()
     """The potential."""
+    start: StartConfig | None = None
+    """The potential to start from; by default the parameters are random."""
     train: TrainConfig = TrainConfig()
     """The optimisation."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        learns_spread = self.train.loss.energy.form in ("nll", "crps")
+        if self.start is None and learns_spread != (self.model.ensemble == "shallow"):
+            raise ValueError(
+                f"train.loss.energy.form is {self.train.loss.energy.form} and model.ensemble is {self.model.ensemble}, "
+                "but a shallow ensemble needs nll or crps, and only a shallow ensemble can have them"
+            )
+        return self
 
 
 def read_config(path: str, overrides: list[str] | None = None) -> Config:
@@ -102,11 +114,17 @@ def _sentence(error: Any) -> str:
     return f"{key or 'the file'} is {error['input']!r}, but {message.replace('input should', 'it should')}"
 
 
+def section_of(node: dict[str, Any]) -> str:
+    """Reference of a schema's node to the schema of a section, optional ones included; empty for a plain value."""
+    options = [node, *node.get("anyOf", ())]
+    return next((option["$ref"] for option in options if "$ref" in option), "")
+
+
 def _keys(location: tuple[int | str, ...]) -> list[str]:
     definitions = schema()["$defs"]
     node: dict[str, Any] = schema()
     for part in location:
         node = node["properties"].get(part, {})
-        reference = node.get("$ref", "")
+        reference = section_of(node)
         node = definitions.get(reference.rsplit("/", 1)[-1], node)
     return list(node.get("properties", {}))

@@ -16,10 +16,11 @@ class EnergyTerm(BaseModel):
     """Weight of N l(dE / N) in the loss of a frame of N atoms, dE / N in eV."""
     final_weight: NonNegative | None = None
     """Weight from `train.loss.switch_at` on; by default the same."""
-    form: Literal["mse", "mae", "huber"] = "mse"
-    """l(x): the square, the absolute value, or Huber's: the square up to `delta`, linear beyond."""
+    form: Literal["mse", "mae", "huber", "nll", "crps"] = "mse"
+    """l(x): the square, the absolute value, or Huber's: the square up to `delta`, linear beyond. A shallow ensemble
+    learns its spread with `nll`, negative log-likelihood, or `crps`, continuous ranked probability score."""
     delta: Positive = 0.01
-    """Where the Huber form becomes linear, eV per atom."""
+    """Where the Huber form becomes linear, eV per atom; the spread at which `nll` weighs errors as the square does."""
 
 
 class ForcesTerm(BaseModel):
@@ -95,7 +96,7 @@ class OptimizerConfig(BaseModel):
 
     name: str = "adam"
     """Name in optax of a function that takes a learning rate, as adam, lamb, lion, nadam, radam, sgd."""
-    arguments: dict[str, float | bool] = {}
+    arguments: dict[str, bool | int | float] = {}
     """Its other arguments, as in `{b2: 0.99}`."""
 
 
@@ -167,3 +168,14 @@ class TrainConfig(BaseModel):
     """Stop after this many epochs without a better validation loss; by default never."""
     checkpoint_seconds: NonNegative = 20.0
     """Seconds between two saved states, from which `--resume` continues."""
+
+
+class StartConfig(BaseModel):
+    """A trained potential to start from: fine-tuning."""
+
+    model_config = STRICT
+
+    model: str
+    """Folder of the trained potential; its `model` section is taken over, new elements are added."""
+    reset: tuple[Literal["radial", "readout", "scale_shift", "repulsion"], ...] = ()
+    """Groups of parameters that start anew. `train.rates` at 0 freezes a group."""

@@ -59,9 +59,9 @@ def train(
     sets = _batches(train_set), _batches(valid_set)
     n_steps = steps_per_epoch(config.train, train_set)
     rate = learning_rate(config.train, n_steps)
-    start = potential.init(config.seed)
+    start = potential.init(config.seed) if potential.params is None else jax.tree.map(jnp.asarray, potential.params)
     optimizer = make_optimizer(config.train, start, n_steps)
-    state = resume(path, initial(start, optimizer))
+    state = resume(path, initial(start, optimizer, _members(potential)))
     history = History(path / "history.csv", int(state.epoch))
 
     finished = _is_finished(config.train, state)
@@ -83,7 +83,7 @@ def train(
             found = validate(moving.average, sets[1])
             state = _judge(config.train, state, found, train_loss)
             state = state._replace(seconds=state.seconds + (time.perf_counter() - clock))
-            now = float(rate(int(state.moving.step))) * float(state.rate_factor)
+            now = float(rate(np.max(state.moving.step))) * float(state.rate_factor)
             history.append(state, now, float(train_loss), found)
             report(found, int(state.best_epoch))
             finished = _is_finished(config.train, state)
@@ -93,7 +93,7 @@ def train(
     checkpoint()
     return Outcome(
         potential.with_params(jax.tree.map(np.asarray, state.best)), finished, int(state.epoch), int(state.best_epoch),
-        float(state.seconds), float(state.compile_seconds), int(state.moving.step),
+        float(state.seconds), float(state.compile_seconds), int(np.max(state.moving.step)),
     )  # fmt: skip
 
 
@@ -109,6 +109,11 @@ def _batches(buckets: list[Bucket]) -> tuple[Batch, ...]:
 
 def _batch_size(config: TrainConfig, sets: tuple[Batch, ...]) -> int:
     return min(config.batch_size, sum(len(labels.energy) for _, labels in sets))
+
+
+def _members(potential: Potential) -> int | None:
+    """Of a full ensemble, the trainings that run side by side; None for one training."""
+    return potential.config.members if potential.config.ensemble == "full" else None
 
 
 def _is_finished(config: TrainConfig, state: State) -> bool:
@@ -145,30 +150,42 @@ def _epoch(
 ) -> tuple[Moving, Array]:
     """All batches of all buckets once, in random order; and their mean loss.
 
-    A batch that a bucket cannot fill repeats a frame without weight, so that every frame counts once.
+    A batch that a bucket cannot fill repeats a frame without weight, so that every frame counts once. Members of a full
+    ensemble see the frames of a bucket in orders of their own.
     """
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), epoch), len(sizes) + 1)
-    orders = [jax.random.permutation(key, n) for key, n in zip(keys[1:], sizes, strict=True)]
-    cut = [rows_of(order, n, batch_size) for order, n in zip(orders, sizes, strict=True)]
-    which = jnp.concatenate([jnp.full(len(rows), k) for k, (rows, _) in enumerate(cut)])
-    steps = which, *(jnp.concatenate(parts) for parts in zip(*cut, strict=True))
-    mixed = jax.random.permutation(keys[0], len(which))
+    members = _members(potential)
+    key, mixing = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), epoch))
+
+    def order(key: Array) -> tuple[Array, Array]:  # frames of every step, and which of them count.  2 x [steps, batch]
+        keys = jax.random.split(key, len(sizes))
+        cut = [rows_of(jax.random.permutation(k, n), n, batch_size) for k, n in zip(keys, sizes, strict=True)]
+        chosen, real = (jnp.concatenate(parts) for parts in zip(*cut, strict=True))
+        return chosen, real
+
+    chosen, real = order(key) if members is None else jax.vmap(order, out_axes=1)(jax.random.split(key, members))
+    which = jnp.concatenate([jnp.full(-(-n // batch_size), k) for k, n in enumerate(sizes)])
+    mixed = jax.random.permutation(mixing, len(which))
     n_steps = len(which) * config.train.epochs
+    loss = partial(batch_loss, potential.single, config.train.loss)
 
     def value_and_slope(k: int, params: Params, chosen: Array, real: Array, progress: Array) -> tuple[Array, Params]:
         systems, labels = select(buckets[k], chosen)
         labels = labels._replace(weights=labels.weights * real[:, None])
-        loss = partial(batch_loss, potential, config.train.loss)
         return jax.value_and_grad(loss)(params, (systems, labels), progress)
 
-    def one(moving: Moving, step: tuple[Array, Array, Array]) -> tuple[Moving, Array]:
-        k, chosen, real = step
+    def one(k: Array, moving: Moving, chosen: Array, real: Array) -> tuple[Moving, Array]:
         branches = [partial(value_and_slope, k) for k in range(len(sizes))]
         arguments = moving.params, chosen, real, jnp.asarray(moving.step) / n_steps
         value, slope = jax.lax.switch(k, branches, *arguments) if len(sizes) > 1 else branches[0](*arguments)
         return advance(optimizer, config.train.averaging, n_steps, moving, slope, factor), value
 
-    moving, values = jax.lax.scan(one, moving, jax.tree.map(lambda leaf: leaf[mixed], steps))
+    def step(moving: Moving, frames: tuple[Array, Array, Array]) -> tuple[Moving, Array]:
+        k, *rows = frames
+        run = partial(one, k) if members is None else jax.vmap(partial(one, k))
+        moving, value = run(moving, *rows)
+        return moving, jnp.mean(value)
+
+    moving, values = jax.lax.scan(step, moving, (which[mixed], chosen[mixed], real[mixed]))
     return moving, jnp.sum(values) * batch_size / sum(sizes)
 
 

@@ -36,6 +36,21 @@ def penalty(term: EnergyTerm | ForcesTerm | StressTerm, error: Array) -> Array:
     return error**2
 
 
+def spread_penalty(term: EnergyTerm, error: Array, members: Array) -> Array:
+    """Of a normal distribution with the standard deviation s of the members [M], the error x of its mean given.
+
+    nll: delta^2 (x^2 / s^2 + log(s^2 / delta^2)), which is x^2 at s = delta. crps: Gneiting and Raftery, JASA 102, 359
+    (2007), eq. 21. One hundredth of delta is added to s in quadrature.
+    """
+    s = jnp.sqrt(jnp.var(members, ddof=1) + (0.01 * term.delta) ** 2)
+    z = error / s
+    if term.form == "nll":
+        return term.delta**2 * (z**2 + 2.0 * jnp.log(s / term.delta))
+    return s * (
+        z * jax.scipy.special.erf(z / jnp.sqrt(2.0)) + 2.0 * jax.scipy.stats.norm.pdf(z) - 1.0 / jnp.sqrt(jnp.pi)
+    )
+
+
 def weights(config: LossConfig, progress: Array | float) -> Array:
     """Weights of energy, forces and stress when the share `progress` of all steps is done.  [3]"""
     parts = (config.energy, config.forces, config.stress)
@@ -52,7 +67,11 @@ def terms(config: LossConfig, prediction: Prediction, labels: Labels, system: Sy
     """
     real = system.numbers > 0
     n = jnp.sum(real)
-    energy = n * penalty(config.energy, (prediction.energy - labels.energy) / n)
+    error = (prediction.energy - labels.energy) / n
+    if config.energy.form in ("nll", "crps"):
+        energy = n * spread_penalty(config.energy, error, prediction.members / n)
+    else:
+        energy = n * penalty(config.energy, error)
     components = jnp.where(real[:, None], penalty(config.forces, prediction.forces - labels.forces), 0.0)
     virial = prediction.virial - volume(system) * labels.stress
     stress = n * jnp.mean(penalty(config.stress, virial / n))

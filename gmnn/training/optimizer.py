@@ -64,7 +64,7 @@ def make_optimizer(config: TrainConfig, params: Params, steps_per_epoch: int) ->
 def direction(config: OptimizerConfig) -> optax.GradientTransformation:
     """The optimiser at learning rate 1; UserError for a name or an argument that optax does not have."""
     make: Callable[..., Any] | None = getattr(optax, config.name, None)
-    takes = list(inspect.signature(make).parameters) if inspect.isfunction(make) else []
+    takes = list(inspect.signature(make).parameters) if callable(make) and not inspect.isclass(make) else []
     if make is None or "learning_rate" not in takes:
         raise UserError(
             f"train.optimizer.name is {config.name!r}, which is not an optimiser of optax; examples are adam, lamb, "

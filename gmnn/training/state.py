@@ -27,10 +27,12 @@ class State(NamedTuple):
     compile_seconds: Array  # []
 
 
-def initial(params: Params, optimizer: optax.GradientTransformation) -> State:
-    """Before the first step."""
+def initial(params: Params, optimizer: optax.GradientTransformation, members: int | None = None) -> State:
+    """Before the first step; everything that moves has a leading axis for the members of a full ensemble."""
     zero, clock = np.zeros((), np.int32), np.zeros((), np.float64)
-    moving = Moving(params, optimizer.init(params), params, zero)
+    start = optimizer.init(params) if members is None else jax.vmap(optimizer.init)(params)
+    steps = zero if members is None else np.zeros(members, np.int32)
+    moving = Moving(params, start, params, steps)
     return State(moving, params, zero, zero, np.asarray(np.inf), np.ones((), np.float32), zero, clock, clock)
 
 

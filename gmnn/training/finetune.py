@@ -1,0 +1,94 @@
+"""Training that starts from a trained potential: what is kept of it, and what its new elements start with."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+
+from gmnn.batches import Bucket
+from gmnn.model import element_pairs
+from gmnn.model_config import Reference
+from gmnn.potential import Params, Potential
+
+
+def start_from(old: Potential, data: Reference, reset: tuple[str, ...], seed: int) -> Potential:
+    """The potential of `old` for its own elements and those of the new data, with parameters to start from.
+
+    Groups in `reset` and the rows of elements that `old` does not know start as in a new potential. Scales of the
+    features and bounds of the moments stay, so that the readout sees what it was trained on.
+    """
+    reference = merged(old.reference, data)
+    potential = Potential(old.config, reference)
+    params = jax.tree.map(np.array, potential.init(seed))
+    for group, tree in old.trained.items():
+        if group not in reset:
+            params[group] = _kept(group, tree, params[group], old.reference, reference)
+    return potential.with_params(params)
+
+
+def merged(old: Reference, new: Reference) -> Reference:
+    """Elements of both; what was learnt from the old data stays, the smallest distances are those of both."""
+    elements = tuple(sorted({*old.elements, *new.elements}))
+
+    def of(field: str) -> tuple[float, ...]:
+        tables = [dict(zip(r.elements, getattr(r, field), strict=True)) for r in (new, old)]  # the old one wins
+        return tuple(({**tables[0], **tables[1]})[z] for z in elements)
+
+    def pairs(reference: Reference, values: tuple) -> dict[tuple[int, int], float | None]:
+        n = len(reference.elements)
+        keys = [(reference.elements[e], reference.elements[f]) for e, f in zip(*np.triu_indices(n), strict=True)]
+        return dict(zip(keys, values, strict=True))
+
+    closest: tuple[float | None, ...] = ()
+    if old.closest:
+        both = pairs(old, old.closest), pairs(new, new.closest)
+        wanted = [(elements[e], elements[f]) for e, f in zip(*np.triu_indices(len(elements)), strict=True)]
+        found = [[table[pair] for table in both if table.get(pair) is not None] for pair in wanted]
+        closest = tuple(min(values) if values else None for values in found)  # type: ignore[type-var]
+    bound = dict(zip(old.elements, old.moment_scale, strict=True)) if old.moment_scale else {}
+    return replace(
+        old,
+        elements=elements,
+        E0=of("E0"),
+        scale=of("scale"),
+        shift=of("shift"),
+        closest=closest,
+        moment_scale=tuple(bound.get(z, max(bound.values())) for z in elements) if bound else (),
+        screening=old.screening if elements == old.elements else new.screening,
+    )
+
+
+def _kept(group: str, old: Params, start: Params, before: Reference, now: Reference) -> Params:
+    """The old parameters of a group, in the places of their elements among the new ones."""
+    places = np.array([now.elements.index(z) for z in before.elements])
+    if group == "readout":
+        return jax.tree.map(np.array, old)
+    kept = jax.tree.map(np.copy, start)
+    for name, values in old.items():
+        if group == "radial":
+            kept[name][np.ix_(places, places)] = values
+        elif group == "scale_shift":
+            kept[name][places] = values
+        else:
+            upper = np.triu_indices(len(places))
+            kept[name][element_pairs(len(now.elements))[places[upper[0]], places[upper[1]]]] = values
+    return kept
+
+
+def fit_references(potential: Potential, buckets: list[Bucket]) -> np.ndarray:
+    """What is to be added to E0 so that the energies of these frames come out right in the mean.  [E] eV
+
+    The smallest change in the sense of least squares: none where the potential is right, the difference between two
+    methods where the new data come from another one.
+    """
+    elements = np.array(potential.reference.elements)
+    rows, rest = [], []
+    predict = jax.jit(jax.vmap(potential.energy, (None, 0)))
+    for bucket in buckets:
+        present = np.asarray(bucket.labels.weights)[:, 0] > 0
+        error = np.asarray(bucket.labels.energy, float) - np.asarray(predict(potential.trained, bucket.systems), float)
+        numbers = np.asarray(bucket.systems.numbers)[present]
+        rows.append((numbers[:, :, None] == elements).sum(axis=1).astype(float))
+        rest.append(error[present])
+    composition, errors = np.concatenate(rows), np.concatenate(rest)
+    return np.linalg.lstsq(composition, errors, rcond=1e-8)[0] if len(errors) else np.zeros(len(elements))

@@ -1,0 +1,153 @@
+"""Ensembles: the mean of their members in every quantity, spreads of energy and forces, losses that learn a spread."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
+
+from gmnn import Calculator, batches, dataset
+from gmnn.config import Config
+from gmnn.config.train import EnergyTerm, TrainConfig
+from gmnn.model_config import NO_CORE, ModelConfig, Reference
+from gmnn.neighbors import make_system
+from gmnn.potential import Potential
+from gmnn.training import loop, objective, optimizer
+from gmnn.training.state import initial
+
+Model = tuple[Potential, dict[str, Any]]
+M = 3
+
+
+def system_of(atoms: Atoms, potential: Potential) -> Any:
+    return make_system(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc, potential.config.r_max)
+
+
+@pytest.fixture(params=["shallow", "full"])
+def ensemble(request: pytest.FixtureRequest, make_potential: Callable[..., Model]) -> tuple[Potential, list[Model]]:
+    """An ensemble with parameters, and its members as potentials of their own."""
+    potential, params = make_potential(ensemble=request.param, members=M)
+    single, _ = make_potential()
+    if request.param == "full":
+        return potential.with_params(params), [
+            (single, jax.tree.map(lambda leaf, m=m: leaf[m], params)) for m in range(M)
+        ]
+    last = f"layer_{len(potential.config.hidden)}"
+    members = []
+    for m in range(M):
+        one = jax.tree.map(np.copy, params)
+        one["readout"][last] = {
+            "kernel": params["readout"][last]["kernel"][:, m : m + 1],
+            "bias": params["readout"][last]["bias"][m : m + 1],
+        }
+        members.append((single, one))
+    return potential.with_params(params), members
+
+
+def test_predictions_are_means_of_the_members(
+    ensemble: tuple[Potential, list[Model]], structures: dict[str, Atoms]
+) -> None:
+    """Energy, atomic energies, forces and virial are means; members and their forces are those of each alone."""
+    potential, members = ensemble
+    for name in ("triclinic", "molecule", "slab"):
+        system = system_of(structures[name], potential)
+        got = jax.jit(potential.predict)(potential.trained, system)
+        alone = [jax.jit(single.predict)(params, system) for single, params in members]
+        mean = jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *alone)
+        for field in ("energy", "energies", "forces", "virial"):
+            np.testing.assert_allclose(getattr(got, field), getattr(mean, field), rtol=1e-9, atol=1e-10)
+        np.testing.assert_allclose(got.members, [float(one.energy) for one in alone], rtol=1e-10)
+        forces = jax.jit(potential.member_forces)(potential.trained, system)
+        np.testing.assert_allclose(forces, [one.forces for one in alone], rtol=1e-8, atol=1e-10)
+        assert np.std(np.asarray(got.members)) > 1e-4, "members differ, or the test says nothing"
+
+
+def test_members_start_apart(make_potential: Callable[..., Model]) -> None:
+    """Parameters of a full ensemble are those of single trainings with consecutive seeds."""
+    potential, _ = make_potential(ensemble="full", members=M)
+    params = potential.init(5)
+    for m in range(M):
+        one = potential.single.init(5 + m)
+        for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(one), strict=True):
+            np.testing.assert_array_equal(a[m], b)
+
+
+def test_scores_of_a_normal_distribution() -> None:
+    """nll and crps against their definitions: the density, and the integral over the squared distance of the CDFs."""
+    from scipy import integrate, stats
+
+    members, error = np.array([0.02, -0.01, 0.05, 0.03]), 0.037
+    s = np.hypot(members.std(ddof=1), 1e-4)
+    nll = objective.spread_penalty(EnergyTerm(form="nll", delta=0.01), jnp.asarray(error), jnp.asarray(members))
+    difference = -2 * (stats.norm.logpdf(error, scale=s) - stats.norm.logpdf(0.0, scale=0.01))
+    assert float(nll) == pytest.approx(1e-4 * difference, rel=1e-9)
+    crps = objective.spread_penalty(EnergyTerm(form="crps", delta=0.01), jnp.asarray(error), jnp.asarray(members))
+    square = lambda x: (stats.norm.cdf(x, scale=s) - (x >= error)) ** 2  # noqa: E731
+    integral = sum(integrate.quad(square, *part, epsabs=1e-12)[0] for part in ((-1, error), (error, 1)))
+    assert float(crps) == pytest.approx(integral, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["shallow", "full"])
+def test_an_epoch_trains_every_member(kind: str) -> None:
+    """All members move and the loss falls; those of a full ensemble move as each of them would alone."""
+    data = dataset.read_dataset("ethanol").take(np.arange(8))
+    model = ModelConfig(n_radial=2, n_basis=4, hidden=(6,), core=NO_CORE, r_max=4.0, ensemble=kind, members=M)
+    potential = Potential(model, Reference((1, 6, 8), (-500.0,) * 3, (0.5,) * 3, (0.1,) * 3))
+    loss = {"energy": {"form": "nll", "weight": 0.1}} if kind == "shallow" else {}
+    train = TrainConfig(epochs=4, batch_size=8, schedule={"warmup_epochs": 0, "form": "constant"}, loss=loss)
+    config = Config(output="x", data={"train": "ethanol"}, model=model, train=train)
+    buckets = batches.make_buckets(data, potential, "float64")
+    sets = loop._batches(buckets)
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, "float64"), potential.init(0))
+    made = optimizer.make_optimizer(train, params, 1)
+    moving = initial(params, made, loop._members(potential)).moving
+    run = jax.jit(partial(loop._epoch, config, potential, made, [8], 8))
+    losses = []
+    for epoch in range(4):
+        moving, value = run(moving, jnp.asarray(epoch), jnp.asarray(1.0), sets)
+        losses.append(float(value))
+    assert losses[-1] < losses[0]
+    if kind == "full":  # one batch holds all frames, so their order does not matter
+        alone = Config(output="x", data={"train": "ethanol"}, train=train)
+        one = jax.tree.map(lambda leaf: leaf[1], params)
+        single = initial(one, made).moving
+        step = jax.jit(partial(loop._epoch, alone, potential.single, made, [8], 8))
+        for epoch in range(4):
+            single, _ = step(single, jnp.asarray(epoch), jnp.asarray(1.0), sets)
+        for a, b in zip(jax.tree.leaves(moving.params), jax.tree.leaves(single.params), strict=True):
+            np.testing.assert_allclose(a[1], b, rtol=1e-7, atol=1e-9)
+
+
+def test_a_shallow_ensemble_needs_a_loss_that_learns_its_spread() -> None:
+    base = {"output": "x", "data": {"train": "ethanol"}}
+    with pytest.raises(ValueError, match="needs nll or crps"):
+        Config(**base, model=ModelConfig(ensemble="shallow"))
+    with pytest.raises(ValueError, match="only a shallow ensemble"):
+        Config(**base, train=TrainConfig(loss={"energy": {"form": "crps"}}))
+
+
+def test_calculator_reports_spreads(ensemble: tuple[Potential, list[Model]], structures: dict[str, Atoms]) -> None:
+    """Standard deviations over calculators of the members alone, times the scales; none of it without an ensemble."""
+    potential, members = ensemble
+    potential = replace(potential, reference=replace(potential.reference, spread_scale=(2.0, 3.0)))
+    atoms = structures["triclinic"]
+    atoms.calc = Calculator(potential, dtype="float64")
+    energies, forces = [], []
+    for single, params in members:
+        alone = atoms.copy()
+        alone.calc = Calculator(single.with_params(params), dtype="float64")
+        energies.append(alone.get_potential_energy())
+        forces.append(alone.get_forces())
+        with pytest.raises(PropertyNotImplementedError):
+            alone.calc.get_property("energy_std", alone)
+    assert atoms.get_potential_energy() == pytest.approx(np.mean(energies), abs=1e-9)
+    assert atoms.calc.results["energy_std"] == pytest.approx(2 * np.std(energies, ddof=1), rel=1e-6)
+    assert "forces_std" not in atoms.calc.results
+    got = atoms.calc.get_property("forces_std", atoms)
+    np.testing.assert_allclose(got, 3 * np.std(forces, axis=0, ddof=1), rtol=1e-6, atol=1e-9)
