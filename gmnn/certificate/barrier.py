@@ -12,6 +12,7 @@ from ase import Atoms
 
 from gmnn.batches import on_device
 from gmnn.certificate import wall
+from gmnn.model import scale_shift
 from gmnn.model_config import SWISH_FLOOR
 from gmnn.neighbors import make_system
 from gmnn.potential import Potential
@@ -36,8 +37,7 @@ def above_floor(potential: Potential, atoms: Atoms) -> float:
         precise = jax.tree.map(lambda leaf: jnp.asarray(leaf, "float64"), params)
         energies = np.asarray(jax.jit(potential.atomic_energies)(precise, on_device(system, "float64")))
     index = potential.element_index[atoms.numbers]
-    sigma = np.logaddexp(0.0, np.asarray(params["scale_shift"]["scale"], float))[index]
-    mu = np.asarray(params["scale_shift"]["shift"], float)[index]
+    sigma, mu = (values[index] for values in scale_shift(params))
     terms = np.abs(energies).sum() + np.abs(mu).sum() + SWISH_FLOOR * sigma.sum()
     return float(np.sum(energies - (mu - SWISH_FLOOR * sigma)) + RELATIVE_MARGIN * terms)
 
@@ -63,7 +63,7 @@ def inverse(potential: Potential, e: int, f: int, height: float) -> float:
     """A radius with V > height at it, hence everywhere below: the last one that bisection finds; NaN below 1e-6 Å."""
     target = height + RELATIVE_MARGIN * abs(height)
     with jax.enable_x64(True):
-        function = jax.jit(wall.energy(potential, e, f))
+        function = wall.energy(potential, e, f)
         low, high = SHORTEST, potential.config.r_max
         if not float(function(jnp.asarray(low))) > target:
             return float("nan")
