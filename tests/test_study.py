@@ -70,7 +70,7 @@ def test_members_do_not_see_each_other(trained: tuple) -> None:
 
 def test_rate_ends_at_zero(trained: tuple) -> None:
     """Warm-up over a twentieth of the steps, then a cosine to zero at the last one, however many there are."""
-    rate = learning_rate(trained[3].schedule, N_STEPS)
+    rate = learning_rate(trained[3].train_config, N_STEPS)
     values = [float(rate(step)) for step in range(N_STEPS + 1)]
     assert values[0] == 0
     assert max(values) == pytest.approx(TrainConfig().learning_rate)
