@@ -19,13 +19,13 @@ sys.path.insert(0, str(ROOT))
 
 from ase import Atoms  # noqa: E402
 
-from gmnn import core, folder, load  # noqa: E402
+from benchmarks.study.results import store  # noqa: E402
+from gmnn import core, load  # noqa: E402
 from gmnn.certificate import certify, search  # noqa: E402
 from gmnn.certificate.certificate import CONTACT  # noqa: E402
 from gmnn.elements import pair_name  # noqa: E402
 from gmnn.embedded import ethanol  # noqa: E402
 
-RESULTS = ROOT / "benchmarks" / "results" / "adversary.json"
 BEYOND = ((0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5))  # Å
 SAMPLED_OTHERS = 3
 ASCENTS, STEPS, BATCH = 256, 20, 256
@@ -77,7 +77,7 @@ def main() -> None:
             )  # fmt: skip
         found[name] = row
         print(name, row, flush=True)
-    folder.write_json(RESULTS, {"pairs": found, "certificate": certificate.to_dict(), **folder.provenance()})
+    store("adversary", {"pairs": found, "certificate": certificate.to_dict()})
 
 
 if __name__ == "__main__":

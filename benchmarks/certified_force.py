@@ -11,23 +11,21 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-from ase import Atoms  # noqa: E402
+import jax.numpy as jnp
+import numpy as np
+from ase import Atoms
 
-from benchmarks.how_much_data import accuracy  # noqa: E402
-from benchmarks.study.cells import Cell, frames  # noqa: E402
-from benchmarks.study.models import CellTrainer, Evaluator  # noqa: E402
-from gmnn import folder  # noqa: E402
-from gmnn.batches import without_stress  # noqa: E402
-from gmnn.certificate import certify  # noqa: E402
-from gmnn.model_config import CoreConfig, ModelConfig  # noqa: E402
-from gmnn.training import SeedTrainer  # noqa: E402
+from benchmarks.study.cells import Cell, frames
+from benchmarks.study.models import CellTrainer, Evaluator
+from benchmarks.study.results import store
+from benchmarks.study.verdicts import accuracy
+from gmnn.batches import without_stress
+from gmnn.certificate import certify
+from gmnn.model_config import CoreConfig, ModelConfig
+from gmnn.training import SeedTrainer
 
-RESULTS = ROOT / "benchmarks" / "results" / "certified_force.json"
 CHOICES: dict[str, tuple[float, float]] = {  # moment_room, weight_decay
     "default": (3.0, 0.0), "room 1.5": (1.5, 0.0), "decay 0.1": (3.0, 0.1), "decay 1": (3.0, 1.0),
     "room 1.5, decay 1": (1.5, 1.0),
@@ -57,7 +55,7 @@ def main() -> None:
             "certified_eV_per_A": proved.network, "monotone_A": proved.monotone, "barrier_A": proved.barrier,
         }  # fmt: skip
         print(name, found[name]["forces_mae_meV_per_A"], np.nanmax([v or np.nan for v in proved.network.values()]))
-    folder.write_json(RESULTS, {"choices": found, **folder.provenance()})
+    store("certified_force", {"choices": found})
 
 
 if __name__ == "__main__":

@@ -8,40 +8,27 @@ frames with 50 directions per atom. Results in benchmarks/results/core_cost.json
 """
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+from benchmarks.study.cells import SEEDS, Cell, frames
+from benchmarks.study.models import CellTrainer, Evaluator
+from benchmarks.study.results import store, stored
+from benchmarks.study.verdicts import accuracy, curves
+from gmnn.scanning import Sizes, judge
 
-from benchmarks.how_much_data import accuracy  # noqa: E402
-from benchmarks.study.cells import SEEDS, Cell, frames  # noqa: E402
-from benchmarks.study.models import CellTrainer, Evaluator  # noqa: E402
-from gmnn import folder  # noqa: E402
-from gmnn.scanning import Sizes, judge, make_suites, read_reference  # noqa: E402
-
-RESULTS = ROOT / "benchmarks" / "results" / "core_cost.json"
 VARIANTS = ("none", "default")
 SIZES = Sizes(frames=2, directions=50, rattled=5, compressed=4, hot=5, three=100)
-
-
-def stored() -> dict:
-    """Results so far."""
-    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
 
 
 def run(steps: int) -> None:
     """Both variants, then the suites."""
     data = frames()
-    test = [data.molecules[k] for k in data.test]
-    reference = read_reference(ROOT / "gmnn" / "data" / "ethanol_curves.extxyz.xz")
-    molecules = [data.molecules[0], data.molecules[300]]
-    suites = make_suites(molecules, np.random.default_rng(0), sizes=SIZES, reference=reference, hot_frames=test[1:])
-    results = stored()
+    suites = curves(data, (0, 300), SIZES)
+    results = stored("core_cost")
     for variant in VARIANTS:
         if results.get(variant, {}).get("steps") == steps:
             continue
@@ -69,7 +56,7 @@ def run(steps: int) -> None:
             "steps": steps, "failures": failures, "train_s_per_model": round(seconds / len(SEEDS), 1), "models": rows,
             "suites": {name: {"curves": a, "failed": b, "worst_drop_eV": c} for name, (a, b, c) in counts.items()},
         }  # fmt: skip
-        folder.write_json(RESULTS, {**results, **folder.provenance()})
+        store("core_cost", results)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ where it stopped; results in benchmarks/results/dynamics.json. Fusion and loss o
 """
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -26,13 +25,13 @@ from tqdm import tqdm  # noqa: E402
 from benchmarks.study.cells import N_STEPS, Cell  # noqa: E402
 from benchmarks.study.dynamics import ACCELERATION, Run, maxwell, simulate  # noqa: E402
 from benchmarks.study.models import kept  # noqa: E402
-from gmnn import folder, load  # noqa: E402
+from benchmarks.study.results import store, stored  # noqa: E402
+from gmnn import load  # noqa: E402
 from gmnn.certificate import certify  # noqa: E402
 from gmnn.elements import pair_name  # noqa: E402
 from gmnn.embedded import ethanol  # noqa: E402
 from gmnn.potential import Potential  # noqa: E402
 
-RESULTS = ROOT / "benchmarks" / "results" / "dynamics.json"
 VARIANTS, SIZES, SEEDS = ("default", "none", "seed"), (50, 1000), (0, 1)
 TEMPERATURES, COPIES = (300.0, 500.0, 1000.0), 8
 STEP, FRICTION = 0.5, 0.01  # fs, 1/fs
@@ -41,14 +40,9 @@ SHOTS = (5.0, 20.0, 100.0)  # eV
 SHOT_PATH, SHOT_STEP = 3.0, 0.005  # Å that the slowest projectile would fly freely, Å per step of the fastest
 
 
-def stored() -> dict:
+def so_far() -> dict:
     """Results so far."""
-    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {"nvt": {}, "nve": {}}
-
-
-def save(results: dict) -> None:
-    """Results with what computed them."""
-    folder.write_json(RESULTS, {**results, **folder.provenance()})
+    return {"nvt": {}, "nve": {}} | stored("dynamics")
 
 
 def start(n: int = 0) -> Atoms:
@@ -59,7 +53,7 @@ def start(n: int = 0) -> Atoms:
 
 def nvt(length: float) -> None:
     """All models, one after the other; the three temperatures of a model run together."""
-    atoms, results = start(), stored()
+    atoms, results = start(), so_far()
     for variant in VARIANTS:
         for size in SIZES:
             for seed in SEEDS:
@@ -68,7 +62,7 @@ def nvt(length: float) -> None:
                     continue
                 potential = kept(Cell(variant, 16, size), seed, N_STEPS)
                 results["nvt"][name] = nvt_model(potential, name, atoms, length)
-                save(results)
+                store("dynamics", results)
                 print(name, results["nvt"][name]["temperatures"], flush=True)
 
 
@@ -113,7 +107,7 @@ def finite(value: float) -> float | None:
 
 def nve(model: str) -> None:
     """Hot starts and collisions; the certificate is for each run's own total energy."""
-    potential, atoms, results = load(model), start(), stored()
+    potential, atoms, results = load(model), start(), so_far()
     rng = np.random.default_rng(1)
     velocities = maxwell(atoms, 1000.0, 16, rng)
     positions = np.repeat(atoms.positions[None], 16, axis=0)
@@ -124,7 +118,7 @@ def nve(model: str) -> None:
         step = SHOT_STEP / float(speed.max())
         key = f"collision, {energy:.0f} eV"
         results["nve"][key] = nve_runs(potential, atoms, positions, velocities, step, SHOT_PATH / float(speed.min()))
-    save(results)
+    store("dynamics", results)
     for key, row in results["nve"].items():
         print(key, row, flush=True)
 

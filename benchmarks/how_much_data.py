@@ -10,49 +10,27 @@ be killed at any time. Models that the dynamics need are kept in models/how_much
 """
 
 import argparse
-import csv
-import io
+import os
 import sys
 import time
 from pathlib import Path
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # eigenvalues take 100 times longer with threads on busy cores
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
 import numpy as np
+from tqdm import tqdm
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+from benchmarks.study import results
+from benchmarks.study.cells import N_STEPS, SEEDS, Cell, Frames, all_cells, frames
+from benchmarks.study.models import CellTrainer, Evaluator, keep
+from benchmarks.study.verdicts import accuracy, certified, curves
+from gmnn.scanning import Sizes, Suite, judge, overlapping_starts, relax
 
-import jax.numpy as jnp  # noqa: E402
-from tqdm import tqdm  # noqa: E402
-
-from benchmarks.study.cells import N_STEPS, SEEDS, Cell, Frames, all_cells, frames  # noqa: E402
-from benchmarks.study.models import CellTrainer, Evaluator, keep  # noqa: E402
-from gmnn import folder, repulsion  # noqa: E402
-from gmnn.core import pair_tables  # noqa: E402
-from gmnn.elements import pair_name  # noqa: E402
-from gmnn.model import strengths  # noqa: E402
-from gmnn.model_config import SWISH_FLOOR  # noqa: E402
-from gmnn.potential import Potential  # noqa: E402
-from gmnn.scanning import Sizes, Suite, judge, make_suites, overlapping_starts, read_reference, relax  # noqa: E402
-
-RESULTS = ROOT / "benchmarks" / "results" / "how_much_data.csv"
 SIZES = Sizes(frames=1, directions=6, rattled=1, compressed=1, hot=1, three=10)
 RELAXED, RELAXATION_STEPS = 32, 200  # starts and steps of the relaxation suite, for 16 basis functions only
 N_NODES, N_ROUNDS = 48, 5
-ENERGY = 5.0  # eV above the start frame, for the barrier radii
 KEPT = {"none", "seed", "default"}, {50, 1000}, {0, 1}  # variants, training sizes, seeds of the dynamics
-COLUMNS = (
-    "variant", "n_basis", "seed", "n_train", "suite", "n_curves", "n_failed", "n_left_out", "worst_drop_eV",
-    "worst_r_A", "worst_label", "least_push_eV_per_A", "forces_mae_meV_per_A", "energy_mae_meV",
-    "above_floor_eV_per_atom", "r_b_C-H_A", "r_b_H-O_A", "r_b_C-C_A", "train_s", "judge_s", "steps",
-)  # fmt: skip
-
-
-def curves(data: Frames) -> list[Suite]:
-    """The suites, the same for every model; the hot frame is the test frame of highest energy."""
-    reference = read_reference(ROOT / "gmnn" / "data" / "ethanol_curves.extxyz.xz")
-    test = [data.molecules[k] for k in data.test]
-    rng = np.random.default_rng(0)
-    return make_suites([data.molecules[0]], rng, sizes=SIZES, reference=reference, hot_frames=test[1:])
 
 
 def run_cell(cell: Cell, trainer: CellTrainer, suites: list[Suite], data: Frames) -> list[dict]:
@@ -69,7 +47,7 @@ def run_cell(cell: Cell, trainer: CellTrainer, suites: list[Suite], data: Frames
         clock = time.perf_counter()
         model = {
             "variant": cell.variant, "n_basis": cell.n_basis, "seed": seed, "n_train": cell.n_train,
-            **accuracy(potential, evaluate, data), **barrier(potential, evaluate, data),
+            **accuracy(potential, evaluate, data), **certified(potential, data),
             "train_s": round(train_s, 2), "steps": trainer.n_steps,
         }  # fmt: skip
         found = [judged(suite, evaluate) for suite in suites]
@@ -103,61 +81,6 @@ def relaxed(evaluate: Evaluator, data: Frames) -> dict:
     }  # fmt: skip
 
 
-def accuracy(potential: Potential, evaluate: Evaluator, data: Frames) -> dict:
-    """Mean absolute errors on the test frames."""
-    molecules = [data.molecules[k] for k in data.test]
-    energies, forces = evaluate(np.stack([a.positions for a in molecules]), np.stack([a.numbers for a in molecules]))
-    truth = data.energies(potential.reference)[data.test]
-    return {
-        "forces_mae_meV_per_A": f"{1e3 * np.abs(forces - np.stack(data.data.forces)[data.test]).mean():.3f}",
-        "energy_mae_meV": f"{1e3 * np.abs(energies - truth).mean():.3f}",
-    }
-
-
-def barrier(potential: Potential, evaluate: Evaluator, data: Frames) -> dict:
-    """T1 on frame 0, 5 eV above it, by inverting V on a grid; and how far its atoms lie above their floors."""
-    if not potential.config.bounded:
-        return {}
-    elements, params = potential.reference.elements, potential.trained
-    atoms = data.molecules[0]
-    index = np.searchsorted(elements, atoms.numbers)
-    sigma = np.logaddexp(0.0, np.asarray(params["scale_shift"]["scale"], float))[index]
-    mu = np.asarray(params["scale_shift"]["shift"], float)[index]
-    energy = evaluate(atoms.positions[None], atoms.numbers[None])[0][0]
-    above = float(energy - np.sum(mu - SWISH_FLOOR * sigma))
-    found: dict = {"above_floor_eV_per_atom": f"{above / len(atoms):.3f}"}
-    tables = pair_tables(potential.config, potential.reference)
-    strength = strengths(params, potential.config, elements)
-    r = np.geomspace(1e-3, 3.0, 8000)
-    for z1, z2 in ((6, 1), (8, 1), (6, 6)):
-        e, f = elements.index(z1), elements.index(z2)
-        shape = jnp.asarray(r)
-        numbers = jnp.full(r.shape, float(z1)), jnp.full(r.shape, float(z2))
-        on, off = jnp.full(r.shape, tables.r_on[e, f]), jnp.full(r.shape, tables.r_off[e, f])
-        chi = repulsion.window(potential.config.zbl, shape, on, off)
-        V = strength[e, f] * np.asarray(repulsion.zbl(shape, *numbers) * chi, float)
-        inside = np.flatnonzero((above + ENERGY) * (1 + 1e-6) < V)
-        found[f"r_b_{pair_name(z1, z2)}_A"] = f"{r[inside[-1]]:.4f}" if len(inside) else ""
-    return found
-
-
-def stored() -> list[dict]:
-    """Rows of earlier runs."""
-    if not RESULTS.exists():
-        return []
-    with open(RESULTS, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def write(rows: list[dict]) -> None:
-    """All rows, in one step."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    folder.write_text(RESULTS, text.getvalue())
-
-
 def main() -> None:
     """Run the cells that are not stored yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -165,19 +88,19 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=None, help="stop after so many cells")
     parser.add_argument("--variants", nargs="*", help="only these")
     arguments = parser.parse_args()
-    rows = stored()
+    rows = results.rows()
     done = {(row["variant"], int(row["n_basis"]), int(row["n_train"])) for row in rows}
     cells = [c for c in all_cells() if (c.variant, c.n_basis, c.n_train) not in done]
     cells = [c for c in cells if not arguments.variants or c.variant in arguments.variants][: arguments.cells]
     data = frames()
-    suites = curves(data)
+    suites = curves(data, (0,), SIZES)
     print(", ".join(f"{suite.name} {len(suite.approaches)}" for suite in suites), "curves per model", flush=True)
     trainer = CellTrainer(data, arguments.steps)
     for cell in tqdm(cells, disable=None):
         clock = time.perf_counter()
         new = run_cell(cell, trainer, suites, data)
         rows += new
-        write(rows)
+        results.write_rows(rows)
         failed, judged_curves = (sum(int(row[key]) for row in new) for key in ("n_failed", "n_curves"))
         print(
             f"{cell.variant} {cell.n_basis} {cell.n_train}: {failed} of {judged_curves} failed, F MAE "

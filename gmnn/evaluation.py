@@ -12,7 +12,7 @@ from gmnn.batches import make_batch
 from gmnn.core import pair_tables
 from gmnn.dataset import Dataset
 from gmnn.elements import SYMBOLS
-from gmnn.model import strengths
+from gmnn.model import scale_shift, strengths
 from gmnn.model_config import SWISH_FLOOR
 from gmnn.potential import Params, Potential
 from gmnn.system import System
@@ -88,11 +88,9 @@ def head_room(potential: Potential, dataset: Dataset) -> dict[str, dict[str, flo
     if not potential.config.bounded:
         return {}
     systems, _ = make_batch(dataset, potential)
-    params = potential.trained
-    readout = partial(jax.jit(jax.vmap(potential.readout, (None, 0))), params)
+    readout = partial(jax.jit(jax.vmap(potential.readout, (None, 0))), potential.trained)
     psi, numbers = in_chunks(readout, systems).astype(float), np.asarray(systems.numbers)
-    sigma = np.logaddexp(0.0, np.asarray(params["scale_shift"]["scale"]).astype(float))
-    mu = np.asarray(params["scale_shift"]["shift"]).astype(float)
+    sigma, mu = scale_shift(potential.trained)
     rooms = {}
     for e, z in enumerate(potential.reference.elements):
         lowest = psi[numbers == z].min(initial=np.inf)

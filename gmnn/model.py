@@ -7,7 +7,6 @@ Parameters are a plain nested dict: ``radial/coefficients`` [E, E, S, n], ``read
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -80,6 +79,22 @@ class ScaleShift(nn.Module):
         return shift[e_i, None] + nn.softplus(scale)[e_i, None] * psi
 
 
+def pair_energy(
+    config: ModelConfig, reference: Reference, strength: Any, r: Array, e_i: Any, e_j: Any, r_on: Any, r_off: Any
+) -> Array:
+    """V = s U(r) chi(r) in eV for r in Å; elements by their index, every other argument of r's rank or a number."""
+    numbers = jnp.asarray(reference.elements, r.dtype)
+    z_i, z_j = numbers[e_i], numbers[e_j]
+    if config.repulsion == "zbl":
+        bare = repulsion.zbl(r, z_i, z_j)
+    else:
+        if not reference.screening:
+            raise UserError("model.repulsion is nlh, but this potential has no NLH coefficients; train it with a file")
+        pairs = jnp.asarray(element_pairs(len(reference.elements)))[e_i, e_j]
+        bare = repulsion.nlh(r, z_i, z_j, jnp.asarray(reference.screening, r.dtype)[pairs])
+    return strength * bare * repulsion.window(config.zbl, r, r_on, r_off)
+
+
 class Repulsion(nn.Module):
     """Half of sum_k s U(r) chi(r) for each centre, in physical units.  [N, K] ... -> [N]"""
 
@@ -89,26 +104,17 @@ class Repulsion(nn.Module):
     @nn.compact
     def __call__(self, r: Array, mask: Array, e_i: Array, e_j: Array, r_on: Array, r_off: Array) -> Array:
         zbl, elements = self.config.zbl, self.reference.elements
-        pairs = jnp.asarray(element_pairs(len(elements)))[e_i[:, None], e_j]
+        table = element_pairs(len(elements))
         if zbl.trainable:
             floors = strength_floors(self.config, elements)
             start = jnp.asarray(inverse_softplus(zbl.strength - floors), "float32")
             strength = jnp.asarray(floors, r.dtype) + nn.softplus(self.param("strength", lambda _: start))
         else:
-            strength = jnp.full(element_pairs(len(elements)).max() + 1, zbl.strength, r.dtype)
-        numbers = jnp.asarray(elements, r.dtype)
-        bare = (
-            repulsion.zbl(r, numbers[e_i][:, None], numbers[e_j])
-            if self.config.repulsion == "zbl"
-            else repulsion.nlh(r, numbers[e_i][:, None], numbers[e_j], self._screening(r)[pairs])
-        )
-        energy = strength[pairs] * bare * repulsion.window(zbl, r, r_on, r_off)
+            strength = jnp.full(table.max() + 1, zbl.strength, r.dtype)
+        e_i = e_i[:, None]
+        strength = strength[jnp.asarray(table)[e_i, e_j]]
+        energy = pair_energy(self.config, self.reference, strength, r, e_i, e_j, r_on, r_off)
         return 0.5 * jnp.sum(jnp.where(mask, energy, 0.0), axis=1)
-
-    def _screening(self, r: Array) -> Array:
-        if not self.reference.screening:
-            raise UserError("model.repulsion is nlh, but this potential has no NLH coefficients; train it with a file")
-        return jnp.asarray(self.reference.screening, r.dtype)
 
 
 class Constants(NamedTuple):
@@ -204,23 +210,21 @@ def strengths(params: dict, config: ModelConfig, elements: tuple[int, ...]) -> n
     return (strength_floors(config, elements) + np.logaddexp(0.0, trained))[element_pairs(len(elements))]
 
 
+def scale_shift(params: dict) -> tuple[np.ndarray, np.ndarray]:
+    """sigma and mu of every element in float64, eV.  [E], [E]"""
+    trained = params["scale_shift"]
+    return np.logaddexp(0.0, np.asarray(trained["scale"], float)), np.asarray(trained["shift"], float)
+
+
 def pair_potential(params: dict, config: ModelConfig, reference: Reference) -> Callable[[Array, int, int], Array]:
     """V(r, e, f) = s U(r) chi(r) in eV of the pair of the e-th and f-th element, for r in Å of any shape; 0 without."""
     if config.repulsion == "none":
         return lambda r, e, f: jnp.zeros_like(r)
-    module = Repulsion(config, reference)
-    tables = core.pair_tables(config, reference)
+    strength = strengths(params, config, reference.elements)
+    radii = core.pair_tables(config, reference)
 
     def energy(r: Array, e: int, f: int) -> Array:
-        flat = jnp.reshape(r, (1, -1))
-        on, off = (jnp.asarray(table[e, f], flat.dtype)[None, None] for table in (tables.r_on, tables.r_off))
-
-        def one(value: Array) -> Array:
-            slot = value[None, None]
-            index = jnp.full((1,), e), jnp.full((1, 1), f)
-            arrays = {"params": params.get("repulsion", {})}
-            return 2.0 * jnp.asarray(module.apply(arrays, slot, jnp.ones((1, 1), bool), *index, on, off))[0]
-
-        return jnp.reshape(jax.vmap(one)(flat[0]), jnp.shape(r))
+        s, r_on, r_off = (float(table[e, f]) for table in (strength, radii.r_on, radii.r_off))
+        return pair_energy(config, reference, s, r, e, f, r_on, r_off)
 
     return energy

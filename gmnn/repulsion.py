@@ -29,7 +29,7 @@ def nlh(r: Array, z1: Array, z2: Array, coefficients: Array) -> Array:
     Nordlund, Lehtola, Hobler, Phys. Rev. A 111, 032818 (2025); b in 1/Å. Made to be accurate above 30 eV.
     """
     a, b = coefficients[..., 0::2], coefficients[..., 1::2]
-    return COULOMB * z1 * z2 / r * jnp.sum(a * jnp.exp(-b * r[..., None]), axis=-1)
+    return COULOMB * z1 * z2 / r * sum(a[..., k] * jnp.exp(-b[..., k] * r) for k in range(3))
 
 
 def smooth_window(r: Array, r_on: Array, r_off: Array) -> Array:

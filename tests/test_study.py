@@ -1,6 +1,7 @@
 """The study's machinery: trainings together equal trainings alone, dynamics that conserve and thermalise, counts."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -12,20 +13,23 @@ from ase.md.verlet import VelocityVerlet
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks import how_much_data_report as report
+from benchmarks.study import results, tables
 from benchmarks.study.cells import VARIANTS, Cell, all_cells, frames
 from benchmarks.study.dynamics import FUSED, maxwell, simulate
 from benchmarks.study.models import Evaluator
+from benchmarks.study.results import COLUMNS, rows, stored
+from benchmarks.study.verdicts import certified
 from gmnn import Calculator
 from gmnn.batches import on_device, without_stress
 from gmnn.config import Config, DataConfig, TrainConfig
 from gmnn.dataset import fit_reference, read_dataset
-from gmnn.model_config import ModelConfig
+from gmnn.model_config import NO_CORE, ModelConfig
 from gmnn.neighbors import make_system, stack
 from gmnn.potential import Potential
 from gmnn.training import Member, SeedTrainer
 from gmnn.training.optimizer import learning_rate
 
+ROOT = Path(__file__).parent.parent
 MODEL = ModelConfig(n_radial=2, n_basis=6, hidden=(8, 8), r_max=4.0)
 N_STEPS = 150
 
@@ -66,7 +70,7 @@ def test_members_do_not_see_each_other(trained: tuple) -> None:
 
 def test_rate_ends_at_zero(trained: tuple) -> None:
     """Warm-up over a twentieth of the steps, then a cosine to zero at the last one, however many there are."""
-    rate = learning_rate(trained[3].schedule, N_STEPS)
+    rate = learning_rate(trained[3].train_config, N_STEPS)
     values = [float(rate(step)) for step in range(N_STEPS + 1)]
     assert values[0] == 0
     assert max(values) == pytest.approx(TrainConfig().learning_rate)
@@ -128,6 +132,28 @@ def test_fusion_and_loss_are_noticed(trained: tuple) -> None:
     assert run.fused[1] == pytest.approx(0.01)
 
 
+def test_certified_columns(trained: tuple) -> None:
+    """A model with a core has both radii of every pair, inside its bonds; one that may do anything has none."""
+    potential = trained[0][0]
+    found = certified(potential, frames())
+    assert set(found) <= set(COLUMNS)
+    assert float(found.pop("above_floor_eV_per_atom")) > 0
+    assert all(0 < float(radius) < 1.4 for radius in found.values())
+    free = replace(potential.config, output_activation="identity", core=NO_CORE)
+    assert not any(certified(replace(potential, config=free), frames()).values())
+
+
+def test_older_tables_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Columns that a table does not have yet are empty, and stay so when it is written again."""
+    monkeypatch.setattr(results, "TABLE", tmp_path / "table.csv")
+    assert rows() == []
+    results.TABLE.write_text("variant,n_basis,r_b_C-H_A\nnone,16,\ndefault,8,0.6\n")
+    results.write_rows(rows())
+    assert [(row["variant"], row["n_basis"], row["r_b_C-H_A"], row["r_c_C-H_A"]) for row in rows()] == [
+        ("none", "16", "", ""), ("default", "8", "0.6", "")
+    ]  # fmt: skip
+
+
 def test_cells_are_what_the_study_says() -> None:
     """Every variant at three basis sets and six sizes, each once; test frames are never trained on."""
     cells = all_cells()
@@ -141,8 +167,8 @@ def test_cells_are_what_the_study_says() -> None:
 
 def test_report_counts_what_is_stored() -> None:
     """The totals of the report add up to those of the table, and its pages hold what it writes."""
-    table = report.rows()
-    assert sum(report.total(r for r in table if r["variant"] == v)[1] for v in VARIANTS) == report.total(table)[1]
-    page, readme = ((report.ROOT / name).read_text() for name in ("docs/how_much_data.md", "README.md"))
-    assert report.variants_table(table) in page
-    assert report.headline(table, report.stored("core_cost")) in readme
+    table = rows()
+    assert sum(tables.total(r for r in table if r["variant"] == v)[1] for v in VARIANTS) == tables.total(table)[1]
+    page, readme = ((ROOT / name).read_text() for name in ("docs/how_much_data.md", "README.md"))
+    assert tables.variants_table(table) in page
+    assert tables.headline(table, stored("core_cost")) in readme

@@ -13,6 +13,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import covalent_radii
 from ase.io import write
+from batched import InBatches
 
 from gmnn.commands.scan import main
 from gmnn.errors import UserError
@@ -526,18 +527,8 @@ class Moody(Calculator):
         self.results = {"energy": energies[0], "forces": forces[0]}
 
 
-class MoodyInBatches(Moody):
-    sizes: list
-
-    def batch_eval(self, frames):
-        self.sizes = [*getattr(self, "sizes", []), len(frames)]
-        out = []
-        for frame in frames:
-            self.calculate(frame)
-            copy = frame.copy()
-            copy.calc = SinglePointCalculator(copy, **self.results)
-            out.append(copy)
-        return out
+class MoodyInBatches(InBatches, Moody):
+    """The same behind `batch_eval`."""
 
 
 @pytest.mark.parametrize("kind", [Moody, MoodyInBatches])

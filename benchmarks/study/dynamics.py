@@ -7,7 +7,7 @@ by more than 0.5 Å is lost, which no core can prevent. Units: eV, Å, fs, amu.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.data import atomic_masses, covalent_radii
 
-from benchmarks.study.models import open_system
+from benchmarks.study.models import predict
 from gmnn.model import constants
 from gmnn.potential import Potential
 from gmnn.scanning.paths import find_bonds
@@ -60,7 +60,7 @@ def simulate(
         cast = partial(jnp.asarray, dtype=precision)
         values = jax.tree.map(cast, constants(potential.config, potential.reference))
         params = jax.tree.map(cast, potential.trained)
-        world = _World.of(atoms, find_bonds(atoms), cast)
+        world = _world(atoms, cast)
         state = _start(potential, values, params, world, cast(positions), cast(velocities), seed)
         bath = cast(np.zeros(len(positions)) if temperature is None else temperature)
         decay = 0.0 if temperature is None else friction
@@ -76,35 +76,29 @@ def simulate(
     return Run(fused, lost, closest, np.array(energies), np.array(temperatures), n_steps * step)
 
 
-class _World:
+class _World(NamedTuple):
     """Constants of one molecule on the device."""
 
-    def __init__(self, numbers: Any, masses: Any, sums: Any, pairs: tuple, bonds: tuple, lengths: Any) -> None:
-        self.numbers, self.masses, self.sums = numbers, masses, sums
-        self.pairs, self.bonds, self.lengths = pairs, bonds, lengths
+    numbers: Any  # [N]
+    masses: Any  # [1, N, 1] amu
+    sums: Any  # [pairs] summed covalent radii, Å
+    pairs: tuple[np.ndarray, np.ndarray]  # the atoms of every pair
+    bonds: tuple[np.ndarray, ...]  # and of every bond of the start
+    lengths: Any  # [bonds] Å
 
-    @classmethod
-    def of(cls, atoms: Atoms, bonds: list[tuple[int, int]], cast: Callable) -> "_World":
-        pairs = np.triu_indices(len(atoms), 1)
-        sums = covalent_radii[atoms.numbers[pairs[0]]] + covalent_radii[atoms.numbers[pairs[1]]]
-        ends = tuple(np.array(bonds).T)
-        lengths = np.linalg.norm(atoms.positions[ends[1]] - atoms.positions[ends[0]], axis=1)
-        masses = atomic_masses[atoms.numbers]
-        return cls(
-            jnp.asarray(atoms.numbers, jnp.int32), cast(masses)[None, :, None], cast(sums), pairs, ends, cast(lengths)
-        )
+
+def _world(atoms: Atoms, cast: Callable) -> _World:
+    pairs = np.triu_indices(len(atoms), 1)
+    sums = covalent_radii[atoms.numbers[pairs[0]]] + covalent_radii[atoms.numbers[pairs[1]]]
+    ends = tuple(np.array(find_bonds(atoms)).T)
+    lengths = np.linalg.norm(atoms.positions[ends[1]] - atoms.positions[ends[0]], axis=1)
+    masses = atomic_masses[atoms.numbers]
+    numbers = jnp.asarray(atoms.numbers, jnp.int32)
+    return _World(numbers, cast(masses)[None, :, None], cast(sums), pairs, ends, cast(lengths))
 
 
 def _predict(potential: Potential, world: _World, values: Any, params: Any, x: Any) -> tuple[Any, Any]:
-    from dataclasses import replace
-
-    there = replace(potential, constants=values)
-
-    def one(positions: Any) -> tuple[Any, Any]:
-        got = there.predict(params, open_system(positions, world.numbers))
-        return got.energy, got.forces
-
-    return jax.vmap(one)(x)
+    return jax.vmap(lambda positions: predict(potential, values, params, positions, world.numbers))(x)
 
 
 def _start(potential: Potential, values: Any, params: Any, world: _World, x: Any, v: Any, seed: int) -> dict[str, Any]:

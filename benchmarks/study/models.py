@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import jax
@@ -73,9 +73,7 @@ class Evaluator:
             arrays = constants(potential.config, potential.reference)
             self._constants = jax.tree.map(lambda leaf: jnp.asarray(leaf, "float64"), arrays)
             self._params = jax.tree.map(lambda leaf: jnp.asarray(leaf, "float64"), potential.trained)
-        reference = potential.reference
-        blank = replace(reference, feature_scale=(), moment_scale=(), E0=(0.0,) * len(reference.elements))
-        self._evaluate = _compiled(potential.config, blank.elements, len(reference.closest), reference.screening)
+        self._evaluate = _compiled(potential.config, potential.reference.elements, potential.reference.screening)
 
     def __call__(self, positions: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """[B, N, 3] Å, [B, N] -> [B], [B, N, 3]"""
@@ -103,16 +101,18 @@ def open_system(positions: jax.Array, numbers: jax.Array) -> System:
     )
 
 
+def predict(
+    potential: Potential, values: Constants, params: Params, positions: jax.Array, numbers: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Energy and forces of one molecule with these constants in place of the potential's own.  -> [], [N, 3]"""
+    prediction = replace(potential, constants=values).predict(params, open_system(positions, numbers))
+    return prediction.energy, prediction.forces
+
+
 @lru_cache(maxsize=4)
 def _compiled(
-    config: ModelConfig, elements: tuple[int, ...], n_closest: int, screening: tuple
+    config: ModelConfig, elements: tuple[int, ...], screening: tuple
 ) -> Callable[..., tuple[jax.Array, jax.Array]]:
     n = len(elements)
-    reference = Reference(elements, (0.0,) * n, (1.0,) * n, (0.0,) * n, closest=(1.0,) * n_closest, screening=screening)
-    template = Potential(config, reference)
-
-    def one(values: Constants, params: Params, positions: jax.Array, numbers: jax.Array) -> tuple[jax.Array, jax.Array]:
-        prediction = replace(template, constants=values).predict(params, open_system(positions, numbers))
-        return prediction.energy, prediction.forces
-
-    return jax.jit(jax.vmap(one, (None, None, 0, 0)))
+    template = Potential(config, Reference(elements, (0.0,) * n, (1.0,) * n, (0.0,) * n, screening=screening))
+    return jax.jit(jax.vmap(partial(predict, template), (None, None, 0, 0)))

@@ -3,18 +3,24 @@
 docs/certificate.md, "T1", has the statement and the proof.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ase import Atoms
+from jax import Array
 
 from gmnn.batches import on_device
 from gmnn.certificate import wall
-from gmnn.model_config import SWISH_FLOOR
+from gmnn.model import Constants, constants, scale_shift
+from gmnn.model_config import SWISH_FLOOR, ModelConfig, Reference
 from gmnn.neighbors import make_system
-from gmnn.potential import Potential
+from gmnn.potential import Params, Potential
+from gmnn.system import System
 
 RELATIVE_MARGIN = 1e-9  # of the sum of the absolute values of all terms, for the rounding of float64 sums
 SHORTEST = 1e-6  # Å, where the search for a radius begins
@@ -29,17 +35,30 @@ class Barrier(NamedTuple):
 
 def above_floor(potential: Potential, atoms: Atoms) -> float:
     """A = sum_i sigma_i (psi_i + beta) + sum V in eV: an upper bound of E(atoms) minus the floor of the network."""
-    config, params = potential.config, potential.trained
+    config, reference, params = potential.config, potential.reference, potential.trained
     potential.require_elements(atoms.numbers)
     system = make_system(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc, config.r_max)
     with jax.enable_x64(True):
-        precise = jax.tree.map(lambda leaf: jnp.asarray(leaf, "float64"), params)
-        energies = np.asarray(jax.jit(potential.atomic_energies)(precise, on_device(system, "float64")))
+        arrays = constants(config, reference), params
+        precise = jax.tree.map(lambda leaf: jnp.asarray(leaf, "float64"), arrays)
+        evaluate = _atomic_energies(config, reference.elements, reference.screening)
+        energies = np.asarray(evaluate(*precise, on_device(system, "float64")))
     index = potential.element_index[atoms.numbers]
-    sigma = np.logaddexp(0.0, np.asarray(params["scale_shift"]["scale"], float))[index]
-    mu = np.asarray(params["scale_shift"]["shift"], float)[index]
+    sigma, mu = (values[index] for values in scale_shift(params))
     terms = np.abs(energies).sum() + np.abs(mu).sum() + SWISH_FLOOR * sigma.sum()
     return float(np.sum(energies - (mu - SWISH_FLOOR * sigma)) + RELATIVE_MARGIN * terms)
+
+
+@lru_cache(maxsize=4)
+def _atomic_energies(config: ModelConfig, elements: tuple[int, ...], screening: tuple) -> Callable[..., Array]:
+    """Atomic energies from constants, parameters and a system; one program for models that differ only in numbers."""
+    n = len(elements)
+    template = Potential(config, Reference(elements, (0.0,) * n, (1.0,) * n, (0.0,) * n, screening=screening))
+
+    def evaluate(values: Constants, params: Params, system: System) -> Array:
+        return replace(template, constants=values).atomic_energies(params, system)
+
+    return jax.jit(evaluate)
 
 
 def barrier_radii(potential: Potential, atoms: Atoms, energy: float) -> Barrier:
@@ -63,7 +82,7 @@ def inverse(potential: Potential, e: int, f: int, height: float) -> float:
     """A radius with V > height at it, hence everywhere below: the last one that bisection finds; NaN below 1e-6 Å."""
     target = height + RELATIVE_MARGIN * abs(height)
     with jax.enable_x64(True):
-        function = jax.jit(wall.energy(potential, e, f))
+        function = wall.energy(potential, e, f)
         low, high = SHORTEST, potential.config.r_max
         if not float(function(jnp.asarray(low))) > target:
             return float("nan")

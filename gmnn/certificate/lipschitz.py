@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gmnn.model import OUTPUT_GAIN, SWISH_UNIT
+from gmnn.model import OUTPUT_GAIN, SWISH_UNIT, scale_shift
 from gmnn.potential import Potential
 
 SWISH_SLOPES = (-0.0998396, 1.0998396)  # of x / (1 + exp(-x)), at x = -+2.399357, rounded outwards
@@ -137,7 +137,6 @@ def sensitivities(potential: Potential) -> np.ndarray:
     config, reference, params = potential.config, potential.reference, potential.trained
     classes = feature_classes(config.n_radial)
     scale = np.asarray(reference.feature_scale or np.ones(len(classes.number)))
-    sigma = np.logaddexp(0.0, np.asarray(params["scale_shift"]["scale"], float))
     slope = SWISH_SLOPES[1] if config.bounded else 1.0
     bounds = config.core.moment_room * np.asarray(reference.moment_scale)
-    return MARGIN * slope * sigma * gradient_bounds(params["readout"], scale, config.n_radial, bounds)
+    return MARGIN * slope * scale_shift(params)[0] * gradient_bounds(params["readout"], scale, config.n_radial, bounds)

@@ -4,6 +4,7 @@ A grid of distances and a bound of the next derivative between its points: docs/
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from math import comb, factorial
 from typing import NamedTuple
 
@@ -77,12 +78,24 @@ def radial_suprema(config: ModelConfig, coefficients: np.ndarray) -> np.ndarray:
     """Upper bounds of |R'| and |R''| (vectors over channels) on (0, r_max).  [..., S, n] -> [..., 2]"""
     third = np.linalg.norm(np.abs(coefficients) @ _basis_suprema(config)[3], axis=-1)
     step = config.r_max / FINE
-    middles = jnp.asarray((np.arange(FINE) + 0.5) * step)
-    first = derivative(basis(config))
-    values = [np.asarray(function(middles)) for function in (first, derivative(first))]
-    largest = [np.linalg.norm(coefficients @ value.T, axis=-2).max(axis=-1) for value in values]
+    largest = [np.linalg.norm(coefficients @ value.T, axis=-2).max(axis=-1) for value in _fine_derivatives(config)]
     second = largest[1] + 0.5 * step * third
     return ROUNDING * np.stack([largest[0] + 0.5 * step * second, second], axis=-1)
+
+
+@lru_cache(maxsize=8)
+def _fine_derivatives(config: ModelConfig) -> tuple[np.ndarray, np.ndarray]:
+    """First and second derivative of phi_n f_c in the middles of the FINE intervals, float64.  [FINE, n_basis] each"""
+    with jax.enable_x64(True):
+        middles = jnp.asarray((np.arange(FINE) + 0.5) * (config.r_max / FINE))
+        first = derivative(basis(config))
+        return np.asarray(first(middles)), np.asarray(derivative(first)(middles))
+
+
+@lru_cache(maxsize=8)
+def _basis_and_slope(config: ModelConfig) -> Callable[[Array], tuple[Array, Array]]:
+    """phi_n f_c and its derivative, compiled.  [G] -> 2 x [G, n_basis]"""
+    return jax.jit(lambda r: (basis(config)(r), derivative(basis(config))(r)))
 
 
 def neighbor_bounds(potential: Potential, points: Callable[[int, int], list[float]]) -> list[list[Bounds]]:
@@ -91,13 +104,10 @@ def neighbor_bounds(potential: Potential, points: Callable[[int, int], list[floa
     tables = core.pair_tables(config, reference)
     coefficients = np.asarray(potential.trained["radial"]["coefficients"], float)
     suprema = radial_suprema(config, coefficients)
-    values = jax.jit(lambda r: (basis(config)(r), derivative(basis(config))(r)))
     elements = range(len(reference.elements))
 
     def one(e: int, f: int) -> Bounds:
-        return _pair(
-            config, radii_of(tables, e, f), values, coefficients[e, f], suprema[e, f], edges(config, points(e, f))
-        )
+        return _pair(config, radii_of(tables, e, f), coefficients[e, f], suprema[e, f], edges(config, points(e, f)))
 
     return [[one(e, f) for f in elements] for e in elements]
 
@@ -115,7 +125,6 @@ def switch_points(radii: core.PairTables) -> list[float]:
 def _pair(
     config: ModelConfig,
     radii: core.PairTables,
-    values: Callable[[Array], tuple[Array, Array]],
     coefficients: np.ndarray,
     suprema: np.ndarray,
     ends: np.ndarray,
@@ -145,7 +154,9 @@ def _pair(
         acting = inside(radii.gate_in, radii.gate_out)
         rise = rise + np.where(acting, half * STEP_BEND / max(radii.gate_out - radii.gate_in, 1e-12) ** 2, 0.0)
     gate = np.asarray(shown(jnp.asarray(high)))
-    value, change = (np.linalg.norm(np.asarray(x) @ coefficients.T, axis=-1) for x in values(seen(middle)))
+    value, change = (
+        np.linalg.norm(np.asarray(x) @ coefficients.T, axis=-1) for x in _basis_and_slope(config)(seen(middle))
+    )
     value = value + spread * suprema[0]
     change = (change + spread * suprema[1]) * slope
     along = np.sqrt(change**2 + 3.0 * (gate * change + rise * value) ** 2)

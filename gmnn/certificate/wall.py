@@ -6,7 +6,6 @@ docs/certificate.md, "The repulsion". U = k_e Z1 Z2 / r * phi(r) with phi a sum 
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -50,8 +49,7 @@ def falls(potential: Potential, e: int, f: int) -> bool:
 
 def energy(potential: Potential, e: int, f: int) -> Callable[[Array], Array]:
     """V(r) in eV of the pair, from the float64 of the trained parameters; to be called with x64 enabled."""
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, "float64"), potential.trained)
-    function = pair_potential(params, potential.config, potential.reference)
+    function = pair_potential(potential.trained, potential.config, potential.reference)
     return lambda r: function(r, e, f)
 
 

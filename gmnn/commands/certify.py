@@ -2,12 +2,8 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gmnn.commands.outcome import exit_code
-
-if TYPE_CHECKING:
-    from ase import Atoms
 
 DESCRIPTION = """Certified radii of every pair of elements: a barrier that no trajectory of a given structure crosses
 (T1), a distance below which the energy rises at every step of an approach (T2) and one that no stationary point has
@@ -18,7 +14,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, whatever is proved, 2 misuse."""
     parser = argparse.ArgumentParser(prog="gmnn certify", description=DESCRIPTION)
     parser.add_argument("model", metavar="MODEL", help="folder of a trained model")
-    parser.add_argument("--structure", metavar="FILE", help="first frame of FILE, anything ASE reads, or `ethanol`")
+    parser.add_argument("--structure", metavar="FILE", help="FILE[@INDEX], anything ASE reads, or `ethanol`")
     parser.add_argument("--energy", metavar="K", type=float, help="energy above the structure's, eV; default: 5")
     parser.add_argument("--rho", metavar="R", type=float, help="closest other contact, Å; default: 0.8 covalent sums")
     parser.add_argument("--n", metavar="N", type=int, help="most other atoms in range; default: the structure's, or 8")
@@ -31,9 +27,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Load, certify, report."""
     from gmnn import folder
     from gmnn.certificate import certify
+    from gmnn.commands.scan_inputs import load_structure
 
     potential = folder.load(arguments.model)
-    atoms = read_structure(arguments.structure) if arguments.structure else None
+    named = arguments.structure == "ethanol" and not Path("ethanol").exists()  # then frame 0 of the embedded set
+    atoms = load_structure(None if named else arguments.structure)[0] if arguments.structure else None
     given = {} if arguments.energy is None else {"energy": arguments.energy}
     certificate = certify(potential, atoms, rho=arguments.rho, n=arguments.n, **given)
     about = f" and {arguments.structure}, {certificate.energy:g} eV above it" if arguments.structure else ""
@@ -43,21 +41,3 @@ def run(arguments: argparse.Namespace) -> int:
         folder.write_json(Path(arguments.json), {**source, **folder.provenance(), **certificate.to_dict()})
         print(f"written to {arguments.json}")
     return 0
-
-
-def read_structure(name: str) -> "Atoms":
-    """First frame of a file, or of the embedded set for `ethanol`; UserError for a file that ASE cannot read."""
-    import ase.io
-
-    from gmnn.embedded import ethanol
-    from gmnn.errors import UserError
-
-    if name == "ethanol" and not Path(name).exists():
-        return ethanol()[0]
-    if not Path(name).is_file():
-        raise UserError(f"there is no structure file {name}; give a file that ASE reads, or `ethanol`")
-    try:
-        return next(ase.io.iread(name))
-    except Exception as error:  # ASE's readers raise anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{name} cannot be read as a structure: {reason}; give a file that ASE reads") from None

@@ -68,8 +68,9 @@ def _read_frames(path: Path, index: str) -> list[Atoms]:
             "are allowed; choose one of them."
         ) from error
     except Exception as error:
+        reason = " ".join(str(error).split())
         raise UserError(
-            f"The structure file cannot be read, got '{path}' ({type(error).__name__}: {error}); any format that ASE "
+            f"The structure file cannot be read, got '{path}' ({type(error).__name__}: {reason}); any format that ASE "
             "recognises is allowed; convert it, for example to extended xyz."
         ) from error
 
