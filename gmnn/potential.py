@@ -59,6 +59,14 @@ class Potential:
             return self
         return replace(self, config=replace(self.config, ensemble="none"), params=None)
 
+    @property
+    def each(self) -> "list[Potential]":
+        """The trained members of a full ensemble as potentials of their own; anything else alone."""
+        if self.config.ensemble != "full":
+            return [self]
+        take = [lambda leaf, m=m: leaf[m] for m in range(self.config.members)]
+        return [self.single.with_params(jax.tree.map(one, self.trained)) for one in take]
+
     def init(self, seed: int | Array) -> Params:
         """Random float32 parameters; the same for the same seed. Those of a full ensemble have a leading axis [M]."""
         if self.config.ensemble == "full":

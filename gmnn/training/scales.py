@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gmnn.potential import Params, Potential
+from gmnn.potential import Potential
 from gmnn.system import System
 
 FEATURE_FRAMES = 200  # frames over which the scales are measured
@@ -17,23 +17,28 @@ FEATURE_FRAMES = 200  # frames over which the scales are measured
 def scale_features(potential: Potential, buckets: list[System], seed: int) -> Potential:
     """The potential whose features have root mean square 1 over the training frames at the initial parameters.
 
-    The largest norms of the moments, which scale their bound, are measured first.
+    The largest norms of the moments, which scale their bound, are measured first. Members of a full ensemble share the
+    scales: the largest norms of all, the root mean square over all.
     """
-    params = potential.init(seed)
+    start = potential.with_params(potential.init(seed))
     total = sum(len(systems.numbers) for systems in buckets)
     shares = [max(1, FEATURE_FRAMES * len(systems.numbers) // total) for systems in buckets]
     some = [jax.tree.map(lambda leaf, n=n: leaf[:n], s) for s, n in zip(buckets, shares, strict=True)]
     numbers = np.concatenate([np.asarray(systems.numbers).ravel() for systems in some])
     if potential.config.core.bounded_moments:
-        largest = largest_norms(_over(potential.moment_norms, params, some), numbers, potential.reference.elements)
+        norms = np.max([_over(one, Potential.moment_norms, some) for one in start.each], axis=0)
+        largest = largest_norms(norms, numbers, potential.reference.elements)
         potential = replace(potential, reference=replace(potential.reference, moment_scale=largest))
-    scales = feature_scales(_over(potential.features, params, some), numbers)
-    return replace(potential, reference=replace(potential.reference, feature_scale=scales))
+        start = replace(start, reference=potential.reference)
+    scales = [feature_scales(_over(one, Potential.features, some), numbers) for one in start.each]
+    together = tuple(map(float, np.sqrt(np.mean(np.square(scales), axis=0))))
+    return replace(potential, reference=replace(potential.reference, feature_scale=together))
 
 
-def _over(evaluate: Callable[..., Any], params: Params, buckets: list[System]) -> np.ndarray:
-    """What `evaluate` says of every atom, padding included.  [atoms, ...] float64"""
-    found = [np.asarray(jax.jit(jax.vmap(partial(evaluate, params)))(systems), float) for systems in buckets]
+def _over(potential: Potential, method: Callable[..., Any], buckets: list[System]) -> np.ndarray:
+    """What a method of the potential says of every atom, padding included.  [atoms, ...] float64"""
+    evaluate = jax.jit(jax.vmap(partial(method, potential), (None, 0)))
+    found = [np.asarray(evaluate(potential.trained, systems), float) for systems in buckets]
     return np.concatenate([each.reshape(-1, *each.shape[2:]) for each in found])
 
 
