@@ -1,4 +1,4 @@
-"""The command `gmnn`: train, scan, certify, eval and schema, the same programs as the scripts at the top."""
+"""The command `gmnn`: train, scan, certify, eval, select, schema, the same programs as the scripts at the top."""
 
 import sys
 from importlib import import_module
@@ -8,6 +8,7 @@ COMMANDS = {
     "scan": ("gmnn.commands.scan", "drive every bond of a structure to 0.1 Å and check that the energy rises"),
     "certify": ("gmnn.commands.certify", "what is proved about close approaches with a trained potential"),
     "eval": ("gmnn.commands.evaluate", "errors of a trained potential on labelled frames"),
+    "select": ("gmnn.commands.select", "which frames of a file to compute and train on next"),
     "schema": ("gmnn.commands.schema", "JSON schema or table of the training configuration"),
 }
 

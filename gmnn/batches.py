@@ -13,6 +13,10 @@ from gmnn.potential import Potential
 from gmnn.system import Labels, System
 
 if TYPE_CHECKING:  # reading frames needs packages that evaluating them does not
+    from collections.abc import Sequence
+
+    from ase import Atoms
+
     from gmnn.dataset import Dataset
 
 MAX_SHAPES = 3  # of frames in one run; every shape is compiled
@@ -30,7 +34,7 @@ class Bucket:
 
 def make_batch(dataset: "Dataset", potential: Potential, dtype: str = "float32") -> tuple[System, Labels]:
     """All frames padded to one shape, [n, ...] on every field. E0 is subtracted in float64 before the cast."""
-    systems = _systems(dataset, potential)
+    systems = _systems(dataset.atoms, potential)
     return _on_device(stack(systems), dataset, potential, dtype)
 
 
@@ -39,13 +43,17 @@ def make_buckets(dataset: "Dataset", potential: Potential, dtype: str = "float32
 
     The groups waste the fewest neighbour slots; there are more of them only where that saves a fifth of all slots.
     """
-    systems = _systems(dataset, potential)
+    found = []
+    for systems, members in in_groups(dataset.atoms, potential):
+        found.append(Bucket(*_on_device(systems, dataset.take(members), potential, dtype), members))
+    return found
+
+
+def in_groups(frames: "Sequence[Atoms]", potential: Potential) -> list[tuple[System, np.ndarray]]:
+    """Structures in up to MAX_SHAPES batches of one shape each, on the host; and their places among the frames."""
+    systems = _systems(frames, potential)
     shapes = np.array([system.neighbors.shape for system in systems])
-    buckets = []
-    for members in group(shapes):
-        batch = _on_device(stack([systems[k] for k in members]), dataset.take(members), potential, dtype)
-        buckets.append(Bucket(*batch, members))
-    return buckets
+    return [(stack([systems[k] for k in members]), members) for members in group(shapes)]
 
 
 def group(shapes: np.ndarray) -> list[np.ndarray]:
@@ -109,9 +117,9 @@ def rows_of(order: jax.Array, n: int, size: int) -> tuple[jax.Array, jax.Array]:
     return filled.reshape(count, size), jnp.arange(count * size).reshape(count, size) < n
 
 
-def _systems(dataset: "Dataset", potential: Potential) -> list[System]:
+def _systems(frames: "Sequence[Atoms]", potential: Potential) -> list[System]:
     r_max = potential.config.r_max
-    return [make_system(a.positions, a.numbers, a.cell.array, a.pbc, r_max) for a in dataset.atoms]
+    return [make_system(a.positions, a.numbers, a.cell.array, a.pbc, r_max) for a in frames]
 
 
 def _on_device(systems: System, dataset: "Dataset", potential: Potential, dtype: str) -> tuple[System, Labels]:

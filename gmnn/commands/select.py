@@ -1,0 +1,75 @@
+"""`gmnn select MODEL FILE`: which frames of a file to compute and train on next."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gmnn.commands.outcome import exit_code
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+DESCRIPTION = """Choose N frames of FILE, labelled or not, that differ most from each other and from the frames that the
+model was trained on, in the features of the model's last layer. They are written in the order in which they were
+chosen, so that a smaller batch is the beginning of a larger one."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 chosen, 2 misuse."""
+    parser = argparse.ArgumentParser(prog="gmnn select", description=DESCRIPTION)
+    parser.add_argument("model", metavar="MODEL", help="folder of a trained model")
+    parser.add_argument("file", metavar="FILE", help="frames to choose from, anything ASE reads")
+    parser.add_argument("-n", type=int, required=True, metavar="N", help="number of frames to choose")
+    parser.add_argument("--known", metavar="FILE", help="frames that are computed already, as the training set")
+    parser.add_argument(
+        "--by", choices=("determinant", "distance"), default="determinant",
+        help="largest determinant of the kernel (default) or largest distance to the nearest frame",
+    )  # fmt: skip
+    parser.add_argument("--out", metavar="FILE", default="selected.extxyz", help="default: selected.extxyz")
+    arguments = parser.parse_args(argv)
+    return exit_code("select", lambda: run(arguments))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read, choose, write."""
+    import ase.io
+    import numpy as np
+
+    from gmnn import folder, selection
+    from gmnn.errors import UserError
+
+    out = Path(arguments.out)
+    if out.exists():
+        raise UserError(f"{out} exists; choose another --out")
+    potential = folder.load(arguments.model)
+    frames = _frames(arguments.file)
+    if not 1 <= arguments.n <= len(frames):
+        raise UserError(f"-n is {arguments.n}, but {arguments.file} has {len(frames)} frames; give 1 to {len(frames)}")
+    features = selection.frame_features(potential, frames)
+    known = selection.frame_features(potential, _frames(arguments.known)) if arguments.known else features[:0]
+    choose = selection.by_determinant if arguments.by == "determinant" else selection.by_distance
+    chosen, scores = choose(features, arguments.n, known)
+    temporary = out.with_name(f".{out.name}")
+    ase.io.write(temporary, [frames[k] for k in chosen], format="extxyz")
+    temporary.replace(out)
+    what = "variance given the others" if arguments.by == "determinant" else "distance to the nearest"
+    print(f"{'frame':>8}  {what} (of the first)")
+    for k, share in zip(chosen, scores / scores[0], strict=True):
+        print(f"{k:>8}  {share:.3g}")
+    print(f"{len(np.unique(chosen))} of {len(frames)} frames written to {out}")
+    return 0
+
+
+def _frames(source: str) -> "list[Atoms]":
+    import ase.io
+
+    from gmnn.embedded import ethanol
+    from gmnn.errors import UserError
+
+    if source == "ethanol":
+        return ethanol()
+    try:
+        return list(ase.io.iread(source))
+    except Exception as error:  # ASE's readers raise anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{source} cannot be read: {reason}; give a file of structures that ASE reads") from None
