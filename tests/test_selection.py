@@ -90,12 +90,14 @@ def test_largest_distance(features: tuple[np.ndarray, np.ndarray], with_known: b
 
 
 def test_known_frames_are_worth_nothing(features: tuple[np.ndarray, np.ndarray]) -> None:
-    """Frames that are known already come last in both ways."""
+    """Frames that are known have no distance and no variance: none is chosen while there are other directions."""
     points, _ = features
-    for choose in (selection.by_determinant, selection.by_distance):
-        chosen, scores = choose(points[:20], 20, points[:10])
-        assert set(chosen[:6]) <= set(range(10, 20))
-        assert scores[-1] < 1e-2 * scores[0]
+    chosen, distances = selection.by_distance(points[:20], 20, points[:3])
+    assert set(chosen[-3:]) == {0, 1, 2}
+    np.testing.assert_allclose(distances[-3:], 0.0, atol=1e-6)
+    chosen, variances = selection.by_determinant(points[:20], 4, points[:3])  # three of six directions are open
+    assert not {0, 1, 2} & set(chosen[:3])
+    assert variances[3] < 1e-3 * variances[2]
 
 
 def test_command(tmp_path: Path) -> None:
