@@ -42,18 +42,6 @@ def test_formats_of_ase(tmp_path: Path, suffix: str) -> None:
         np.testing.assert_allclose(got, atoms.get_forces(), atol=1e-7)  # extxyz writes eight decimals
 
 
-def test_named_keys(tmp_path: Path) -> None:
-    """Labels under keys of their own, as `REF_energy`, are read when named and asked for by name when not."""
-    atoms = Atoms("OH", [[0, 0, 0], [0, 0, 1.0]], info={"REF_energy": -7.0})
-    atoms.arrays["REF_forces"] = np.ones((2, 3))
-    write(tmp_path / "a.extxyz", [atoms])
-    found = read_dataset(str(tmp_path / "a.extxyz"), "REF_energy", "REF_forces")
-    assert found.energies[0] == -7.0
-    assert found.forces[0].tolist() == np.ones((2, 3)).tolist()
-    with pytest.raises(UserError, match=r"frame 0 has no energy.*REF_energy.*data\.energy_key"):
-        read_dataset(str(tmp_path / "a.extxyz"))
-
-
 def test_split_is_seeded_disjoint_and_complete() -> None:
     """Three disjoint parts of the embedded set, the same for the same seed, others for another."""
     base = config("ethanol", n_train=200, n_valid=50)
@@ -76,6 +64,16 @@ def test_files_for_each_part(tmp_path: Path) -> None:
     assert [len(parts.train), len(parts.valid), len(parts.test or [])] == [5, 3, 2]
     del files["test"]
     assert split(config(tmp_path / "a.extxyz", **files)).test is None
+
+
+def test_ordered_split(tmp_path: Path) -> None:
+    """Frames in the order of the file, as of a set with an official split; the seed has no part in it."""
+    write(tmp_path / "a.extxyz", [frame(energy=-k) for k in range(8)])
+    base = config(tmp_path / "a.extxyz", split="ordered", n_train=3, n_valid=2)
+    parts = split(base)
+    assert [part.indices.tolist() for part in (parts.train, parts.valid, parts.test)] == [[0, 1, 2], [3, 4], [5, 6, 7]]
+    assert parts.train.energies.tolist() == [0.0, -1.0, -2.0]
+    assert split(base.model_copy(update={"seed": 5})).describe() == parts.describe()
 
 
 def test_splits_that_cannot_be(tmp_path: Path) -> None:
@@ -115,7 +113,7 @@ def test_zero_forces_and_strange_units(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="every force is exactly zero"):
         read_dataset(str(tmp_path / "a.traj"))
     write(tmp_path / "b.traj", [frame(forces=1e-4 * RNG.normal(size=(2, 3)))])
-    with pytest.warns(UserWarning, match="eV and Å"):
+    with pytest.warns(UserWarning, match="are data.units right"):
         read_dataset(str(tmp_path / "b.traj"))
 
 

@@ -25,10 +25,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Load, compare, report."""
     from gmnn import evaluation, folder
     from gmnn.commands import figures
+    from gmnn.config import LabelsConfig
     from gmnn.dataset import read_dataset
 
     potential = folder.load(arguments.model)
-    frames = read_dataset(arguments.file, arguments.energy_key, arguments.forces_key)
+    frames = read_dataset(
+        arguments.file, LabelsConfig(energy_key=arguments.energy_key, forces_key=arguments.forces_key)
+    )
     comparison = evaluation.compare(potential, frames)
     metrics = comparison.metrics()
     name = Path(arguments.file).stem

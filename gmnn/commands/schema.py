@@ -48,6 +48,6 @@ def rows(root: dict[str, Any], node: dict[str, Any] | None = None, prefix: str =
         default = "required" if required else json.dumps(value.get("default"), ensure_ascii=False)
         choices = value.get("enum")
         text = " ".join(value.get("description", "").split())
-        text += f" One of {', '.join(choices)}." if choices else ""
+        text += f" One of {', '.join(map(str, choices))}." if choices else ""
         lines.append(f"| `{prefix}{key}` | {default} | {text} |")
     return lines

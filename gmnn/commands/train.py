@@ -180,13 +180,23 @@ def _evaluate(outcome: "Outcome", splits: "Splits", output: Path) -> dict[str, A
 
 
 def _describe(config: "Config", splits: "Splits", reference: "Reference") -> None:
+    from gmnn.dataset import regression
     from gmnn.elements import SYMBOLS
 
     sizes = f"{len(splits.train)} training, {len(splits.valid)} validation"
     sizes += f" and {len(splits.test)} test frames" if splits.test is not None else " frames, no test frames"
     print(f"{config.data.train}: {sizes}, elements {' '.join(SYMBOLS[z] for z in reference.elements)}")
+    for part in ("train", "valid", "test"):
+        if (frames := getattr(splits, part)) is not None:
+            print(f"labels, {part}: {frames.summary()}")
     energies = zip(reference.elements, reference.E0, strict=True)
     print("atomic references, eV: " + ", ".join(f"{SYMBOLS[z]} {energy:.3f}" for z, energy in energies), flush=True)
+    found = regression(splits.train)
+    if config.data.atomic_energies is None and found.undetermined:
+        print(
+            f"energies of {', '.join(SYMBOLS[z] for z in found.undetermined)} are not determined one by one, only in "
+            f"sums as in the frames: the compositions have rank {found.rank} of {len(found.elements)}"
+        )
 
 
 def _report(outcome: "Outcome", metrics: dict[str, Any], output: Path) -> None:

@@ -1,12 +1,61 @@
-"""The `data` section: which frames, what their labels are called, how they are split."""
+"""The `data` section: which frames, what their labels are called and mean, how they are split."""
 
-from pydantic import BaseModel, model_validator
+import unicodedata
+from itertools import product
+from typing import Any, Literal, get_args
 
-from gmnn.config.types import STRICT, Count
+from pydantic import BaseModel, field_validator, model_validator
+
+from gmnn.config.types import STRICT, Count, NonNegative
+
+EnergyUnit = Literal["eV", "meV", "kcal/mol", "kJ/mol", "Hartree", "Ry"]
+LengthUnit = Literal["Å", "angstrom", "Bohr", "nm"]
+Sign = Literal[1, -1]
+PRESSURES = ("GPa", "MPa", "kbar", "bar")
+ENERGY_OVER_LENGTH = tuple("/".join(pair) for pair in product(get_args(EnergyUnit), get_args(LengthUnit)))
+ENERGY_OVER_VOLUME = tuple(f"{unit}^3" for unit in ENERGY_OVER_LENGTH)
 
 
-class DataConfig(BaseModel):
-    """Which frames to train on. A source is a file that ASE reads, or `ethanol` for the embedded set."""
+class UnitsConfig(BaseModel):
+    """Units of the numbers in the files; they are converted to eV and Å when they are read."""
+
+    model_config = STRICT
+
+    energy: EnergyUnit = "eV"
+    """Unit of energies and virials."""
+    length: LengthUnit = "Å"
+    """Unit of positions and cells."""
+    forces: str | None = None
+    """Unit of forces, an energy over a length as in `eV/Å`; by default that of `energy` and `length`."""
+    stress: str | None = None
+    """Unit of stresses: GPa, MPa, kbar, bar or as in `eV/Å^3`; by default that of `energy` and `length`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_ring(cls, values: Any) -> Any:
+        """Å is one character, however it was typed: Unicode has three ways."""
+        if not isinstance(values, dict):
+            return values
+        return {key: unicodedata.normalize("NFC", v) if isinstance(v, str) else v for key, v in values.items()}
+
+    @field_validator("forces")
+    @classmethod
+    def _known_forces(cls, unit: str | None) -> str | None:
+        if unit is not None and unit not in ENERGY_OVER_LENGTH:
+            raise ValueError(f"data.units.forces is {unit!r}, but it should be {_quotient('')}, as in kcal/mol/Å")
+        return unit
+
+    @field_validator("stress")
+    @classmethod
+    def _known_stress(cls, unit: str | None) -> str | None:
+        if unit is None or unit in PRESSURES or unit in ENERGY_OVER_VOLUME:
+            return unit
+        allowed = f"{', '.join(PRESSURES)} or {_quotient('^3')}, as in eV/Å^3"
+        raise ValueError(f"data.units.stress is {unit!r}, but it should be {allowed}")
+
+
+class SourcesConfig(BaseModel):
+    """Which frames. A source is a file that ASE reads, or `ethanol` for the embedded set."""
 
     model_config = STRICT
 
@@ -17,20 +66,61 @@ class DataConfig(BaseModel):
     test: str | None = None
     """Source of the test frames; without it and without `valid`, the test set is what the split leaves over."""
     n_train: Count | None = None
-    """Number of training frames, drawn with the seed; by default all, or 80 % where the split also makes a test set."""
+    """Number of training frames; by default all, or 80 % where the split also makes a test set."""
     n_valid: Count | None = None
     """Number of validation frames split off `train`; by default 10 %."""
-    energy_key: str | None = None
-    """Key of the energy in a frame's `info`; by default the energy of the frame's calculator."""
-    forces_key: str | None = None
-    """Key of the forces in a frame's `arrays`; by default the forces of the frame's calculator."""
-    atomic_energies: dict[str, float] | None = None
-    """Energy of each isolated atom by symbol, eV; by default regression of the training energies on composition."""
-    nlh_coefficients: str | None = None
-    """Published file of the NLH coefficients, for `model.repulsion: nlh`."""
+    split: Literal["random", "ordered"] = "random"
+    """`random` draws the frames with the seed; `ordered` takes training, validation and test frames as they stand."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> "DataConfig":
+    def _consistent(self) -> "SourcesConfig":
         if self.valid is not None and self.n_valid is not None:
             raise ValueError("data.n_valid splits frames off data.train; leave it out when data.valid is given")
         return self
+
+
+class LabelsConfig(BaseModel):
+    """What the labels are called in a file, and what its numbers mean."""
+
+    model_config = STRICT
+
+    energy_key: str | None = None
+    """Key of the energy; by default the calculator's, or a usual name as `REF_energy`, `dft_energy`."""
+    forces_key: str | None = None
+    """Key of the forces; by default the calculator's, or a usual name as `REF_forces`, `force`."""
+    stress_key: str | None = None
+    """Key of the stress (3x3, 9 numbers, or 6 in the order xx yy zz yz xz xy); by default as for the energy."""
+    virial_key: str | None = None
+    """Key of the virial, which is made a stress; by default a usual name as `virial`, `REF_virials`."""
+    units: UnitsConfig = UnitsConfig()
+    """Units of the file."""
+    stress_sign: Sign = 1
+    """1: stress is positive under tension (ASE), -1: under compression (the numbers that VASP and CP2K print)."""
+    virial_sign: Sign = 1
+    """1: the virial is -volume times the stress in ASE's sign, -dE/dstrain (the usual one), -1: the opposite."""
+
+
+class DataConfig(LabelsConfig, SourcesConfig):
+    """The frames of a run, what they weigh, and the energies of their atoms."""
+
+    config_type_weights: dict[str, NonNegative] | None = None
+    """Weight of a frame in the loss by the `config_type` in its `info`; `default` for all others, which else is 1."""
+    atomic_energies: dict[str, float] | Literal["isolated"] | None = None
+    """Energy of each isolated atom by symbol, eV, or `isolated`: of the training frames with a single atom; by default
+    regression of the training energies on composition."""
+    nlh_coefficients: str | None = None
+    """Published file of the NLH coefficients, for `model.repulsion: nlh`."""
+
+    @field_validator("atomic_energies", mode="before")
+    @classmethod
+    def _energies(cls, value: Any) -> Any:
+        numbers = isinstance(value, dict) and all(type(x) in (int, float) for x in value.values())
+        if value is None or value == "isolated" or numbers:
+            return value
+        allowed = "energies in eV by symbol, as in {H: -13.6, O: -2041.8}, or `isolated`"
+        raise ValueError(f"data.atomic_energies is {value!r}, but it should be {allowed}")
+
+
+def _quotient(power: str) -> str:
+    energies, lengths = ", ".join(get_args(EnergyUnit)), ", ".join(unit + power for unit in get_args(LengthUnit))
+    return f"one of {energies} over one of {lengths}"

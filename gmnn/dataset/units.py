@@ -1,0 +1,62 @@
+"""Factors from the units of a file to eV and Å (CODATA 2014, as in ASE), and tensors from the forms they are given in.
+
+Virial of a file = - virial_sign * volume * stress, stress of a file = stress_sign * stress, stress in ASE's sign.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from ase import units
+from ase.stress import voigt_6_to_full_3x3_stress
+
+from gmnn.config.data import UnitsConfig
+
+ENERGIES = {
+    "eV": 1.0,
+    "meV": 1e-3,
+    "kcal/mol": units.kcal / units.mol,
+    "kJ/mol": units.kJ / units.mol,
+    "Hartree": units.Hartree,
+    "Ry": units.Rydberg,
+}
+LENGTHS = {"Å": 1.0, "angstrom": 1.0, "Bohr": units.Bohr, "nm": units.nm}
+PRESSURES = {"GPa": units.GPa, "MPa": 1e-3 * units.GPa, "kbar": 1e3 * units.bar, "bar": units.bar}
+ASYMMETRY = 0.01  # of the largest component; more is no stress
+SMALL = 1e-5  # eV/Å^3 of asymmetry that every code may have
+
+
+class Factors(NamedTuple):
+    """What numbers of a file are multiplied with."""
+
+    energy: float  # to eV; virials too
+    length: float  # to Å
+    forces: float  # to eV/Å
+    stress: float  # to eV/Å^3
+
+
+def factors(declared: UnitsConfig) -> Factors:
+    """The factors of declared units."""
+    energy, length = ENERGIES[declared.energy], LENGTHS[declared.length]
+    forces = energy / length if declared.forces is None else _quotient(declared.forces, 1)
+    if declared.stress is None:
+        stress = energy / length**3
+    else:
+        stress = PRESSURES.get(declared.stress) or _quotient(declared.stress.removesuffix("^3"), 3)
+    return Factors(energy, length, forces, stress)
+
+
+def _quotient(unit: str, power: int) -> float:
+    energy, _, length = unit.rpartition("/")
+    return ENERGIES[energy] / LENGTHS[length] ** power
+
+
+def tensor(value: np.ndarray) -> np.ndarray | None:
+    """[3, 3] of a tensor given as [3, 3], as [9] or in ASE's Voigt order [6]; None for any other shape."""
+    if value.shape == (6,):
+        return voigt_6_to_full_3x3_stress(value)
+    return value.reshape(3, 3) if value.shape in ((3, 3), (9,)) else None
+
+
+def asymmetric(stress: np.ndarray) -> bool:
+    """Whether a stress [3, 3] eV/Å^3 is too asymmetric to be rounding."""
+    return bool(np.abs(stress - stress.T).max() > max(ASYMMETRY * np.abs(stress).max(), SMALL))
