@@ -5,8 +5,10 @@ from pathlib import Path
 
 from gmnn.commands.outcome import exit_code
 
-DESCRIPTION = """Energies and forces of every frame of FILE beside its labels: a table, evaluation.json and a parity
-figure. FILE is anything ASE reads, or `ethanol` for the embedded set."""
+DESCRIPTION = """Energies, forces and stresses of every frame of FILE beside its labels: errors of all frames, by
+element, by size of the force and by config_type, and the worst frames, as a table and in evaluation.json; a parity
+figure. A frame without a label is left out of that quantity only. FILE is anything ASE reads, or `ethanol` for the
+embedded set."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,7 +26,8 @@ def main(argv: list[str] | None = None) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """Load, compare, report."""
     from gmnn import evaluation, folder
-    from gmnn.commands import figures
+    from gmnn.commands import tables
+    from gmnn.commands.parity import parity
     from gmnn.config import LabelsConfig
     from gmnn.dataset import read_dataset
 
@@ -33,20 +36,13 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.file, LabelsConfig(energy_key=arguments.energy_key, forces_key=arguments.forces_key)
     )
     comparison = evaluation.compare(potential, frames)
-    metrics = comparison.metrics()
+    report = comparison.report()
     name = Path(arguments.file).stem
     out = Path(arguments.out) if arguments.out else Path(arguments.model) / f"eval_{name}"
     out.mkdir(parents=True, exist_ok=True)
     source = {"model": str(arguments.model), "file": arguments.file, "sha256": frames.sha256}
-    folder.write_json(out / "evaluation.json", {**source, **folder.provenance(), **metrics})
-    figures.parity(comparison, out / "parity.png", f"{Path(arguments.model).resolve().name} on {name}")
-    rows = (
-        ("energy", "meV", metrics["energy_mae_meV"], metrics["energy_rmse_meV"]),
-        ("energy", "meV/atom", metrics["energy_mae_meV_per_atom"], None),
-        ("forces", "meV/Å", metrics["forces_mae_meV_per_A"], metrics["forces_rmse_meV_per_A"]),
-    )
-    print(f"{arguments.model} on {arguments.file}, {len(frames)} frames\n{'':<18} {'MAE':>10} {'RMSE':>10}")
-    for quantity, unit, mae, rmse in rows:
-        print(f"{quantity + ', ' + unit:<18} {mae:>10.3f} {'' if rmse is None else f'{rmse:.3f}':>10}")
-    print(f"written to {out}: evaluation.json, parity.png")
+    folder.write_json(out / "evaluation.json", {**source, **folder.provenance(), **report})
+    parity(comparison, out / "parity.png", f"{Path(arguments.model).resolve().name} on {name}")
+    print(f"{arguments.model} on {arguments.file}: {len(frames)} frames, {len(comparison.numbers)} atoms\n")
+    print(f"{tables.evaluation(report)}\n\nwritten to {out}: evaluation.json, parity.png")
     return 0

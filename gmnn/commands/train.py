@@ -3,6 +3,8 @@
 import argparse
 import contextlib
 import json
+import resource
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from gmnn.commands.outcome import exit_code
 from gmnn.errors import UserError
 
 if TYPE_CHECKING:
+    from gmnn.batches import Bucket
     from gmnn.config import Config
     from gmnn.dataset import Dataset, Splits
     from gmnn.model_config import Reference
@@ -62,7 +65,7 @@ def run(config_path: str, overrides: list[str], resume: bool) -> int:
             return 130
         metrics = _evaluate(outcome, splits, output)
         folder.save(output, outcome.potential, outcome.epochs, {**facts, "metrics": metrics, "finished": True})
-        _report(outcome, metrics, output)
+        _report(outcome, metrics, train_set, output)
     return 0
 
 
@@ -157,6 +160,7 @@ def _evaluate(outcome: "Outcome", splits: "Splits", output: Path) -> dict[str, A
     """Errors of the best averaged parameters on every part, ``metrics.json`` and the figures."""
     from gmnn import evaluation, folder
     from gmnn.commands import figures
+    from gmnn.commands.parity import parity
 
     metrics: dict[str, Any] = {}
     for part in ("train", "valid", "test"):
@@ -164,7 +168,7 @@ def _evaluate(outcome: "Outcome", splits: "Splits", output: Path) -> dict[str, A
         if frames is not None:
             comparison = evaluation.compare(outcome.potential, frames)
             metrics[part] = comparison.metrics()
-            figures.parity(comparison, output / f"parity_{part}.png", f"{output.name}: {part} set")
+            parity(comparison, output / f"parity_{part}.png", f"{output.name}: {part} set")
     metrics |= {
         "epochs": outcome.epochs,
         "best_epoch": outcome.best_epoch,
@@ -199,7 +203,9 @@ def _describe(config: "Config", splits: "Splits", reference: "Reference") -> Non
         )
 
 
-def _report(outcome: "Outcome", metrics: dict[str, Any], output: Path) -> None:
+def _report(outcome: "Outcome", metrics: dict[str, Any], train_set: "list[Bucket]", output: Path) -> None:
+    from gmnn.batches import wasted
+    from gmnn.commands import tables
     from gmnn.evaluation import used_up
 
     if metrics["repulsion"]:
@@ -210,18 +216,15 @@ def _report(outcome: "Outcome", metrics: dict[str, Any], output: Path) -> None:
         print(f"head-room of the bounded readout above its floor, eV: {rooms}")
         for symbol in used_up(metrics["head_room"]):
             print(f"WARNING: {symbol} atoms sit on the floor of the bounded readout, which limits the fit")
-    print(f"\n{'set':<6} {'frames':>7} {'E, meV':>9} {'E, meV/atom':>12} {'F, meV/Å':>10} {'F rmse':>8}")
-    for part in ("train", "valid", "test"):
-        if part in metrics:
-            row = metrics[part]
-            print(
-                f"{part:<6} {row['n_frames']:>7} {row['energy_mae_meV']:>9.2f} {row['energy_mae_meV_per_atom']:>12.3f} "
-                f"{row['forces_mae_meV_per_A']:>10.2f} {row['forces_rmse_meV_per_A']:>8.2f}"
-            )
+    print(f"\n{tables.parts(metrics)}")
     print(
         f"mean absolute errors; best epoch {outcome.best_epoch} of {outcome.epochs}, {outcome.seconds:.0f} s, "
-        f"{metrics['steps_per_s']:.0f} steps/s, {outcome.compile_seconds:.0f} s of compilation\nmodel folder: {output}"
+        f"{metrics['steps_per_s']:.0f} steps/s, {outcome.compile_seconds:.0f} s of compilation"
     )
+    shapes = ", ".join("{} x {} atoms x {} slots".format(*bucket.systems.neighbors.shape) for bucket in train_set)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    print(f"training frames: {shapes}, {wasted(train_set):.0%} of the slots empty; peak memory {peak:.0f} MB")
+    print(f"model folder: {output}")
 
 
 @contextlib.contextmanager

@@ -1,0 +1,7 @@
+"""Errors of a trained potential on labelled frames, and how much room its bounded readout has left."""
+
+from gmnn.evaluation.comparison import Comparison
+from gmnn.evaluation.predict import compare
+from gmnn.evaluation.readout import head_room, repulsion_table, used_up
+
+__all__ = ["Comparison", "compare", "head_room", "repulsion_table", "used_up"]

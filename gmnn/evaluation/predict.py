@@ -1,0 +1,83 @@
+"""Predictions of a potential for every frame of a data set, beside the labels."""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from gmnn.batches import make_buckets
+from gmnn.dataset import Dataset
+from gmnn.errors import UserError
+from gmnn.evaluation.comparison import Comparison
+from gmnn.potential import Params, Potential
+from gmnn.system import System
+
+CHUNK = 32  # frames evaluated at once, fewer where they have
+CHUNK_SLOTS = 200_000  # neighbour slots together
+PORTION = 200_000  # atoms whose neighbours are held at once
+
+
+def compare(potential: Potential, dataset: Dataset) -> Comparison:
+    """Energy, forces and stress of every frame beside their labels; UserError for elements that were not trained.
+
+    Frames of similar size are evaluated together. A stress is that of three cell vectors and a periodic direction; a
+    label of another frame is left out.
+    """
+    potential.require_elements(np.array(sorted(dataset.elements)))
+    sizes = np.array([len(atoms) for atoms in dataset.atoms])
+    ends = np.cumsum(sizes)
+    volumes = np.array([a.get_volume() if a.pbc.any() and a.cell.rank == 3 else np.nan for a in dataset.atoms])
+    references = np.array([potential.offsets(atoms.numbers).sum() for atoms in dataset.atoms])
+    energies = np.stack([dataset.energies, references], axis=-1)
+    forces = np.full((ends[-1], 3, 2), np.nan)
+    stresses = np.full((len(sizes), 3, 3, 2), np.nan)
+    labelled = ~np.isnan(dataset.stresses).any(axis=(1, 2)) & ~np.isnan(volumes)
+    stresses[labelled, ..., 0] = dataset.stresses[labelled]
+    for k, frame in enumerate(dataset.forces):
+        if not np.isnan(frame).any():
+            forces[ends[k] - sizes[k] : ends[k], :, 0] = frame
+    if np.isnan(energies[:, 0]).all() and np.isnan(forces[..., 0]).all() and not labelled.any():
+        raise UserError(f"{dataset.name}: no frame has an energy, forces or a stress to compare with; name their keys")
+    order = np.argsort(sizes, kind="stable")
+    cuts = np.flatnonzero(np.diff(np.cumsum(sizes[order]) // PORTION)) + 1
+    for portion in np.split(order, cuts):
+        for bucket in make_buckets(dataset.take(portion), potential):
+            energy, force, virial = in_chunks(_predict(potential), bucket.systems)
+            for row, k in enumerate(portion[bucket.frames]):
+                energies[k, 1] += float(energy[row])
+                forces[ends[k] - sizes[k] : ends[k], :, 1] = force[row, : sizes[k]]
+                stresses[k, ..., 1] = virial[row] / volumes[k]
+    return Comparison(
+        energies=energies,
+        forces=forces,
+        stresses=stresses,
+        references=references,
+        sizes=sizes,
+        numbers=np.concatenate([atoms.numbers for atoms in dataset.atoms]),
+        indices=dataset.indices,
+        config_types=np.array(dataset.config_types),
+    )
+
+
+@lru_cache(maxsize=4)
+def _predict(potential: Potential) -> Callable[[System], tuple[jax.Array, jax.Array, jax.Array]]:
+    """Energies, forces and virials of a batch; compiled once for a potential and a shape."""
+
+    def one(params: Params, system: System) -> tuple[jax.Array, jax.Array, jax.Array]:
+        prediction = potential.predict(params, system)
+        return prediction.energy, prediction.forces, prediction.virial
+
+    return partial(jax.jit(jax.vmap(one, (None, 0))), potential.trained)
+
+
+def in_chunks(evaluate: Callable[[System], Any], systems: System) -> Any:
+    """What `evaluate` says of a batch, a chunk at a time (the last one filled up): one shape to compile."""
+    n, *shape = systems.neighbors.shape
+    size = max(1, min(CHUNK, CHUNK_SLOTS // int(np.prod(shape))))
+    parts = []
+    for start in range(0, n, size):
+        chosen = np.minimum(np.arange(start, start + size), n - 1)
+        parts.append(jax.tree.map(np.asarray, evaluate(jax.tree.map(lambda leaf: leaf[chosen], systems))))  # noqa: B023
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n], *parts)

@@ -1,0 +1,74 @@
+"""What the trained readout and repulsion look like: room above the floor of the readout, strengths of the pairs."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from gmnn.batches import make_buckets
+from gmnn.core import pair_tables
+from gmnn.dataset import Dataset
+from gmnn.elements import SYMBOLS
+from gmnn.evaluation.predict import in_chunks
+from gmnn.model import scale_shift, strengths
+from gmnn.model_config import SWISH_FLOOR
+from gmnn.potential import Potential
+
+USED_UP = 0.05  # of the depth of the floor; less head-room than this gets a warning
+
+
+def head_room(potential: Potential, dataset: Dataset) -> dict[str, dict[str, float]]:
+    """Of each element: the floor mu - 0.2785 sigma, the lowest atomic network energy in the data, the room between, eV.
+
+    Of the member of an ensemble with the least room. Empty for an unbounded readout. A swish that works close to its
+    minimum has no slope left to learn with.
+    """
+    if not potential.config.bounded:
+        return {}
+    rooms: dict[str, dict[str, float]] = {}
+    systems = [bucket.systems for bucket in make_buckets(dataset, potential)]
+    numbers = np.concatenate([np.asarray(some.numbers).ravel() for some in systems])
+    for one in potential.each:
+        readout = partial(jax.jit(jax.vmap(one.readout, (None, 0))), one.trained)
+        psi = np.concatenate([in_chunks(readout, some).astype(float).min(axis=-1).ravel() for some in systems])
+        sigma, mu = scale_shift(one.trained)
+        for e, z in enumerate(potential.reference.elements):
+            lowest = psi[numbers == z].min(initial=np.inf)
+            room = float(sigma[e] * (lowest + SWISH_FLOOR))
+            symbol = SYMBOLS[z]
+            if np.isfinite(lowest) and room < rooms.get(symbol, {}).get("head_room_eV", np.inf):
+                rooms[symbol] = {
+                    "floor_eV": float(mu[e] - SWISH_FLOOR * sigma[e]),
+                    "lowest_eV": float(mu[e] + sigma[e] * lowest),
+                    "head_room_eV": room,
+                    "fraction_left": float((lowest + SWISH_FLOOR) / SWISH_FLOOR),
+                }
+    return rooms
+
+
+def used_up(rooms: dict[str, dict[str, float]]) -> list[str]:
+    """Elements whose lowest atomic energies sit on the floor."""
+    return [symbol for symbol, room in rooms.items() if room["fraction_left"] < USED_UP]
+
+
+def repulsion_table(potential: Potential) -> list[dict[str, Any]]:
+    """Strength (multiples of the physical one) and window [Å] of every pair of elements; empty without repulsion.
+
+    The strength is the mean over the members of an ensemble.
+    """
+    if potential.config.repulsion == "none":
+        return []
+    elements = potential.reference.elements
+    strength = np.mean([strengths(one.trained, one.config, elements) for one in potential.each], axis=0)
+    tables = pair_tables(potential.config, potential.reference)
+    return [
+        {
+            "pair": f"{SYMBOLS[elements[e]]}-{SYMBOLS[elements[f]]}",
+            "strength": float(strength[e, f]),
+            "r_on": float(tables.r_on[e, f]),
+            "r_off": float(tables.r_off[e, f]),
+        }
+        for e in range(len(elements))
+        for f in range(e, len(elements))
+    ]
