@@ -16,10 +16,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="gmnn eval", description=DESCRIPTION)
     parser.add_argument("model", metavar="MODEL", help="folder of a trained model")
     parser.add_argument("file", metavar="FILE", help="labelled frames")
-    parser.add_argument("--energy-key", metavar="KEY", help="key of the energy in info; default: the calculator's")
-    parser.add_argument("--forces-key", metavar="KEY", help="key of the forces in arrays; default: the calculator's")
+    parser.add_argument(
+        "labels", nargs="*", metavar="key=value",
+        help="as in the data section of a configuration: energy_key=REF_energy, units.energy=kcal/mol, stress_sign=-1",
+    )  # fmt: skip
     parser.add_argument("--out", metavar="DIR", help="where the results go; default: MODEL/eval_NAME")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
     return exit_code("eval", lambda: run(arguments))
 
 
@@ -27,22 +29,25 @@ def run(arguments: argparse.Namespace) -> int:
     """Load, compare, report."""
     from gmnn import evaluation, folder
     from gmnn.commands import tables
+    from gmnn.commands.calibration import calibrated
     from gmnn.commands.parity import parity
-    from gmnn.config import LabelsConfig
+    from gmnn.config import LabelsConfig, read_section
     from gmnn.dataset import read_dataset
 
     potential = folder.load(arguments.model)
-    frames = read_dataset(
-        arguments.file, LabelsConfig(energy_key=arguments.energy_key, forces_key=arguments.forces_key)
-    )
+    frames = read_dataset(arguments.file, read_section(LabelsConfig, arguments.labels))
     comparison = evaluation.compare(potential, frames)
     report = comparison.report()
     name = Path(arguments.file).stem
     out = Path(arguments.out) if arguments.out else Path(arguments.model) / f"eval_{name}"
     out.mkdir(parents=True, exist_ok=True)
+    title = f"{Path(arguments.model).resolve().name} on {name}"
+    if potential.config.n_members > 1:
+        report["uncertainty"] = calibrated(potential, frames, out / "calibration.png", title)
     source = {"model": str(arguments.model), "file": arguments.file, "sha256": frames.sha256}
     folder.write_json(out / "evaluation.json", {**source, **folder.provenance(), **report})
-    parity(comparison, out / "parity.png", f"{Path(arguments.model).resolve().name} on {name}")
+    parity(comparison, out / "parity.png", title)
     print(f"{arguments.model} on {arguments.file}: {len(frames)} frames, {len(comparison.numbers)} atoms\n")
-    print(f"{tables.evaluation(report)}\n\nwritten to {out}: evaluation.json, parity.png")
+    print("\n".join([tables.evaluation(report), *tables.uncertainty(report.get("uncertainty", {}))]))
+    print(f"\nwritten to {out}: {', '.join(sorted(file.name for file in out.iterdir()))}")
     return 0

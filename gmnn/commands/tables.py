@@ -50,6 +50,15 @@ def parts(metrics: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def uncertainty(found: dict[str, dict[str, Any]]) -> list[str]:
+    """Calibration of an ensemble, one line for each quantity."""
+    return [
+        f"uncertainty of {key}: miscalibration area {row['miscalibration_bare']:.3f}, {row['miscalibration']:.3f} after "
+        f"scaling by {row['scale']:.2f} ({row['labels']} labels)"
+        for key, row in found.items()
+    ]
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """Fixed digits; a dash where there is nothing."""
     return "–" if value is None else f"{value:.{digits}f}"

@@ -63,6 +63,7 @@ def run(config_path: str, overrides: list[str], resume: bool) -> int:
         if not outcome.finished:
             print(f"stopped after epoch {outcome.epochs}; the best potential so far is in {output}. Go on: --resume")
             return 130
+        outcome = _calibrated(outcome, splits.valid)
         metrics = _evaluate(outcome, splits, output)
         folder.save(output, outcome.potential, outcome.epochs, {**facts, "metrics": metrics, "finished": True})
         _report(outcome, metrics, train_set, output)
@@ -156,10 +157,25 @@ def _facts(config: "Config", splits: "Splits") -> dict[str, Any]:
     return {"training": config.model_dump(mode="json", exclude={"model", "output"}), "data": data}
 
 
+def _calibrated(outcome: "Outcome", valid: "Dataset") -> "Outcome":
+    """An ensemble with its spreads scaled to the errors of the validation frames; anything else as it is."""
+    from dataclasses import replace
+
+    from gmnn import evaluation
+
+    potential = outcome.potential
+    if potential.config.n_members == 1:
+        return outcome
+    found = evaluation.spreads(potential, valid)
+    scale = found["energy"].scale, found["forces"].scale
+    return replace(outcome, potential=replace(potential, reference=replace(potential.reference, spread_scale=scale)))
+
+
 def _evaluate(outcome: "Outcome", splits: "Splits", output: Path) -> dict[str, Any]:
     """Errors of the best averaged parameters on every part, ``metrics.json`` and the figures."""
     from gmnn import evaluation, folder
     from gmnn.commands import figures
+    from gmnn.commands.calibration import calibrated
     from gmnn.commands.parity import parity
 
     metrics: dict[str, Any] = {}
@@ -169,6 +185,9 @@ def _evaluate(outcome: "Outcome", splits: "Splits", output: Path) -> dict[str, A
             comparison = evaluation.compare(outcome.potential, frames)
             metrics[part] = comparison.metrics()
             parity(comparison, output / f"parity_{part}.png", f"{output.name}: {part} set")
+            if outcome.potential.config.n_members > 1 and part != "train":
+                target = output / f"calibration_{part}.png"
+                metrics[part]["uncertainty"] = calibrated(outcome.potential, frames, target, f"{output.name}: {part}")
     metrics |= {
         "epochs": outcome.epochs,
         "best_epoch": outcome.best_epoch,
@@ -217,6 +236,9 @@ def _report(outcome: "Outcome", metrics: dict[str, Any], train_set: "list[Bucket
         for symbol in used_up(metrics["head_room"]):
             print(f"WARNING: {symbol} atoms sit on the floor of the bounded readout, which limits the fit")
     print(f"\n{tables.parts(metrics)}")
+    for part in ("valid", "test"):
+        for line in tables.uncertainty(metrics.get(part, {}).get("uncertainty", {})):
+            print(f"{part}: {line}")
     print(
         f"mean absolute errors; best epoch {outcome.best_epoch} of {outcome.epochs}, {outcome.seconds:.0f} s, "
         f"{metrics['steps_per_s']:.0f} steps/s, {outcome.compile_seconds:.0f} s of compilation"

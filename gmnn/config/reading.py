@@ -5,7 +5,7 @@ Every key is documented where it is defined; ``gmnn schema`` and docs/config.md 
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -15,6 +15,8 @@ from gmnn.config.train import StartConfig, TrainConfig
 from gmnn.config.types import STRICT
 from gmnn.errors import UserError
 from gmnn.model_config import ModelConfig
+
+Section = TypeVar("Section", bound=BaseModel)
 
 
 class Config(BaseModel):
@@ -67,6 +69,17 @@ def read_config(path: str, overrides: list[str] | None = None) -> Config:
         raise UserError(f"{path}: " + "; ".join(_sentence(e) for e in error.errors())) from None
 
 
+def read_section(section: type[Section], overrides: list[str]) -> Section:
+    """A section of a configuration from ``key.path=value`` alone; UserError that names every wrong key."""
+    values: dict[str, Any] = {}
+    for override in overrides:
+        _set(values, override)
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        raise UserError("; ".join(_sentence(e, section) for e in error.errors())) from None
+
+
 def schema() -> dict[str, Any]:
     """JSON schema of the configuration, for editors."""
     return Config.model_json_schema()
@@ -99,10 +112,10 @@ def _set(values: dict[str, Any], override: str) -> None:
         raise UserError(f"override {override!r}: {text!r} is not a valid YAML value") from None
 
 
-def _sentence(error: Any) -> str:
+def _sentence(error: Any, section: type[BaseModel] = Config) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        allowed = _keys(error["loc"][:-1])
+        allowed = _keys(error["loc"][:-1], section)
         near = difflib.get_close_matches(str(error["loc"][-1]), allowed, n=1)
         hint = f"did you mean {near[0]}?" if near else f"allowed are {', '.join(allowed)}"
         return f"{key} is not a key of the configuration; {hint}"
@@ -120,9 +133,9 @@ def section_of(node: dict[str, Any]) -> str:
     return next((option["$ref"] for option in options if "$ref" in option), "")
 
 
-def _keys(location: tuple[int | str, ...]) -> list[str]:
-    definitions = schema()["$defs"]
-    node: dict[str, Any] = schema()
+def _keys(location: tuple[int | str, ...], section: type[BaseModel]) -> list[str]:
+    node: dict[str, Any] = section.model_json_schema()
+    definitions = node["$defs"]
     for part in location:
         node = node["properties"].get(part, {})
         reference = section_of(node)

@@ -3,5 +3,8 @@
 from gmnn.evaluation.comparison import Comparison
 from gmnn.evaluation.predict import compare
 from gmnn.evaluation.readout import head_room, repulsion_table, used_up
+from gmnn.evaluation.uncertainty import Spreads, calibration, spreads
 
-__all__ = ["Comparison", "compare", "head_room", "repulsion_table", "used_up"]
+__all__ = [
+    "Comparison", "Spreads", "calibration", "compare", "head_room", "repulsion_table", "spreads", "used_up",
+]  # fmt: skip
