@@ -1,5 +1,6 @@
 """Labels as found in files: their keys, units and signs, what is missing, kinds of frames, atomic references."""
 
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -431,3 +432,25 @@ def test_public_files() -> None:
     alloys = read_dataset(str(SHARED / "periodic" / "snap_MoTa_SS.xyz"))
     assert alloys.present.all()
     assert regression(alloys).undetermined == ()
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="public data are not here")
+def test_public_stresses_are_slopes() -> None:
+    """Between strained frames of the VASP set of germanium the energy rises by the work that stress and forces say."""
+    data = read_dataset(str(SHARED / "periodic" / "mlearn_Ge.xyz"))
+    elastic = [k for k, kind in enumerate(data.config_types) if kind.endswith("Elastic")]
+    rises, works = [], []
+    for a, b in combinations(elastic, 2):
+        one, two = data.atoms[a], data.atoms[b]
+        moved = two.get_scaled_positions(wrap=False) - one.get_scaled_positions(wrap=False)
+        moved -= np.round(moved)
+        strain = np.linalg.solve(one.cell.array, two.cell.array) - np.eye(3)
+        strain = 0.5 * (strain + strain.T)
+        if np.abs(moved).max() < 2e-3 and 1e-4 < np.abs(strain).max() < 0.06:
+            pressed = sum(data.atoms[k].get_volume() * np.sum(data.stresses[k] * strain) for k in (a, b))
+            pushed = np.sum((data.forces[a] + data.forces[b]) * (moved @ one.cell.array))
+            rises.append(data.energies[b] - data.energies[a])
+            works.append(0.5 * (pressed - pushed))
+    assert len(rises) > 100
+    assert np.corrcoef(rises, works)[0, 1] > 0.999
+    assert np.polyfit(works, rises, 1)[0] == pytest.approx(1.0, abs=0.03)
