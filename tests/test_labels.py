@@ -110,6 +110,15 @@ def test_named_keys(tmp_path: Path) -> None:
         read_dataset(text(tmp_path, "scf=-7"))
 
 
+def test_free_energy_and_the_embedded_set(tmp_path: Path) -> None:
+    """`free_energy` is only read when named; the embedded set has its own keys and units, whatever the files have."""
+    file = text(tmp_path, "energy=-7 free_energy=-7.5")
+    assert read_dataset(file).energies[0] == -7.0
+    assert read_dataset(file, LabelsConfig(energy_key="free_energy")).energies[0] == -7.5
+    labels = LabelsConfig.model_validate({"energy_key": "E", "units": {"energy": "Hartree", "length": "Bohr"}})
+    assert read_dataset("ethanol", labels).energies[0] == pytest.approx(-4202.349531763908, abs=1e-9)
+
+
 def test_two_candidates(tmp_path: Path) -> None:
     """Equal values under two names are one label; different ones, or each in some frames, are asked about."""
     twice = text(tmp_path, "energy=-7 REF_energy=-7.0", "energy=-8")
@@ -375,8 +384,10 @@ def test_isolated_atoms(tmp_path: Path) -> None:
         write(tmp_path / "b.traj", frames)
         with pytest.raises(UserError, match=words):
             fit_reference(read_dataset(str(tmp_path / "b.traj")), run)
-    with pytest.raises(ValidationError, match=r"atomic_energies is 'alone', but .* or `isolated`"):
-        config("x", atomic_energies="alone")
+    assert config("x", atomic_energies={"H": "-1e1"}).data.atomic_energies == {"H": -10.0}
+    for wrong in ("alone", 3, {"H": "much"}):
+        with pytest.raises(ValidationError, match=r"atomic_energies is .*, but .* or `isolated`"):
+            config("x", atomic_energies=wrong)
 
 
 def test_molecules_slabs_and_crystals_in_one_set(tmp_path: Path) -> None:
