@@ -1,5 +1,6 @@
 """Labels as found in files: their keys, units and signs, what is missing, kinds of frames, atomic references."""
 
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,15 @@ def test_named_keys(tmp_path: Path) -> None:
         read_dataset(file, LabelsConfig(energy_key="E0"))
     with pytest.raises(UserError, match=r"no frame has an energy or forces under a usual name; .* scf; .*energy_key"):
         read_dataset(text(tmp_path, "scf=-7"))
+
+
+def test_free_energy_and_the_embedded_set(tmp_path: Path) -> None:
+    """`free_energy` is only read when named; the embedded set has its own keys and units, whatever the files have."""
+    file = text(tmp_path, "energy=-7 free_energy=-7.5")
+    assert read_dataset(file).energies[0] == -7.0
+    assert read_dataset(file, LabelsConfig(energy_key="free_energy")).energies[0] == -7.5
+    labels = LabelsConfig.model_validate({"energy_key": "E", "units": {"energy": "Hartree", "length": "Bohr"}})
+    assert read_dataset("ethanol", labels).energies[0] == pytest.approx(-4202.349531763908, abs=1e-9)
 
 
 def test_two_candidates(tmp_path: Path) -> None:
@@ -374,8 +384,10 @@ def test_isolated_atoms(tmp_path: Path) -> None:
         write(tmp_path / "b.traj", frames)
         with pytest.raises(UserError, match=words):
             fit_reference(read_dataset(str(tmp_path / "b.traj")), run)
-    with pytest.raises(ValidationError, match=r"atomic_energies is 'alone', but .* or `isolated`"):
-        config("x", atomic_energies="alone")
+    assert config("x", atomic_energies={"H": "-1e1"}).data.atomic_energies == {"H": -10.0}
+    for wrong in ("alone", 3, {"H": "much"}):
+        with pytest.raises(ValidationError, match=r"atomic_energies is .*, but .* or `isolated`"):
+            config("x", atomic_energies=wrong)
 
 
 def test_molecules_slabs_and_crystals_in_one_set(tmp_path: Path) -> None:
@@ -431,3 +443,25 @@ def test_public_files() -> None:
     alloys = read_dataset(str(SHARED / "periodic" / "snap_MoTa_SS.xyz"))
     assert alloys.present.all()
     assert regression(alloys).undetermined == ()
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="public data are not here")
+def test_public_stresses_are_slopes() -> None:
+    """Between strained frames of the VASP set of germanium the energy rises by the work that stress and forces say."""
+    data = read_dataset(str(SHARED / "periodic" / "mlearn_Ge.xyz"))
+    elastic = [k for k, kind in enumerate(data.config_types) if kind.endswith("Elastic")]
+    rises, works = [], []
+    for a, b in combinations(elastic, 2):
+        one, two = data.atoms[a], data.atoms[b]
+        moved = two.get_scaled_positions(wrap=False) - one.get_scaled_positions(wrap=False)
+        moved -= np.round(moved)
+        strain = np.linalg.solve(one.cell.array, two.cell.array) - np.eye(3)
+        strain = 0.5 * (strain + strain.T)
+        if np.abs(moved).max() < 2e-3 and 1e-4 < np.abs(strain).max() < 0.06:
+            pressed = sum(data.atoms[k].get_volume() * np.sum(data.stresses[k] * strain) for k in (a, b))
+            pushed = np.sum((data.forces[a] + data.forces[b]) * (moved @ one.cell.array))
+            rises.append(data.energies[b] - data.energies[a])
+            works.append(0.5 * (pressed - pushed))
+    assert len(rises) > 100
+    assert np.corrcoef(rises, works)[0, 1] > 0.999
+    assert np.polyfit(works, rises, 1)[0] == pytest.approx(1.0, abs=0.03)

@@ -106,17 +106,20 @@ class DataConfig(LabelsConfig, SourcesConfig):
     config_type_weights: dict[str, NonNegative] | None = None
     """Weight of a frame in the loss by the `config_type` in its `info`; `default` for all others, which else is 1."""
     atomic_energies: dict[str, float] | Literal["isolated"] | None = None
-    """Energy of each isolated atom by symbol, eV, or `isolated`: of the training frames with a single atom; by default
-    regression of the training energies on composition."""
+    """Energy of each isolated atom by symbol, always in eV, or `isolated`: of the training frames with a single atom;
+    by default regression of the training energies on composition."""
     nlh_coefficients: str | None = None
     """Published file of the NLH coefficients, for `model.repulsion: nlh`."""
 
     @field_validator("atomic_energies", mode="before")
     @classmethod
     def _energies(cls, value: Any) -> Any:
-        numbers = isinstance(value, dict) and all(type(x) in (int, float) for x in value.values())
-        if value is None or value == "isolated" or numbers:
+        if value is None or value == "isolated":
             return value
+        try:
+            return {symbol: float(energy) for symbol, energy in value.items()}  # 1e3 without a dot is text in YAML
+        except (AttributeError, TypeError, ValueError):
+            pass
         allowed = "energies in eV by symbol, as in {H: -13.6, O: -2041.8}, or `isolated`"
         raise ValueError(f"data.atomic_energies is {value!r}, but it should be {allowed}")
 

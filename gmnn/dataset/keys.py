@@ -1,6 +1,7 @@
 """Which key of the frames holds a label: the one that is named, or else those of the usual names."""
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 
 from ase import Atoms
@@ -59,6 +60,7 @@ def _places(atoms: Atoms, label: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "calculator", atoms.calc.results
 
 
+@cache
 def _is_usual(name: Any, label: str) -> bool:
     plain = str(name).lower()
     return any(
