@@ -15,6 +15,8 @@ LINES = {  # name -> label in the figure, colour
     "seed": ("the blog post's cure", "#cc79a7"),
     "zbl_physical": ("physical ZBL", "#56b4e9"),
     "swish_physical": ("physical ZBL, bounded readout", "#009e73"),
+    "switch": ("physical ZBL, network off below the data", "#0072b2"),
+    "agnesi": ("full core and MACE's transform of r", "#b8a000"),
     "default": ("gmnn's default: full core", "#d55e00"),
 }
 

@@ -1,4 +1,4 @@
-"""Calibration of an ensemble, in numbers and as a figure: errors over uncertainties, shares of errors over probabilities."""
+"""Calibration of an ensemble in numbers and as a figure: errors over uncertainties, shares over probabilities."""
 
 from pathlib import Path
 from typing import Any

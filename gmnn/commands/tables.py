@@ -53,7 +53,7 @@ def parts(metrics: dict[str, Any]) -> str:
 def uncertainty(found: dict[str, dict[str, Any]]) -> list[str]:
     """Calibration of an ensemble, one line for each quantity."""
     return [
-        f"uncertainty of {key}: miscalibration area {row['miscalibration_bare']:.3f}, {row['miscalibration']:.3f} after "
+        f"uncertainty of {key}: miscalibration {row['miscalibration_bare']:.3f}, {row['miscalibration']:.3f} after "
         f"scaling by {row['scale']:.2f} ({row['labels']} labels)"
         for key, row in found.items()
     ]
