@@ -17,6 +17,7 @@ from gmnn.embedded import ethanol
 from gmnn.potential import Potential
 
 ROOT = Path(__file__).parent.parent
+energy = jax.jit(Potential.energy, static_argnums=0)
 Model = tuple[Potential, dict[str, Any]]
 
 
@@ -26,9 +27,9 @@ def test_features_are_derivatives_of_the_energy(
     """Moving the last layer's weights by w changes the energy of a frame by N w . features, to first order."""
     potential, params = make_potential()
     potential = potential.with_params(jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params))
-    frames = [structures[name] for name in ("triclinic", "molecule", "crystal", "atom")]
+    frames = [structures[name] for name in ("triclinic", "molecule", "atom")]
     features = selection.frame_features(potential, frames)
-    assert features.shape == (4, 8)
+    assert features.shape == (3, 8)
     from gmnn.neighbors import make_system
 
     rng = np.random.default_rng(0)
@@ -40,7 +41,7 @@ def test_features_are_derivatives_of_the_energy(
         for sign in (1, -1):
             moved = jax.tree.map(lambda leaf: np.asarray(leaf, float), potential.trained)
             moved["readout"]["layer_2"]["kernel"] += sign * h * way
-            ends.append(float(potential.energy(moved, system)))
+            ends.append(float(energy(potential, moved, system)))
         assert (ends[0] - ends[1]) / (2 * h) == pytest.approx(len(atoms) * float(row @ way[:, 0]), rel=1e-3, abs=1e-4)
 
 
