@@ -130,11 +130,16 @@ def certified_text(found: dict) -> str:
     """Errors and certified bounds of the trainings that try to make them small."""
     if not found:
         return ""
-    lines = ["| training | F MAE, meV/Å | E MAE, meV | Λ certified, C–H | r_c, C–H, Å |", "|---" * 5 + "|"]
+    lines = [
+        "| training | F MAE, meV/Å | E MAE, meV | norms of the layers | Λ certified, C–H, eV/Å | r_c, C–H, Å |",
+        "|---" * 6 + "|",
+    ]
     for name, row in found["choices"].items():
+        norms = ", ".join(f"{norm:.1f}" for norm in row["spectral_norms"])
+        radius = row["monotone_A"]["C-H"] or float("nan")
         lines.append(
-            f"| {name} | {row['forces_mae_meV_per_A']:.1f} | {row['energy_mae_meV']:.1f} | "
-            f"{row['certified_eV_per_A']['C-H']:.2g} | {row['monotone_A']['C-H'] or float('nan'):.4f} |"
+            f"| {name} | {row['forces_mae_meV_per_A']:.1f} | {row['energy_mae_meV']:.1f} | {norms} | "
+            f"{row['certified_eV_per_A']['C-H']:.2g} | {radius:.4f} |"
         )
     return "\n".join(lines)
 

@@ -18,6 +18,7 @@ from benchmarks.study.cells import VARIANTS, Cell, all_cells, frames
 from benchmarks.study.dynamics import FUSED, maxwell, simulate
 from benchmarks.study.models import Evaluator
 from benchmarks.study.results import COLUMNS, rows, stored
+from benchmarks.study.spectral import within
 from benchmarks.study.verdicts import certified
 from gmnn import Calculator
 from gmnn.batches import on_device, without_stress
@@ -172,3 +173,23 @@ def test_report_counts_what_is_stored() -> None:
     page, readme = ((ROOT / name).read_text() for name in ("docs/how_much_data.md", "README.md"))
     assert tables.variants_table(table) in page
     assert tables.headline(table, stored("core_cost")) in readme
+
+
+def test_spectral_norms_stay_below_their_limit() -> None:
+    """Steps that push a matrix up end at the limit; one that stays below is not touched."""
+    rng = np.random.default_rng(0)
+    params = {"readout": {"layer_0": {"kernel": jnp.asarray(rng.normal(size=(6, 5))), "bias": jnp.ones(5)}}}
+    kernel = params["readout"]["layer_0"]["kernel"]
+    for limit, expected in ((2.0, 2.0), (50.0, None)):
+        project = within(limit)
+        state, moved = project.init(params), params
+        for _ in range(60):
+            push = jax.tree.map(lambda leaf: 0.05 * leaf, moved)
+            change, state = project.update(push, state, moved)
+            moved = jax.tree.map(jnp.add, moved, change) if expected else params
+        norm = float(np.linalg.norm(moved["readout"]["layer_0"]["kernel"], 2))
+        if expected:
+            assert norm == pytest.approx(expected, rel=1e-4)
+            assert float(moved["readout"]["layer_0"]["bias"][0]) > 2, "biases have no limit"
+        else:
+            np.testing.assert_allclose(change["readout"]["layer_0"]["kernel"], 0.05 * kernel, rtol=1e-12)

@@ -52,7 +52,7 @@ class SeedTrainer:
         self._norms = jax.jit(jax.vmap(self._over_frames(Potential.moment_norms)))
         self._features = jax.jit(jax.vmap(self._over_frames(Potential.features)))
         start = jax.eval_shape(self.template.init, 0)
-        self._optimizer = make_optimizer(self.train_config, start, n_steps)
+        self.optimizer = make_optimizer(self.train_config, start, n_steps)
         self._run = jax.jit(jax.vmap(self._train_one, (0, 0, 0, None, 0)))
 
     def _with(self, constants: Constants) -> Potential:
@@ -91,7 +91,7 @@ class SeedTrainer:
     def _train_one(
         self, constants: Constants, params: Params, order: jax.Array, pool: System, labels: Labels
     ) -> tuple[Params, jax.Array]:
-        train, optimizer = self.train_config, self._optimizer
+        train, optimizer = self.train_config, self.optimizer
         gradient = jax.value_and_grad(partial(batch_loss, self._with(constants), train.loss))
 
         def one(moving: Moving, chosen: jax.Array) -> tuple[Moving, jax.Array]:
