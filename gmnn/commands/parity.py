@@ -25,7 +25,7 @@ def parity(comparison: Comparison, target: Path, title: str) -> None:
     Coloured by config type where there are two to seven; otherwise forces by element where there are as few.
     """
     kinds = comparison.config_types
-    by_kind = bool(_colours(kinds))
+    by_kind = _few(kinds)
     of_frames = kinds if by_kind else np.full(len(kinds), "")
     of_atoms = np.repeat(kinds, comparison.sizes) if by_kind else np.array(SYMBOLS)[comparison.numbers]
     energies = (comparison.energies - comparison.references[:, None]) / comparison.sizes[:, None]
@@ -35,58 +35,68 @@ def parity(comparison: Comparison, target: Path, title: str) -> None:
     stresses = comparison.stresses[:, rows, columns] / GPa
     panels = (
         (scale * energies, of_frames, f"(E − ΣE0) / atom, {energy_unit}", "energy_{}_meV_per_atom", "meV/atom"),
-        (comparison.forces.reshape(-1, 2), np.repeat(of_atoms, 3), "force, eV/Å", "forces_{}_meV_per_A", "meV/Å"),
-        (stresses.reshape(-1, 2), np.repeat(of_frames, 6), "stress, GPa", "stress_{}_GPa", "GPa"),
+        (comparison.forces.reshape(-1, 2), of_atoms, "force, eV/Å", "forces_{}_meV_per_A", "meV/Å"),
+        (stresses.reshape(-1, 2), of_frames, "stress, GPa", "stress_{}_GPa", "GPa"),
     )
     drawn = [panel for panel in panels if np.isfinite(panel[0]).all(axis=1).any()]
     metrics = comparison.metrics()
-    figure = Figure(figsize=(0.2 + 4.2 * max(1, len(drawn)), 4.3 + 0.3 * by_kind), layout="constrained")
+    figure = Figure(figsize=(0.2 + 4.2 * max(1, len(drawn)), 4.3 + 0.5 * by_kind), layout="constrained")
     for k, (points, groups, label, key, unit) in enumerate(drawn):
         errors = {name: metrics[key.format(name.lower())] for name in ("MAE", "RMSE")}
         text = [f"{name} {error:.3g} {unit}" for name, error in errors.items() if error is not None]
+        colours = _colours(kinds if by_kind else groups)
         axis = figure.add_subplot(1, len(drawn), k + 1)
-        _panel(axis, points, groups, label, text)
-        if not by_kind:
-            axis.legend(handles=_handles(groups), loc="lower right", frameon=False, handletextpad=0.1)
+        _panel(axis, points, groups, colours, label, text)
+        if not by_kind and _few(groups):
+            axis.legend(handles=_handles(colours), loc="lower right", frameon=False, handletextpad=0.1)
     if by_kind:
-        figure.legend(handles=_handles(kinds), loc="outside lower center", ncols=4, frameon=False)
+        handles = _handles(_colours(kinds))
+        figure.legend(handles=handles, loc="outside lower center", ncols=2 * len(drawn), frameon=False, borderpad=0.9)
     figure.suptitle(f"{title}, {metrics['n_frames']} frames")
     save(figure, target)
 
 
-def _panel(axis: Axes, points: np.ndarray, groups: np.ndarray, label: str, text: list[str]) -> None:
-    """Points [n, 2] (reference, predicted) of groups [n], in random order, so that no group hides another."""
-    present = np.isfinite(points).all(axis=1)
-    points, groups = points[present], groups[present]
-    order = np.random.default_rng(0).permutation(len(points))
-    if len(points) > SHOWN:
-        text = [*text, f"{SHOWN:,} of {len(points):,} points,", f"the {FARTHEST:,} farthest among them"]
-        order = order[np.argsort(-np.abs(points[order, 1] - points[order, 0]), kind="stable")]
-        rest = np.sort(np.random.default_rng(1).choice(len(points) - FARTHEST, SHOWN - FARTHEST, replace=False))
-        order = np.random.default_rng(2).permutation(np.concatenate([order[:FARTHEST], order[FARTHEST:][rest]]))
-    colours = _colours(groups)
-    colour = np.array([colours.get(name, BLUE) for name in groups[order].tolist()])
+def _panel(
+    axis: Axes, points: np.ndarray, groups: np.ndarray, colours: dict[str, str], label: str, text: list[str]
+) -> None:
+    """Points [n, 2] (reference, predicted), equally many of each owner, whose group is in `groups` [owners].
+
+    They are drawn in random order, so that no group hides another.
+    """
+    order = np.random.default_rng(0).permutation(np.flatnonzero(np.isfinite(points).all(axis=1)))
+    if len(order) > SHOWN:
+        text = [*text, f"{SHOWN:,} of {len(order):,} points,", f"with the {FARTHEST:,} farthest"]
+        far = np.argpartition(-np.abs(points[order, 1] - points[order, 0]), FARTHEST)
+        others = np.sort(far[FARTHEST:])[: SHOWN - FARTHEST]  # a random choice, as the order is random
+        order = order[np.sort(np.concatenate([far[:FARTHEST], others]))]
+    colour = [colours[name] for name in groups[order // (len(points) // len(groups))].tolist()]
+    points = points[order]
     low, high = points.min(), points.max()
     margin = 0.04 * (high - low) or 1.0
     limits = (low - margin, high + margin)
     axis.plot(limits, limits, color=GREY, lw=0.8, zorder=0)
-    alpha = 0.4 if len(order) < 20_000 else 0.2
-    axis.scatter(points[order, 0], points[order, 1], s=6, c=colour, alpha=alpha, lw=0, rasterized=True)
+    alpha = 0.4 if len(points) < 20_000 else 0.2
+    axis.scatter(points[:, 0], points[:, 1], s=6, c=colour, alpha=alpha, lw=0, rasterized=True)
     axis.set(xlabel=f"reference {label}", ylabel=f"predicted {label}", aspect="equal", xlim=limits, ylim=limits)
-    axis.xaxis.set_major_locator(MaxNLocator(5))
-    axis.yaxis.set_major_locator(MaxNLocator(5))
-    axis.text(0.04, 0.96, "\n".join(text), transform=axis.transAxes, va="top")
+    axis.xaxis.set_major_locator(MaxNLocator(6))
+    axis.yaxis.set_major_locator(MaxNLocator(6))
+    axis.text(0.04, 0.96, "\n".join(text), transform=axis.transAxes, va="top", fontsize=9)
+
+
+def _few(groups: np.ndarray) -> bool:
+    """Whether there are groups to tell apart, and few enough."""
+    return 1 < len(set(groups.tolist())) <= len(COLOURS)
 
 
 def _colours(groups: np.ndarray) -> dict[str, str]:
-    """A colour of each group, the largest first; none where there is one group or there are too many."""
+    """The colour of every group, the largest group first; all the same where there are too many."""
     names = [name for name, _ in Counter(groups.tolist()).most_common()]
-    return dict(zip(names, COLOURS, strict=False)) if 1 < len(names) <= len(COLOURS) else {}
+    return dict(zip(names, COLOURS if _few(groups) else [BLUE] * len(names), strict=False))
 
 
-def _handles(groups: np.ndarray) -> list[Line2D]:
-    """What the legend shows of the groups."""
+def _handles(colours: dict[str, str]) -> list[Line2D]:
+    """Entries of the legend."""
     return [
         Line2D([], [], ls="", marker="o", ms=5, color=colour, label=name or "(none)")
-        for name, colour in _colours(groups).items()
+        for name, colour in colours.items()
     ]

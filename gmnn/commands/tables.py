@@ -83,7 +83,11 @@ def _config_types(groups: dict[str, dict[str, Any]], present: list[tuple[str, st
         return []
     columns = [row for row in present if row[0] in ("energy, meV/atom", "forces, meV/Å", "stress, meV/Å³")]
     width = max(11, *(len(name) for name in groups))
-    lines = ["", f"{'config_type':<{width}} {'frames':>8}" + "".join(f" {label:>21}" for label, _, _ in columns)]
+    lines = [
+        "",
+        "MAE / RMSE",
+        f"{'config_type':<{width}} {'frames':>8}" + "".join(f" {label:>21}" for label, _, _ in columns),
+    ]
     for name, row in list(groups.items())[:SHOWN]:
         pairs = (f"{number(row[key.format('mae')])} / {number(row[key.format('rmse')])}" for _, _, key in columns)
         lines.append(f"{name or '(none)':<{width}} {row['n_frames']:>8}" + "".join(f" {pair:>21}" for pair in pairs))
