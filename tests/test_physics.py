@@ -144,7 +144,7 @@ def edge_forces(potential: Potential, params: dict, vectors: jax.Array, *slots: 
     def total(vectors: jax.Array) -> jax.Array:
         network = GMNN(potential.config, potential.reference, constants(potential.config, potential.reference))
         energies = network.apply({"params": params}, vectors, *arguments)
-        return jnp.sum(jnp.where(real, energies, 0.0))
+        return jnp.sum(jnp.where(real[:, None], energies, 0.0))
 
     return jax.grad(total)(vectors)
 

@@ -98,7 +98,11 @@ def test_known_frames_are_worth_nothing(features: tuple[np.ndarray, np.ndarray])
     np.testing.assert_allclose(distances[-3:], 0.0, atol=1e-6)
     chosen, variances = selection.by_determinant(points[:20], 4, points[:3])  # three of six directions are open
     assert not {0, 1, 2} & set(chosen[:3])
-    assert variances[3] < 1e-3 * variances[2]
+    taught = np.concatenate([points[:3], points[chosen[:3]]])  # six frames: no direction is open any more
+    noise = selection.NOISE * np.mean(np.sum(points[:20] ** 2, axis=1))
+    leverage = points[chosen[3]] @ np.linalg.solve(taught.T @ taught, points[chosen[3]])
+    assert variances[3] == pytest.approx(noise * (1 + leverage), rel=1e-2)
+    assert variances[3] < 1e-2 * variances[2]
 
 
 def test_command(tmp_path: Path) -> None:
