@@ -1,4 +1,7 @@
-"""Labelled frames as arrays on the device: systems with their neighbours, labels without the atomic references."""
+"""Labelled frames as arrays: systems with their neighbours, labels without the atomic references.
+
+They are made on the host; who evaluates them sends all or some of them to the device.
+"""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,7 +28,7 @@ WORTH_A_SHAPE = 0.8  # one shape more must bring the padded slots below this sha
 
 @dataclass(frozen=True)
 class Bucket:
-    """Frames padded to one shape; every field has a leading axis."""
+    """Frames padded to one shape; every field has a leading axis and lies on the host."""
 
     systems: System
     labels: Labels
@@ -35,7 +38,7 @@ class Bucket:
 def make_batch(dataset: "Dataset", potential: Potential, dtype: str = "float32") -> tuple[System, Labels]:
     """All frames padded to one shape, [n, ...] on every field. E0 is subtracted in float64 before the cast."""
     systems = _systems(dataset.atoms, potential)
-    return _on_device(stack(systems), dataset, potential, dtype)
+    return _cast(stack(systems), dataset, potential, dtype)
 
 
 def make_buckets(dataset: "Dataset", potential: Potential, dtype: str = "float32") -> list[Bucket]:
@@ -45,7 +48,7 @@ def make_buckets(dataset: "Dataset", potential: Potential, dtype: str = "float32
     """
     found = []
     for systems, members in in_groups(dataset.atoms, potential):
-        found.append(Bucket(*_on_device(systems, dataset.take(members), potential, dtype), members))
+        found.append(Bucket(*_cast(systems, dataset.take(members), potential, dtype), members))
     return found
 
 
@@ -101,7 +104,7 @@ def without_stress(energies: jax.Array, forces: jax.Array) -> Labels:
 
 
 def on_device(system: System, dtype: str) -> System:
-    """The same system as device arrays, real numbers as `dtype`."""
+    """The same system, or batch of them, as device arrays, real numbers as `dtype`."""
     return jax.tree.map(lambda x: jnp.asarray(x, dtype if np.issubdtype(x.dtype, np.floating) else x.dtype), system)
 
 
@@ -122,10 +125,11 @@ def _systems(frames: "Sequence[Atoms]", potential: Potential) -> list[System]:
     return [make_system(a.positions, a.numbers, a.cell.array, a.pbc, r_max) for a in frames]
 
 
-def _on_device(systems: System, dataset: "Dataset", potential: Potential, dtype: str) -> tuple[System, Labels]:
+def _cast(systems: System, dataset: "Dataset", potential: Potential, dtype: str) -> tuple[System, Labels]:
     energies = dataset.energies - np.array([potential.offsets(a.numbers).sum() for a in dataset.atoms])
     forces = np.zeros_like(systems.positions)
     for k, frame in enumerate(dataset.forces):
         forces[k, : len(frame)] = np.nan_to_num(frame)
     labels = Labels(np.nan_to_num(energies), forces, np.nan_to_num(dataset.stresses), dataset.label_weights)
-    return on_device(systems, dtype), Labels(*(jnp.asarray(field, dtype) for field in labels))
+    real = [field.astype(dtype) if np.issubdtype(field.dtype, np.floating) else field for field in systems]
+    return System(*real), Labels(*(np.asarray(field, dtype) for field in labels))

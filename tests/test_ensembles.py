@@ -18,7 +18,7 @@ from gmnn.config.train import EnergyTerm, TrainConfig
 from gmnn.model_config import NO_CORE, ModelConfig, Reference
 from gmnn.neighbors import make_system
 from gmnn.potential import Potential
-from gmnn.training import loop, objective, optimizer
+from gmnn.training import epochs, objective, optimizer
 from gmnn.training.state import initial
 
 Model = tuple[Potential, dict[str, Any]]
@@ -105,23 +105,24 @@ def test_an_epoch_trains_every_member(kind: str) -> None:
     train = TrainConfig(epochs=4, batch_size=8, schedule={"warmup_epochs": 0, "form": "constant"}, loss=loss)
     config = Config(output="x", data={"train": "ethanol"}, model=model, train=train)
     buckets = batches.make_buckets(data, potential, "float64")
-    sets = loop._batches(buckets)
+    feed = epochs.Feed(config, potential, buckets, None)
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, "float64"), potential.init(0))
     made = optimizer.make_optimizer(train, params, 1)
-    moving = initial(params, made, loop._members(potential)).moving
-    run = jax.jit(partial(loop._epoch, config, potential, made, [8], 8))
+    moving = initial(params, made, epochs.members(potential)).moving
+    run = jax.jit(partial(epochs.take_steps, train, potential, made, 4, False))
     losses = []
     for epoch in range(4):
-        moving, value = run(moving, jnp.asarray(epoch), jnp.asarray(1.0), sets)
-        losses.append(float(value))
+        moving, value = epochs.run_epoch(run, feed, epoch, moving, jnp.asarray(1.0))
+        losses.append(value)
     assert losses[-1] < losses[0]
     if kind == "full":  # one batch holds all frames, so their order does not matter
         alone = Config(output="x", data={"train": "ethanol"}, train=train)
         one = jax.tree.map(lambda leaf: leaf[1], params)
         single = initial(one, made).moving
-        step = jax.jit(partial(loop._epoch, alone, potential.single, made, [8], 8))
+        feed = epochs.Feed(alone, potential.single, buckets, None)
+        step = jax.jit(partial(epochs.take_steps, train, potential.single, made, 4, False))
         for epoch in range(4):
-            single, _ = step(single, jnp.asarray(epoch), jnp.asarray(1.0), sets)
+            single, _ = epochs.run_epoch(step, feed, epoch, single, jnp.asarray(1.0))
         for a, b in zip(jax.tree.leaves(moving.params), jax.tree.leaves(single.params), strict=True):
             np.testing.assert_allclose(a[1], b, rtol=1e-7, atol=1e-9)
 

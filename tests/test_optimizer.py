@@ -13,7 +13,7 @@ from gmnn.config.train import AveragingConfig, OptimizerConfig
 from gmnn.errors import UserError
 from gmnn.model_config import NO_CORE, ModelConfig, Reference
 from gmnn.potential import Potential
-from gmnn.training import loop, objective, optimizer
+from gmnn.training import epochs, loop, objective, optimizer
 from gmnn.training.state import initial
 
 
@@ -190,15 +190,15 @@ def test_an_epoch_shows_every_frame_once(frames: tuple[dataset.Dataset, Potentia
         schedule={"warmup_epochs": 0, "form": "constant"},
     )  # fmt: skip
     config = Config(output="x", data={"train": "ethanol"}, train=train)
-    assert loop.steps_per_epoch(train, buckets) == sum(-(-len(b.frames) // 4) for b in buckets)
-    made = optimizer.make_optimizer(train, params, loop.steps_per_epoch(train, buckets))
-    sets = loop._batches(buckets)
-    sizes = [len(b.frames) for b in buckets]
-    run = jax.jit(partial(loop._epoch, config, potential, made, sizes, 4))
-    moved, mean = run(jax.tree.map(jnp.asarray, initial(params, made).moving), jnp.asarray(0), jnp.asarray(1.0), sets)
+    feed = epochs.Feed(config, potential, buckets, None)
+    assert feed.n_steps == sum(-(-len(b.frames) // 4) for b in buckets)
+    made = optimizer.make_optimizer(train, params, feed.n_steps)
+    run = jax.jit(partial(epochs.take_steps, train, potential, made, feed.n_steps, False))
+    start = jax.tree.map(jnp.asarray, initial(params, made).moving)
+    moved, total = epochs.run_epoch(run, feed, 0, start, jnp.asarray(1.0))
     whole = batches.make_batch(data, potential, "float64")
     value, slope = jax.value_and_grad(partial(objective.batch_loss, potential, train.loss))(params, whole)
-    assert float(mean) == pytest.approx(float(value), rel=1e-6)
+    assert 4 * total == pytest.approx(11 * float(value), rel=1e-6)
     for new, old, g in zip(*map(jax.tree.leaves, (moved.params, params, slope)), strict=True):
         np.testing.assert_allclose(np.asarray(new - old) / -rate, 11 / 4 * np.asarray(g), rtol=2e-4, atol=2e-5)
 

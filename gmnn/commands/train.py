@@ -193,6 +193,8 @@ def _evaluate(outcome: "Outcome", splits: "Splits", output: Path) -> dict[str, A
         "best_epoch": outcome.best_epoch,
         "wall_time_s": outcome.seconds,
         "compile_time_s": outcome.compile_seconds,
+        "compiled_programs": outcome.programs,
+        "streamed": outcome.streamed,
         "steps_per_s": outcome.steps / max(outcome.seconds, 1e-9),
         "head_room": evaluation.head_room(outcome.potential, splits.train),
         "repulsion": evaluation.repulsion_table(outcome.potential),
@@ -241,12 +243,23 @@ def _report(outcome: "Outcome", metrics: dict[str, Any], train_set: "list[Bucket
             print(f"{part}: {line}")
     print(
         f"mean absolute errors; best epoch {outcome.best_epoch} of {outcome.epochs}, {outcome.seconds:.0f} s, "
-        f"{metrics['steps_per_s']:.0f} steps/s, {outcome.compile_seconds:.0f} s of compilation"
+        f"{metrics['steps_per_s']:.0f} steps/s, {outcome.compile_seconds:.0f} s of compilation of "
+        f"{outcome.programs} programs"
     )
     shapes = ", ".join("{} x {} atoms x {} slots".format(*bucket.systems.neighbors.shape) for bucket in train_set)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-    print(f"training frames: {shapes}, {wasted(train_set):.0%} of the slots empty; peak memory {peak:.0f} MB")
+    where = "sent to the device in portions" if outcome.streamed else "held on the device"
+    print(f"training frames: {shapes}, {wasted(train_set):.0%} of the slots empty, {where}")
+    print(f"peak memory: {peak:.0f} MB{_device_peak()}")
     print(f"model folder: {output}")
+
+
+def _device_peak() -> str:
+    """What an accelerator says of its memory; nothing on a CPU."""
+    import jax
+
+    found = jax.devices()[0].memory_stats() or {}
+    return f" on the host, {found['peak_bytes_in_use'] / 1e6:.0f} MB on the device" if found else ""
 
 
 @contextlib.contextmanager
