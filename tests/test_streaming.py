@@ -22,7 +22,6 @@ from gmnn.training import epochs, history, optimizer
 from gmnn.training.state import initial
 
 ROOT = Path(__file__).parent.parent
-COMPILED = "/jax/core/compile/backend_compile_duration"
 ASKED = "/jax/compilation_cache/compile_requests_use_cache"
 MODEL = {"n_radial": 2, "n_basis": 4, "hidden": (4,), "core": NO_CORE, "r_max": 4.0}
 

@@ -1,0 +1,1 @@
+"""What the benchmarks of accuracy share: frames for other programs, and the page of their results."""

@@ -1,0 +1,156 @@
+"""Crystals with stress: errors beside Apax on the same splits, elastic constants of silicon, stress after training.
+
+    python benchmarks/crystals.py --data DIR --apax DIR [--seconds 300] [NAME ...]
+
+DIR/mlearn_{Si,Ge,Li}.xyz and DIR/snap_MoTa_SS.xyz. Each set is split 80/10/10 with a seed; both programs train side by
+side, one core each, for the same wall time (epochs are set from a short run before). Apax learns energies and forces.
+Results in benchmarks/results/crystals.json; what is stored is not repeated.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+from ase import Atoms, units  # noqa: E402
+from ase.build import bulk  # noqa: E402
+from ase.calculators.fd import calculate_numerical_stress  # noqa: E402
+from ase.filters import FrechetCellFilter  # noqa: E402
+from ase.optimize import BFGS  # noqa: E402
+
+from benchmarks.accuracy import pages  # noqa: E402
+from benchmarks.accuracy.frames import labelled  # noqa: E402
+from benchmarks.peers.apax import Apax, errors  # noqa: E402
+from benchmarks.study.results import store, stored  # noqa: E402
+from gmnn import Calculator, dataset  # noqa: E402
+from gmnn.config import read_config  # noqa: E402
+
+CONFIG = ROOT / "configs" / "crystal.yaml"
+FILES = {"Si": "mlearn_Si.xyz", "Ge": "mlearn_Ge.xyz", "Li": "mlearn_Li.xyz", "MoTa": "snap_MoTa_SS.xyz"}
+PROBE = 3  # epochs of the short run
+START = 40.0  # s of a run that are not training: imports, neighbours, compilation
+STRAIN = 0.005
+
+
+def gmnn(folder: Path, data: str, epochs: int) -> dict:
+    """`train.py` on core 0; its metrics."""
+    arguments = [
+        "taskset",
+        "-c",
+        "0",
+        sys.executable,
+        "train.py",
+        str(CONFIG),
+        f"output={folder}",
+        f"data.train={data}",
+    ]
+    clock = time.perf_counter()
+    subprocess.run([*arguments, f"train.epochs={epochs}"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return {**json.loads((folder / "metrics.json").read_text()), "wall_s": time.perf_counter() - clock}
+
+
+def side_by_side(name: str, data: str, apax: Apax, seconds: float) -> dict:
+    """Train both and compare them on the test frames."""
+    work = Path(tempfile.mkdtemp())
+    splits = dataset.split(read_config(str(CONFIG), [f"data.train={data}"]))
+    train, valid, test = (labelled(part) for part in (splits.train, splits.valid, splits.test))
+    found: dict = {}
+
+    def theirs() -> None:
+        probe = apax.train(work / "probe", train, valid, epochs=PROBE, core=1)
+        epochs = int((seconds - START) * probe["steps_per_s"] / (len(train) // 4))
+        run = apax.train(work / "apax", train, valid, epochs=epochs, core=1)
+        found["apax"] = {**run, **errors(test, *apax.predict(work / "apax", test))}
+
+    other = threading.Thread(target=theirs)
+    other.start()
+    probe = gmnn(work / "probe_gmnn", data, PROBE)
+    steps = -(-len(train) // 4)
+    model = ROOT / "models" / f"crystal_{name}"
+    ours = gmnn(model, data, int((seconds - START) * probe["steps_per_s"] / steps))
+    other.join()
+    return {
+        "frames": {"train": len(train), "valid": len(valid), "test": len(test)}, "apax": found["apax"],
+        "gmnn": {
+            "wall_s": ours["wall_s"], "epochs": ours["epochs"], "steps_per_s": ours["steps_per_s"], **ours["test"],
+            "strengths": {row["pair"]: row["strength"] for row in ours["repulsion"]},
+        },
+        "stress_by_differences": stress_after_training(str(model), test),
+    }  # fmt: skip
+
+
+def stress_after_training(model: str, frames: list[Atoms]) -> dict:
+    """The calculator's stress in float64 against differences of its energy, in three cells."""
+    atoms = Atoms(frames[0].numbers, frames[0].positions, cell=frames[0].cell, pbc=True)
+    strained = atoms.copy()
+    strained.set_cell(atoms.cell @ np.array([[1.03, 0.02, 0.0], [0.0, 0.98, 0.01], [0.0, 0.0, 1.01]]), True)
+    sheared = atoms[: len(atoms) // 4]  # fewer atoms in a thin triclinic cell: images of images are neighbours
+    sheared.set_cell(atoms.cell @ np.array([[0.8, 0.0, 0.0], [0.2, 0.9, 0.0], [-0.15, 0.25, 0.9]]), True)
+    rows = {}
+    for name, one in (("test frame", atoms), ("strained", strained), ("triclinic", sheared)):
+        one.calc = Calculator(model, dtype="float64")
+        got = one.get_stress(voigt=False)
+        numeric = calculate_numerical_stress(one, eps=1e-4, voigt=False)
+        rows[name] = {"largest_GPa": _GPa(np.abs(got).max()), "difference_GPa": _GPa(np.abs(got - numeric).max())}
+    return rows
+
+
+def silicon(model: str) -> dict:
+    """Lattice constant, bulk modulus and cubic elastic constants, atoms relaxed in every strained cell."""
+    atoms = bulk("Si", "diamond", a=5.47, cubic=True)
+    atoms.calc = Calculator(model, dtype="float64")
+    BFGS(FrechetCellFilter(atoms), logfile=None).run(fmax=1e-4, steps=200)
+    a = atoms.cell.cellpar()[:3].mean()
+
+    def stress(strain: np.ndarray) -> np.ndarray:
+        one = atoms.copy()
+        one.calc = atoms.calc
+        one.set_cell(atoms.cell @ (np.eye(3) + strain), scale_atoms=True)
+        BFGS(one, logfile=None).run(fmax=1e-4, steps=200)
+        return one.get_stress(voigt=False)
+
+    e = np.zeros((2, 3, 3))
+    e[0, 0, 0], e[1, 1, 2], e[1, 2, 1] = STRAIN, STRAIN / 2, STRAIN / 2
+    axial = (stress(e[0]) - stress(-e[0])) / (2 * STRAIN)
+    shear = (stress(e[1]) - stress(-e[1])) / (2 * STRAIN)
+    c11, c12, c44 = axial[0, 0], 0.5 * (axial[1, 1] + axial[2, 2]), shear[1, 2]
+    return {"a_A": float(a), "B_GPa": _GPa((c11 + 2 * c12) / 3), "C11_GPa": _GPa(c11), "C12_GPa": _GPa(c12),
+            "C44_GPa": _GPa(c44)}  # fmt: skip
+
+
+def _GPa(value: float) -> float:
+    return float(value / units.GPa)
+
+
+def main() -> None:
+    """All sets that are not stored."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(FILES)}; all by default")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--apax", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=300.0)
+    arguments = parser.parse_args()
+    apax, results = Apax(arguments.apax.resolve()), stored("crystals")
+    for name in arguments.names or FILES:
+        if name in results.get("sets", {}):
+            continue
+        data = str((arguments.data / FILES[name]).resolve())
+        results.setdefault("sets", {})[name] = side_by_side(name, data, apax, arguments.seconds)
+        results["apax"] = apax.version()
+        if name == "Si":
+            results["silicon"] = silicon(str(ROOT / "models" / "crystal_Si"))
+        store("crystals", results)
+        print(name, results["sets"][name], flush=True)
+    pages.write()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+"""Accuracy on rMD17, official split 1: what helps, how far one configuration gets, and the direct peer at equal time.
+
+    python benchmarks/rmd17.py ladder --data FILE               one change at a time from configs/rmd17.yaml, short runs
+    python benchmarks/rmd17.py long ethanol --data FILE         the configuration as it is (resumable)
+    python benchmarks/rmd17.py long benzene --data FILE         the same for another molecule
+    python benchmarks/rmd17.py peer --data FILE --apax DIR      Apax in its own environment, interleaved, five minutes
+    python benchmarks/rmd17.py write                            docs/accuracy.md and its figures from the results
+
+FILE holds the 1,000 training frames of the split and test frames behind them. Results in benchmarks/results/rmd17.json.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+import json  # noqa: E402
+
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+
+from benchmarks.accuracy import pages  # noqa: E402
+from benchmarks.accuracy.frames import labelled  # noqa: E402
+from benchmarks.peers.apax import Apax, errors  # noqa: E402
+from benchmarks.study.results import store, stored  # noqa: E402
+from gmnn import dataset, evaluation, radial, training  # noqa: E402
+from gmnn.batches import make_buckets  # noqa: E402
+from gmnn.config import Config, read_config  # noqa: E402
+from gmnn.potential import Potential  # noqa: E402
+
+CONFIG = ROOT / "configs" / "rmd17.yaml"
+LADDER_EPOCHS = 40
+RUNGS: dict[str, list[str]] = {
+    "the configuration": [],
+    "amplitudes of Kocer et al.": [],
+    "features not normalised": [],
+    "cosine cutoff": ["model.cutoff=cosine"],
+    "r_max 4 Å": ["model.r_max=4"],
+    "r_max 6 Å": ["model.r_max=6"],
+    "3 radial channels": ["model.n_radial=3"],
+    "7 radial channels": ["model.n_radial=7"],
+    "8 basis functions": ["model.n_basis=8"],
+    "24 basis functions": ["model.n_basis=24"],
+    "hidden 128 x 128": ["model.hidden=[128, 128]"],
+    "hidden 512 x 512": ["model.hidden=[512, 512]"],
+    "energy weight 0.3": ["train.loss.energy.weight=0.3"],
+    "energy weight 30": ["train.loss.energy.weight=30"],
+    "energy weight 0.3, then 30": ["train.loss.energy.weight=0.3", "train.loss.energy.final_weight=30"],
+    "Huber loss of forces": ["train.loss.forces.form=huber", "train.loss.forces.delta=0.02"],
+    "constant rate": ["train.schedule.form=constant"],
+    "exponential rate": ["train.schedule.form=exponential"],
+    "learning rate 2e-3": ["train.learning_rate=2e-3"],
+    "learning rate 1.2e-2": ["train.learning_rate=1.2e-2"],
+    "no average": ["train.averaging.form=none"],
+    "batches of 4": ["train.batch_size=4"],
+    "batches of 16": ["train.batch_size=16"],
+}
+PEER_SECONDS = 300.0
+
+
+@contextmanager
+def amplitudes_of_kocer(on: bool):
+    """The published normalisation (n + 1)(n + 2) / sqrt((n + 1)^2 + (n + 2)^2) in place of equal amplitudes."""
+    ours: Callable[..., Any] = radial.bessel_basis
+
+    def theirs(r: Any, r_max: float, n_basis: int) -> Any:
+        n = np.arange(n_basis)
+        factor = (n + 1) * (n + 2) / np.sqrt((n + 1) ** 2 + (n + 2) ** 2)
+        shape = (1,) * r.ndim + (-1,)
+        return ours(r, r_max, n_basis) * jnp.asarray(factor, r.dtype).reshape(shape)
+
+    radial.bessel_basis = theirs if on else ours
+    try:
+        yield
+    finally:
+        radial.bessel_basis = ours
+
+
+def rung(name: str, data: str) -> dict:
+    """One short training and its errors on the test frames."""
+    config = read_config(str(CONFIG), [f"data.train={data}", f"train.epochs={LADDER_EPOCHS}", *RUNGS[name]])
+    with amplitudes_of_kocer(name == "amplitudes of Kocer et al."), tempfile.TemporaryDirectory() as folder:
+        splits = dataset.split(config)
+        potential = prepared(config, splits.train)
+        if name == "features not normalised":
+            potential = replace(potential, reference=replace(potential.reference, feature_scale=()))
+        sets = [make_buckets(part, potential) for part in (splits.train, splits.valid)]
+        outcome = training.train(config, potential, *sets, Path(folder), {})
+        found = evaluation.compare(outcome.potential, splits.test).metrics()
+    return {
+        "overrides": RUNGS[name], "epochs": LADDER_EPOCHS, "steps": outcome.steps, "seconds": outcome.seconds,
+        "forces_mae_meV_per_A": found["forces_mae_meV_per_A"], "energy_mae_meV": found["energy_mae_meV"],
+    }  # fmt: skip
+
+
+def prepared(config: Config, frames: dataset.Dataset) -> Potential:
+    """The untrained potential of a configuration, as the command `train` makes it."""
+    potential = Potential(config.model, dataset.fit_reference(frames, config))
+    return training.scale_features(potential, [b.systems for b in make_buckets(frames, potential)], config.seed)
+
+
+def ladder(data: str) -> None:
+    """All rungs that are not stored yet."""
+    results = stored("rmd17")
+    rungs = results.setdefault("ladder", {})
+    for name in RUNGS:
+        if rungs.get(name, {}).get("epochs") != LADDER_EPOCHS or rungs[name]["overrides"] != RUNGS[name]:
+            rungs[name] = rung(name, data)
+            store("rmd17", results)
+        print(name, {k: v for k, v in rungs[name].items() if k != "overrides"}, flush=True)
+
+
+def command(output: Path, data: str, *overrides: str, seconds: float | None = None) -> dict:
+    """`train.py configs/rmd17.yaml` in a process of its own; its metrics, and the wall time in all."""
+    clock = time.perf_counter()
+    arguments = [sys.executable, "train.py", str(CONFIG), "--resume", f"output={output}", f"data.train={data}"]
+    subprocess.run([*arguments, *overrides], cwd=ROOT, check=True, timeout=seconds)
+    return {**json.loads((output / "metrics.json").read_text()), "wall_s": time.perf_counter() - clock}
+
+
+def long(molecule: str, data: str, overrides: list[str]) -> None:
+    """The configuration from start to end; errors, learning curve."""
+    output = ROOT / "models" / f"rmd17_{molecule}"
+    metrics = command(output, data, *overrides)
+    results = stored("rmd17")
+    history = np.genfromtxt(output / "history.csv", delimiter=",", names=True)
+    every = np.unique(np.geomspace(1, len(history), 60).astype(int)) - 1
+    kept = ("test", "valid", "epochs", "best_epoch", "wall_time_s", "steps_per_s")
+    results.setdefault("long", {})[molecule] = {
+        "metrics": {key: metrics[key] for key in kept},
+        "compile_time_s": metrics["compile_time_s"], "head_room": metrics["head_room"], "overrides": overrides,
+        "curve": {
+            "seconds": history["seconds"][every].round(1).tolist(),
+            "forces_mae_meV_per_A": history["valid_forces_mae_meV_per_A"][every].round(3).tolist(),
+            "energy_mae_meV": history["valid_energy_mae_meV"][every].round(3).tolist(),
+        },
+    }  # fmt: skip
+    store("rmd17", results)
+    print(molecule, results["long"][molecule]["metrics"]["test"])
+
+
+def peer(data: str, environment: Path) -> None:
+    """Steps per second, interleaved, at batches of 4 and 32; then both for five minutes of wall time each."""
+    apax, work = Apax(environment), Path(tempfile.mkdtemp())
+    splits = dataset.split(read_config(str(CONFIG), [f"data.train={data}"]))
+    train, valid, test = (labelled(part) for part in (splits.train, splits.valid, splits.test))
+    results = stored("rmd17")
+    found: dict[str, Any] = {"version": apax.version(), "cores": os.cpu_count(), "steps_per_s": {}}
+    rates: dict[str, list[float]] = {}
+    for size, epochs in ((4, 4), (32, 12)):
+        for turn in range(3):
+            name = f"{size}_{turn}"
+            theirs = apax.train(work / f"apax_{name}", train, valid, epochs=epochs, batch_size=size)
+            ours = command(work / f"gmnn_{name}", data, f"train.epochs={10 * epochs}", f"train.batch_size={size}")
+            rates.setdefault(f"apax {size}", []).append(theirs["steps_per_s"])
+            rates.setdefault(f"gmnn {size}", []).append(ours["steps_per_s"])
+            print(size, turn, theirs["steps_per_s"], ours["steps_per_s"], flush=True)
+    found["steps_per_s"] = rates
+    ratios = {
+        size: [a / b for a, b in zip(rates[f"gmnn {size}"], rates[f"apax {size}"], strict=True)] for size in (4, 32)
+    }
+    found["ratio"] = {str(size): float(np.median(values)) for size, values in ratios.items()}
+    # Apax: as many epochs as fit, of its own schedule; ours likewise, compilation and start included in both
+    speed, start = float(np.median(rates["apax 4"])), 30.0
+    epochs = int((PEER_SECONDS - start) * speed / (len(train) // 4))
+    theirs = apax.train(work / "apax_long", train, valid, epochs=epochs, seconds=PEER_SECONDS + 60)
+    found["apax"] = {**theirs, "of_epochs": epochs, **errors(test, *apax.predict(work / "apax_long", test))}
+    speed = stored("rmd17").get("long", {}).get("ethanol", {}).get("metrics", {}).get("steps_per_s", 180.0)
+    epochs = int((PEER_SECONDS - start) * speed / -(-len(train) // 8))
+    ours = command(work / "gmnn_long", data, f"train.epochs={epochs}")
+    found["gmnn"] = {
+        "wall_s": ours["wall_s"], "epochs": ours["epochs"], "steps_per_s": ours["steps_per_s"],
+        **{key: ours["test"][key] for key in ("energy_mae_meV", "energy_mae_meV_per_atom", "forces_mae_meV_per_A")},
+    }  # fmt: skip
+    results["peer"] = found
+    store("rmd17", results)
+    print(found)
+
+
+def main() -> None:
+    """Dispatch."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("ladder", "long", "peer", "write"))
+    parser.add_argument("molecule", nargs="?", default="ethanol")
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value")
+    parser.add_argument("--data", help="the file of the split")
+    parser.add_argument("--apax", type=Path, help="environment in which Apax is installed")
+    arguments = parser.parse_args()
+    data = str(Path(arguments.data).resolve()) if arguments.data else ""
+    if arguments.what == "ladder":
+        ladder(data)
+    elif arguments.what == "long":
+        long(arguments.molecule, data, arguments.overrides)
+    elif arguments.what == "peer":
+        peer(data, arguments.apax.resolve())
+    pages.write()
+
+
+if __name__ == "__main__":
+    main()
