@@ -35,7 +35,7 @@ from gmnn.potential import Potential  # noqa: E402
 VARIANTS, SIZES, SEEDS = ("default", "none", "seed"), (50, 1000), (0, 1)
 TEMPERATURES, COPIES = (300.0, 500.0, 1000.0), 8
 STEP, FRICTION = 0.5, 0.01  # fs, 1/fs
-HOT_PS, HOT_STEP = 5.0, 0.25  # ps, fs
+HOT_PS, HOT_STEP = 50.0, 0.25  # ps, fs
 SHOTS = (5.0, 20.0, 100.0)  # eV
 SHOT_PATH, SHOT_STEP = 3.0, 0.005  # Å that the slowest projectile would fly freely, Å per step of the fastest
 
@@ -138,7 +138,7 @@ def shots(atoms: Atoms, energy: float, rng: np.random.Generator) -> tuple[np.nda
 def nve_runs(
     potential, atoms: Atoms, positions: np.ndarray, velocities: np.ndarray, step: float, length: float
 ) -> dict:
-    """Closest approach of every pair of elements against the r_b of the largest total energy, and the drift."""
+    """Closest approach of every pair of elements against the r_b of the largest total energy; is the energy kept?"""
     masses = atomic_masses[atoms.numbers][:, None]
     kinetic = 0.5 * np.sum(masses * velocities**2, axis=(1, 2)) / ACCELERATION
     segment = 500
@@ -156,8 +156,21 @@ def nve_runs(
     return {
         "runs": len(positions), "fs": n_steps * step, "step_fs": step, "kinetic_eV": float(kinetic.max()),
         "closest_A": closest, "barrier_A": proved, "entered": entered, "fused": int(np.isfinite(run.fused).sum()),
-        "drift_meV_per_atom": float(1e3 * np.abs(run.energies - total).max() / len(atoms)),
+        "largest_change_meV_per_atom": float(1e3 * np.abs(run.energies - total).max() / len(atoms)),
+        **drift(1e3 * run.energies / len(atoms), segment * step / 1000),
     }  # fmt: skip
+
+
+def drift(energies: np.ndarray, interval: float) -> dict:
+    """Mean slope of the energies [segments, runs] and its standard error over the runs, per ps; of 1 ps and more."""
+    time = interval * np.arange(len(energies))
+    if time[-1] < 1.0:
+        return {}
+    slopes = np.polyfit(time, energies, 1)[0]
+    return {
+        "drift_meV_per_atom_per_ps": float(slopes.mean()),
+        "drift_error_meV_per_atom_per_ps": float(slopes.std(ddof=1) / np.sqrt(len(slopes))),
+    }
 
 
 if __name__ == "__main__":

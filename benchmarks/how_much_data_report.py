@@ -72,8 +72,9 @@ def dynamics_text(found: dict) -> str:
             "Constant energy, the shipped model, float64. Closest approach beside the certified barrier radius r_b for "
             "the run's own energy, Å:",
             "",
-            "| runs | kinetic energy at the start, eV | closest (r_b) | entered r_b | largest change of E, meV/atom |",
-            "|---|---|---|---|---|",
+            "| runs | kinetic energy at the start, eV | closest (r_b) | entered r_b | largest change of E, meV/atom | "
+            "drift, meV/atom/ps |",
+            "|---|---|---|---|---|---|",
         ]
         for key, run in found["nve"].items():
             pairs = [
@@ -83,9 +84,16 @@ def dynamics_text(found: dict) -> str:
             ]
             lines.append(
                 f"| {key}, {run['runs']} × {run['fs']:.0f} fs | {run['kinetic_eV']:.1f} | {', '.join(pairs)} | "
-                f"{', '.join(run['entered']) or 'none'} | {run['drift_meV_per_atom']:.2g} |"
+                f"{', '.join(run['entered']) or 'none'} | {run['largest_change_meV_per_atom']:.2g} | {drift(run)} |"
             )
     return "\n".join(lines)
+
+
+def drift(run: dict) -> str:
+    """Slope of the energy with its standard error; of runs shorter than 1 ps nothing."""
+    if "drift_meV_per_atom_per_ps" not in run:
+        return "-"
+    return f"{run['drift_meV_per_atom_per_ps']:.1e} ± {run['drift_error_meV_per_atom_per_ps']:.1e}"
 
 
 def cell(runs: list[dict], temperature: str) -> str:

@@ -210,9 +210,9 @@ def ensemble() -> str:
         for name, one in (("single model", single), (f"shallow ensemble of {found['members']}", shallow))
     ]
     return (
-        f"## A shallow ensemble\n\n`configs/ethanol_quick.yaml`, {found['epochs']} epochs, beside a single model. A "
-        f"step costs {found['cost']:.2f} times that of the single model (median of three turns). Miscalibration area on the "
-        "test frames (0 is perfect, 0.5 the worst); the scale comes from the validation frames.\n\n"
+        f"## A shallow ensemble\n\n`configs/ethanol_quick.yaml`, {found['epochs']} epochs, beside a single model. "
+        f"A step costs {found['cost']:.2f} times that of the single model (median of three turns). Miscalibration area "
+        "on the test frames (0 is perfect, 0.5 the worst); the scale comes from the validation frames.\n\n"
         + table(["", "scale", "bare spread", "scaled"], rows)
         + "\n"
         + table(["", "F, meV/Å", "E, meV"], errors)
