@@ -39,7 +39,7 @@ from gmnn.config import Config, read_config  # noqa: E402
 from gmnn.potential import Potential  # noqa: E402
 
 CONFIG = ROOT / "configs" / "rmd17.yaml"
-LADDER_EPOCHS = 40
+LADDER_EPOCHS = 30
 RUNGS: dict[str, list[str]] = {
     "the configuration": [],
     "amplitudes of Kocer et al.": [],
@@ -157,11 +157,11 @@ def peer(data: str, environment: Path) -> None:
     results = stored("rmd17")
     found: dict[str, Any] = {"version": apax.version(), "cores": os.cpu_count(), "steps_per_s": {}}
     rates: dict[str, list[float]] = {}
-    for size, epochs in ((4, 4), (32, 12)):
+    for size, epochs in ((4, 3), (32, 8)):
         for turn in range(3):
             name = f"{size}_{turn}"
             theirs = apax.train(work / f"apax_{name}", train, valid, epochs=epochs, batch_size=size)
-            ours = command(work / f"gmnn_{name}", data, f"train.epochs={10 * epochs}", f"train.batch_size={size}")
+            ours = command(work / f"gmnn_{name}", data, f"train.epochs={4 * epochs}", f"train.batch_size={size}")
             rates.setdefault(f"apax {size}", []).append(theirs["steps_per_s"])
             rates.setdefault(f"gmnn {size}", []).append(ours["steps_per_s"])
             print(size, turn, theirs["steps_per_s"], ours["steps_per_s"], flush=True)
