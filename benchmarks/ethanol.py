@@ -15,7 +15,6 @@ import argparse
 import csv
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +24,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.marks import rewrite  # noqa: E402
+
 RESULTS = ROOT / "benchmarks" / "results" / "ethanol.json"
 DEFAULT, NLH = "ethanol_quick", "ethanol_nlh"
 RUNS = {
@@ -189,10 +192,7 @@ def write_pages(results: dict[str, dict]) -> None:
     """docs/seed.md and the README's results."""
     seed = {name: results[name] for name in RUNS}
     (ROOT / "docs" / "seed.md").write_text(PAGE.format(table=seed_table(seed)))
-    readme = ROOT / "README.md"
-    marked = re.compile(r"(<!-- results -->\n).*(<!-- /results -->)", re.S)
-    table = readme_table(results[DEFAULT], results.get(NLH))
-    readme.write_text(marked.sub(rf"\1{table}\n\2", readme.read_text()))
+    rewrite(ROOT / "README.md", {"results": readme_table(results[DEFAULT], results.get(NLH))})
 
 
 def main() -> None:

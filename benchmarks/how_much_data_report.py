@@ -7,7 +7,6 @@ writes docs/figures/how_much_data.png, docs/how_much_data.md and the README betw
 The figure and the tables of models come from benchmarks/study; here is the rest of the page.
 """
 
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.marks import rewrite  # noqa: E402
 from benchmarks.study import tables  # noqa: E402
 from benchmarks.study.figure import draw  # noqa: E402
 from benchmarks.study.results import rows, stored  # noqa: E402
@@ -157,7 +157,6 @@ def main() -> None:
     table = rows()
     cost, dynamics, adversary = stored("core_cost"), stored("dynamics"), stored("adversary")
     draw(table, cost, ROOT / "docs" / "figures" / "how_much_data.png")
-    page = (ROOT / "docs" / "how_much_data.md").read_text()
     parts = {
         "variants": tables.variants_table(table), "suites": tables.suites_table(table),
         "basis": tables.basis_table(table), "accuracy": tables.accuracy_table(table),
@@ -165,20 +164,9 @@ def main() -> None:
         "dynamics": dynamics_text(dynamics), "certificate": adversary_text(adversary),
         "certified": certified_text(stored("certified_force")),
     }  # fmt: skip
-    for name, text in parts.items():
-        page = between(page, name, text)
-    (ROOT / "docs" / "how_much_data.md").write_text(page)
-    readme = (ROOT / "README.md").read_text()
-    readme = between(readme, "headline", tables.headline(table, cost))
-    (ROOT / "README.md").write_text(between(readme, "study", tables.readme_table(table)))
-
-
-def between(text: str, name: str, new: str) -> str:
-    """The text with the part between its marks replaced."""
-    marked = re.compile(rf"(<!-- {name} -->\n).*(<!-- /{name} -->)", re.S)
-    if not marked.search(text):
-        raise SystemExit(f"the marks of {name} are missing")
-    return marked.sub(lambda m: m[1] + new + "\n" + m[2], text)
+    rewrite(ROOT / "docs" / "how_much_data.md", parts)
+    short = {"headline": tables.headline(table, cost), "study": tables.readme_table(table)}
+    rewrite(ROOT / "README.md", short)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.marks import rewrite
 from benchmarks.study.results import stored
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +28,25 @@ def write() -> None:
     """The page and the figure."""
     sections = [section for make in (long, peer, ladder, crystals, mixed, ensemble) if (section := make())]
     (ROOT / "docs" / "accuracy.md").write_text("\n".join([HEAD, *sections]))
+    rewrite(ROOT / "README.md", {"accuracy": in_short()})
+
+
+def in_short() -> str:
+    """The README's table: one line per data set."""
+    rows = []
+    for molecule, run in stored("rmd17").get("long", {}).items():
+        test, minutes = run["metrics"]["test"], run["metrics"]["wall_time_s"] / 60
+        rows.append([
+            f"rMD17 {molecule}, 950 + 50", f"{test['energy_mae_meV_per_atom']:.2f}",
+            f"{test['forces_mae_meV_per_A']:.1f}", "-", f"{minutes:.0f} min",
+        ])  # fmt: skip
+    for name, one in stored("crystals").get("sets", {}).items():
+        run, minutes = one["gmnn"], one["gmnn"]["wall_s"] / 60
+        rows.append([
+            f"{name}, {one['frames']['train']} + {one['frames']['valid']}", f"{run['energy_mae_meV_per_atom']:.2f}",
+            f"{run['forces_mae_meV_per_A']:.1f}", f"{run['stress_mae_GPa']:.3f}", f"{minutes:.0f} min, one core",
+        ])  # fmt: skip
+    return table(["frames", "E, meV/atom", "F, meV/Å", "stress, GPa", "training"], rows).rstrip()
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
