@@ -30,11 +30,14 @@ that was stopped or killed continues with --resume and ends as if it had not bee
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code: 0 trained, 2 misuse, 130 stopped (continue with --resume)."""
-    parser = argparse.ArgumentParser(prog="train.py", description=DESCRIPTION)
-    parser.add_argument("config", metavar="CONFIG", help="YAML file; docs/config.md explains every key")
+    usage = "train.py CONFIG [key.path=value ...] [--resume]"
+    parser = argparse.ArgumentParser(prog="train.py", usage=usage, description=DESCRIPTION)
+    parser.add_argument("config", metavar="CONFIG", nargs="?", help="YAML file; docs/config.md explains every key")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="e.g. train.epochs=100 output=runs/b")
     parser.add_argument("--resume", action="store_true", help="continue the run in the output folder, if there is one")
     arguments = parser.parse_intermixed_args(argv)
+    if arguments.config is None:
+        parser.error("CONFIG is missing; configs/ethanol_quick.yaml is an example")
     return exit_code("train", lambda: run(arguments.config, arguments.overrides, arguments.resume))
 
 
