@@ -9,7 +9,6 @@ frames with 50 directions per atom. Results in benchmarks/results/core_cost.json
 
 import argparse
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -33,9 +32,7 @@ def run(steps: int) -> None:
         if results.get(variant, {}).get("steps") == steps:
             continue
         trainer = CellTrainer(data, steps)
-        clock = time.perf_counter()
         potentials = trainer.train(Cell(variant, 16, 1000))
-        seconds = time.perf_counter() - clock
         rows, failures, counts = [], [], {suite.name: [0, 0, 0.0] for suite in suites}
         for seed, potential in zip(SEEDS, potentials, strict=True):
             evaluate = Evaluator(potential)
@@ -53,7 +50,7 @@ def run(steps: int) -> None:
                 count[2] = max(count[2], *(v.worst_drop for v in verdicts))
             print(variant, rows[-1], counts, flush=True)
         results[variant] = {
-            "steps": steps, "failures": failures, "train_s_per_model": round(seconds / len(SEEDS), 1), "models": rows,
+            "steps": steps, "failures": failures, "models": rows,
             "suites": {name: {"curves": a, "failed": b, "worst_drop_eV": c} for name, (a, b, c) in counts.items()},
         }  # fmt: skip
         store("core_cost", results)

@@ -43,8 +43,18 @@ def cost_text(cost: dict) -> str:
     return (
         "\n".join(lines) + f"\n\nForce error, default / none, by seed: {ratio.mean():.3f} ± {ratio.std(ddof=1):.3f} "
         f"({', '.join(f'{r:.3f}' for r in ratio)}). Suites of two frames, 50 directions per atom: the default fails "
-        f"{failed:,} of {curves:,} curves."
+        f"{failed:,} of {curves:,} curves." + failures_text(cost["default"].get("failures", []))
     )
+
+
+def failures_text(failures: list[dict]) -> str:
+    """Where the long-trained defaults fail."""
+    if not failures:
+        return ""
+    lines = ["\n\n| seed | suite | curve | r, Å | fall, eV |", "|---|---|---|---|---|"]
+    for one in failures:
+        lines.append(f"| {one['seed']} | {one['suite']} | {one['curve']} | {one['r_A']:.3f} | {one['drop_eV']:.4f} |")
+    return "\n".join(lines)
 
 
 def dynamics_text(found: dict) -> str:

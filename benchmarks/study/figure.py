@@ -16,7 +16,7 @@ def draw(table: list[Row], cost: dict, path: Path) -> None:
     figure = Figure(figsize=(10.5, 5.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, (label, colour) in LINES.items():
-        mine = [row for row in table if row["variant"] == name and row["n_basis"] == "16"]
+        mine = [row for row in table if row["variant"] == name]
         sizes = [n for n in N_TRAIN if any(row["n_train"] == str(n) for row in mine)]
         if not sizes:
             continue
@@ -41,7 +41,7 @@ def draw(table: list[Row], cost: dict, path: Path) -> None:
     right.minorticks_off()
     right.set_ylim(15, 400)
     handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     figure.savefig(path, dpi=130)
 
 
