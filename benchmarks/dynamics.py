@@ -35,7 +35,7 @@ from gmnn.potential import Potential  # noqa: E402
 VARIANTS, SIZES, SEEDS = ("default", "none", "seed"), (50, 1000), (0, 1)
 TEMPERATURES, COPIES = (300.0, 500.0, 1000.0), 8
 STEP, FRICTION = 0.5, 0.01  # fs, 1/fs
-HOT_PS, HOT_STEP = 50.0, 0.25  # ps, fs
+HOT_COPIES, HOT_PS, HOT_STEP = 8, 50.0, 0.25  # ps, fs
 SHOTS = (5.0, 20.0, 100.0)  # eV
 SHOT_PATH, SHOT_STEP = 3.0, 0.005  # Å that the slowest projectile would fly freely, Å per step of the fastest
 
@@ -109,8 +109,8 @@ def nve(model: str) -> None:
     """Hot starts and collisions; the certificate is for each run's own total energy."""
     potential, atoms, results = load(model), start(), so_far()
     rng = np.random.default_rng(1)
-    velocities = maxwell(atoms, 1000.0, 16, rng)
-    positions = np.repeat(atoms.positions[None], 16, axis=0)
+    velocities = maxwell(atoms, 1000.0, HOT_COPIES, rng)
+    positions = np.repeat(atoms.positions[None], HOT_COPIES, axis=0)
     results["nve"]["hot, 1000 K"] = nve_runs(potential, atoms, positions, velocities, HOT_STEP, HOT_PS * 1000)
     for energy in SHOTS:
         positions, velocities = shots(atoms, energy, rng)
