@@ -1,6 +1,6 @@
 """Accuracy on rMD17, official split 1: what helps, how far one configuration gets, and the direct peer at equal time.
 
-    python benchmarks/rmd17.py ladder --data FILE               one change at a time from configs/rmd17.yaml, short runs
+    python benchmarks/rmd17.py ladder --data FILE               one change at a time from the defaults, short runs
     python benchmarks/rmd17.py long ethanol --data FILE         the configuration as it is (resumable)
     python benchmarks/rmd17.py long benzene --data FILE         the same for another molecule
     python benchmarks/rmd17.py peer --data FILE --apax DIR      Apax in its own environment, interleaved, five minutes
@@ -40,8 +40,16 @@ from gmnn.potential import Potential  # noqa: E402
 
 CONFIG = ROOT / "configs" / "rmd17.yaml"
 LADDER_EPOCHS = 30
+DEFAULTS = [
+    "model.r_max=5",
+    "model.n_radial=5",
+    "train.batch_size=8",
+    "train.learning_rate=6e-3",
+    "train.clip_norm=null",
+    "train.schedule.warmup_epochs=1",
+]
 RUNGS: dict[str, list[str]] = {
-    "the configuration": [],
+    "the defaults": [],
     "amplitudes of Kocer et al.": [],
     "features not normalised": [],
     "cosine cutoff": ["model.cutoff=cosine"],
@@ -64,6 +72,15 @@ RUNGS: dict[str, list[str]] = {
     "no average": ["train.averaging.form=none"],
     "batches of 4": ["train.batch_size=4"],
     "batches of 16": ["train.batch_size=16"],
+    "gradient clipped at 1": ["train.clip_norm=1"],
+    "rate 2e-3, clipped, batches of 4": ["train.learning_rate=2e-3", "train.clip_norm=1", "train.batch_size=4"],
+    "the same, 6 Å, 7 channels": [
+        "train.learning_rate=2e-3",
+        "train.clip_norm=1",
+        "train.batch_size=4",
+        "model.r_max=6",
+        "model.n_radial=7",
+    ],
 }
 PEER_SECONDS = 300.0
 
@@ -88,7 +105,7 @@ def amplitudes_of_kocer(on: bool):
 
 def rung(name: str, data: str) -> dict:
     """One short training and its errors on the test frames."""
-    config = read_config(str(CONFIG), [f"data.train={data}", f"train.epochs={LADDER_EPOCHS}", *RUNGS[name]])
+    config = read_config(str(CONFIG), [f"data.train={data}", f"train.epochs={LADDER_EPOCHS}", *DEFAULTS, *RUNGS[name]])
     with amplitudes_of_kocer(name == "amplitudes of Kocer et al."), tempfile.TemporaryDirectory() as folder:
         splits = dataset.split(config)
         potential = prepared(config, splits.train)
