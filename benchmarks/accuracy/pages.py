@@ -75,8 +75,8 @@ def long() -> str:
         "## rMD17, official split 1\n\n`configs/rmd17.yaml`: 950 training and 50 validation frames, one core, "
         f"`python benchmarks/rmd17.py long MOLECULE --data FILE`.\n\n{table(head, rows)}\n"
         f"Published for ethanol with 1,000 frames of this split (F, meV/Å / E, meV; quoted from memory): {others}.\n\n"
-        "The training frames are learnt far better than the test frames, some of which carry most of the rms error: more "
-        "steps do not help, smoother functions or more frames would.\n\n"
+        "The training frames are learnt far better than the test frames, some of which carry most of the rms error: "
+        "more steps do not help, smoother functions or more frames would.\n\n"
         "![Validation errors over training time](figures/rmd17.png)\n"
     )
 
