@@ -167,8 +167,8 @@ class TrainConfig(BaseModel):
     patience: Count | None = None
     """Stop after this many epochs without a better validation loss; by default never."""
     device_memory_MB: Positive | None = None
-    """Memory for frames on the device; of a larger set the training frames stay on the host and are sent in portions. By
-    default half of what an accelerator has, and no limit on a CPU."""
+    """Memory for frames on the device; of a larger set the training frames stay on the host and are sent in portions.
+    By default half of what an accelerator has, and no limit on a CPU."""
     checkpoint_seconds: NonNegative = 20.0
     """Seconds between two saved states, from which `--resume` continues."""
 
