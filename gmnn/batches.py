@@ -109,8 +109,8 @@ def on_device(system: System, dtype: str) -> System:
 
 
 def select(tree: tuple, chosen: jax.Array) -> tuple:
-    """The given members of a batch."""
-    return jax.tree.map(lambda leaf: leaf[chosen], tree)
+    """The given members of a batch; its fields may lie on the host, `chosen` may be traced."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[chosen], tree)
 
 
 def rows_of(order: jax.Array, n: int, size: int) -> tuple[jax.Array, jax.Array]:
