@@ -137,11 +137,11 @@ def ladder(data: str) -> None:
         print(name, {k: v for k, v in rungs[name].items() if k != "overrides"}, flush=True)
 
 
-def command(output: Path, data: str, *overrides: str, seconds: float | None = None) -> dict:
+def command(output: Path, data: str, *overrides: str) -> dict:
     """`train.py configs/rmd17.yaml` in a process of its own; its metrics, and the wall time in all."""
     clock = time.perf_counter()
     arguments = [sys.executable, "train.py", str(CONFIG), "--resume", f"output={output}", f"data.train={data}"]
-    subprocess.run([*arguments, *overrides], cwd=ROOT, check=True, timeout=seconds)
+    subprocess.run([*arguments, *overrides], cwd=ROOT, check=True)
     return {**json.loads((output / "metrics.json").read_text()), "wall_s": time.perf_counter() - clock}
 
 
@@ -178,7 +178,9 @@ def peer(data: str, environment: Path) -> None:
         for turn in range(3):
             name = f"{size}_{turn}"
             theirs = apax.train(work / f"apax_{name}", train, valid, epochs=epochs, batch_size=size)
-            ours = command(work / f"gmnn_{name}", data, f"train.epochs={4 * epochs}", f"train.batch_size={size}")
+            ours = command(
+                work / f"gmnn_{name}", data, *DEFAULTS, f"train.epochs={4 * epochs}", f"train.batch_size={size}"
+            )
             rates.setdefault(f"apax {size}", []).append(theirs["steps_per_s"])
             rates.setdefault(f"gmnn {size}", []).append(ours["steps_per_s"])
             print(size, turn, theirs["steps_per_s"], ours["steps_per_s"], flush=True)
@@ -193,7 +195,7 @@ def peer(data: str, environment: Path) -> None:
     theirs = apax.train(work / "apax_long", train, valid, epochs=epochs, seconds=PEER_SECONDS + 60)
     found["apax"] = {**theirs, "of_epochs": epochs, **errors(test, *apax.predict(work / "apax_long", test))}
     speed = stored("rmd17").get("long", {}).get("ethanol", {}).get("metrics", {}).get("steps_per_s", 180.0)
-    epochs = int((PEER_SECONDS - start) * speed / -(-len(train) // 8))
+    epochs = int((PEER_SECONDS - start) * speed / -(-len(train) // read_config(str(CONFIG)).train.batch_size))
     ours = command(work / "gmnn_long", data, f"train.epochs={epochs}")
     found["gmnn"] = {
         "wall_s": ours["wall_s"], "epochs": ours["epochs"], "steps_per_s": ours["steps_per_s"],
