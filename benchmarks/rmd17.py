@@ -90,11 +90,11 @@ def amplitudes_of_kocer(on: bool):
     """The published normalisation (n + 1)(n + 2) / sqrt((n + 1)^2 + (n + 2)^2) in place of equal amplitudes."""
     ours: Callable[..., Any] = radial.bessel_basis
 
-    def theirs(r: Any, r_max: float, n_basis: int) -> Any:
+    def theirs(r: Any, r_max: float, n_basis: int, smoothness: float) -> Any:
         n = np.arange(n_basis)
         factor = (n + 1) * (n + 2) / np.sqrt((n + 1) ** 2 + (n + 2) ** 2)
         shape = (1,) * r.ndim + (-1,)
-        return ours(r, r_max, n_basis) * jnp.asarray(factor, r.dtype).reshape(shape)
+        return ours(r, r_max, n_basis, smoothness) * jnp.asarray(factor, r.dtype).reshape(shape)
 
     radial.bessel_basis = theirs if on else ours
     try:

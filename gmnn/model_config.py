@@ -124,6 +124,9 @@ class ModelConfig:
     """Radial basis functions."""
     n_basis: int = 16
     """Number of radial basis functions."""
+    smoothness: float = 0.0
+    """Amplitudes of Bessel functions fall as (n + 1)^-smoothness: smooth radial functions come first. Above 0 a long
+    training errs less between its frames, a short one learns less."""
     n_radial: int = 5
     """Number of radial channels; 5 gives 360 features, 7 gives 910."""
     r_min: float = 0.5
@@ -150,6 +153,13 @@ class ModelConfig:
     def __post_init__(self) -> None:
         _require(0 < self.r_max <= 20, "model.r_max", self.r_max, "in (0, 20] Å")
         _require(1 <= self.n_basis <= 64, "model.n_basis", self.n_basis, "in 1 ... 64")
+        _require(-2 <= self.smoothness <= 4, "model.smoothness", self.smoothness, "in [-2, 4]")
+        _require(
+            self.basis == "bessel" or self.smoothness == 0,
+            "model.smoothness",
+            self.smoothness,
+            "0 for model.basis: gaussian, whose functions are all as smooth",
+        )
         _require(1 <= self.n_radial <= 16, "model.n_radial", self.n_radial, "in 1 ... 16")
         _require(0 <= self.r_min < self.r_max, "model.r_min", self.r_min, f"in [0, r_max = {self.r_max})")
         _require(

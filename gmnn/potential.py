@@ -77,11 +77,14 @@ class Potential:
         return dict(variables["params"])
 
     def member_energies(self, params: Params, system: System) -> Array:
-        """Energy of every atom without E0 in the eyes of every member, [M, N] eV; zero for padding."""
+        """Energy of every atom without E0 in the eyes of every member, [M, N] eV; zero for padding.
+
+        Of a batch of systems, all fields with a leading axis [B]: [M, B, N].
+        """
         if self.config.ensemble == "full":
             return jax.vmap(lambda one: self.single.member_energies(one, system)[0])(params)
-        energies = self._apply(params, system, "__call__").T
-        return jnp.where((system.numbers > 0)[None, :], energies, 0.0)
+        energies = jnp.moveaxis(self._apply(params, system, "__call__"), -1, 0)
+        return jnp.where((system.numbers > 0)[None], energies, 0.0)
 
     def atomic_energies(self, params: Params, system: System) -> Array:
         """Energy of every atom without E0, the mean of all members, [N] eV; zero for padding."""
@@ -100,21 +103,32 @@ class Potential:
         return self._apply(params, system, "moment_norms")
 
     def _apply(self, params: Params, system: System, method: str) -> Array:
+        """A method of the network on every atom, [N, ...]; of a batch, [B, N, ...], the atoms of all systems at once."""
+        slots = self._slots if system.numbers.ndim == 1 else jax.vmap(self._slots)
+        seen = [field.reshape(-1, *field.shape[system.numbers.ndim :]) for field in slots(system)]
+        arrays = jax.tree.map(jnp.asarray, params)  # NumPy leaves cannot be indexed by traced values
+        found = jnp.asarray(self._network.apply({"params": arrays}, *seen, method=method))
+        return found.reshape(*system.numbers.shape, *found.shape[1:])
+
+    def _slots(self, system: System) -> tuple[Array, Array, Array, Array]:
+        """What the network is shown: vectors [N, K, 3] Å, mask [N, K], elements of centres [N] and of slots [N, K]."""
         vectors, mask = neighbor_vectors(system, self.config.r_max)
         index = jnp.asarray(self.element_index)[system.numbers]
-        e_j = index[jnp.minimum(system.neighbors, len(system.numbers) - 1)]
-        arrays = jax.tree.map(jnp.asarray, params)  # NumPy leaves cannot be indexed by traced values
-        return jnp.asarray(self._network.apply({"params": arrays}, vectors, mask, index, e_j, method=method))
+        return vectors, mask, index, index[jnp.minimum(system.neighbors, len(system.numbers) - 1)]
 
     def energy(self, params: Params, system: System) -> Array:
         """Total energy without the atomic references, [] eV."""
         return jnp.sum(self.atomic_energies(params, system))
 
     def predict(self, params: Params, system: System) -> Prediction:
-        """Energy, forces and virial of one system from one reverse pass in positions and strain."""
+        """Energy, forces and virial of one system from one reverse pass in positions and strain.
+
+        Of a batch of systems, all fields with a leading axis [B], a prediction with that axis: one pass for all.
+        """
 
         def strained(positions: Array, strain: Array) -> tuple[Array, Array]:
-            deform = jnp.eye(3, dtype=positions.dtype) + 0.5 * (strain + strain.T)
+            unit = jnp.broadcast_to(jnp.eye(3, dtype=positions.dtype), strain.shape)
+            deform = unit + 0.5 * (strain + jnp.swapaxes(strain, -1, -2))
             deformed = system._replace(
                 positions=jnp.matmul(positions, deform, precision="highest"),
                 cell=jnp.matmul(system.cell, deform, precision="highest"),
@@ -122,11 +136,10 @@ class Potential:
             members = self.member_energies(params, deformed)
             return jnp.sum(jnp.mean(members, axis=0)), members
 
-        strain = jnp.zeros((3, 3), system.positions.dtype)
-        (energy, members), (gradient, virial) = jax.value_and_grad(strained, (0, 1), has_aux=True)(
-            system.positions, strain
-        )
-        return Prediction(energy, jnp.mean(members, axis=0), -gradient, virial, jnp.sum(members, axis=1))
+        strain = jnp.zeros((*system.numbers.shape[:-1], 3, 3), system.positions.dtype)
+        (_, members), (gradient, virial) = jax.value_and_grad(strained, (0, 1), has_aux=True)(system.positions, strain)
+        atomic, of_members = jnp.mean(members, axis=0), jnp.moveaxis(jnp.sum(members, axis=-1), 0, -1)
+        return Prediction(jnp.sum(atomic, axis=-1), atomic, -gradient, virial, of_members)
 
     def member_forces(self, params: Params, system: System) -> Array:
         """Forces of every member, [M, N, 3] eV/Å: one reverse pass each."""

@@ -20,14 +20,21 @@ def cosine_cutoff(r: Array, r_max: float) -> Array:
     return 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip(r / r_max, 0.0, 1.0)))
 
 
-def bessel_basis(r: Array, r_max: float, n_basis: int) -> Array:
-    """phi_n = (-1)^n sqrt(2) pi / r_max^(3/2) [sinc((n+1) r/r_max) + sinc((n+2) r/r_max)].  [...] -> [..., n_basis]
+def amplitudes(n_basis: int, smoothness: float) -> np.ndarray:
+    """c_n proportional to (n + 1)^-smoothness, of unit mean square.  [n_basis]"""
+    falling = np.arange(1.0, n_basis + 1) ** -smoothness
+    return falling / np.sqrt(np.mean(falling**2))
 
-    sinc x = sin(pi x) / (pi x). Family of Kocer, Mason, Erturk, J. Chem. Phys. 150, 154102 (2019), with equal
-    amplitudes at r = 0 instead of their normalisation, which favours high frequencies.
+
+def bessel_basis(r: Array, r_max: float, n_basis: int, smoothness: float = 0.0) -> Array:
+    """phi_n = c_n (-1)^n sqrt(2) pi / r_max^(3/2) [sinc((n+1) r/r_max) + sinc((n+2) r/r_max)].
+
+    sinc x = sin(pi x) / (pi x). Family of Kocer, Mason, Erturk, J. Chem. Phys. 150, 154102 (2019), with equal or
+    falling amplitudes c_n instead of their normalisation, which favours high frequencies.  [...] -> [..., n_basis]
     """
     n = np.arange(n_basis)
-    amplitude = jnp.asarray((-1.0) ** n * np.sqrt(2.0) * np.pi / r_max**1.5, r.dtype)
+    amplitude = (-1.0) ** n * np.sqrt(2.0) * np.pi / r_max**1.5 * amplitudes(n_basis, smoothness)
+    amplitude = jnp.asarray(amplitude, r.dtype)
     x = (r / r_max)[..., None]
     orders = jnp.arange(1, n_basis + 2, dtype=r.dtype).reshape((1,) * r.ndim + (-1,))
     waves = jnp.sinc(x * orders)
@@ -53,5 +60,5 @@ def cutoff_function(config: ModelConfig) -> Callable[[Array], Array]:
 def radial_basis(config: ModelConfig) -> Callable[[Array], Array]:
     """The configured basis phi(r), [...] -> [..., n_basis], without the cutoff function."""
     if config.basis == "bessel":
-        return lambda r: bessel_basis(r, config.r_max, config.n_basis)
+        return lambda r: bessel_basis(r, config.r_max, config.n_basis, config.smoothness)
     return lambda r: gaussian_basis(r, config.r_max, config.n_basis, config.r_min)

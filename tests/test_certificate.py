@@ -210,6 +210,7 @@ def contribution(potential: Potential, vector: jax.Array, e: int, f: int) -> jax
         {},
         {"basis": "gaussian", "cutoff": "cosine", "core": replace(CORE, gate=False)},
         {"core": replace(CORE, clamp=False)},
+        {"smoothness": 1.5},
     ],
     ids=lambda changes: "-".join(changes) or "default",
 )

@@ -47,6 +47,8 @@ def test_numbers_overrides_and_defaults(tmp_path: Path) -> None:
             ["model.basis=sinc"],
             ["model.basis", "'bessel' or 'gaussian'"],
         ),
+        ("output: a\ndata: {train: x}", ["model.smoothness=9"], ["model.smoothness", "9", "[-2, 4]"]),
+        ("output: a\ndata: {train: x}\nmodel: {basis: gaussian, smoothness: 1}", [], ["smoothness", "gaussian"]),
         ("output: a\ndata: {train: x}", ["model.zbl.floor=2"], ["model.zbl.strength", "above model.zbl.floor"]),
         ("output: a\ndata: {train: x}", ["epochs"], ["epochs", "key.path=value"]),
         ("output: a\ndata: {train: x}", ["output.b=1"], ["output.b=1", "not a section"]),

@@ -169,6 +169,16 @@ def test_bessel_basis_is_a_sum_of_spherical_bessel_functions() -> None:
     np.testing.assert_allclose(expected[-1], 0, atol=1e-13)
 
 
+def test_smoothness_makes_amplitudes_fall() -> None:
+    """Function n is (n + 1)^-p times a common factor, of unit mean square; 0 leaves them equal."""
+    r, n = jnp.linspace(0.0, 3.6, 40), np.arange(6)
+    equal, falling = (radial.bessel_basis(r, 3.6, 6, smoothness) for smoothness in (0.0, 1.5))
+    ratio = np.asarray(falling[3] / equal[3])
+    np.testing.assert_allclose(ratio / ratio[0], (n + 1.0) ** -1.5, rtol=1e-12)
+    np.testing.assert_allclose(np.mean(ratio**2), 1.0, rtol=1e-12)
+    np.testing.assert_allclose(equal, radial.bessel_basis(r, 3.6, 6), rtol=1e-14)
+
+
 def test_gaussian_basis_is_normalised_and_spaced() -> None:
     """The integral of phi_n^2 over the line is 1, and the maxima lie evenly from r_min to r_max."""
     r = np.linspace(-10, 15, 50001)

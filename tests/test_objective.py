@@ -73,6 +73,21 @@ def labelled(structures: dict[str, Atoms], names: tuple[str, ...] = NAMES) -> da
     return dataset.Dataset(atoms, energies, forces, stresses, np.ones(n), "test", "", np.arange(n))
 
 
+@pytest.mark.parametrize("ensemble", ["none", "shallow", "full"])
+def test_a_batch_is_predicted_as_its_systems_are(
+    make_potential: Callable[..., Model], structures: dict[str, Atoms], ensemble: str
+) -> None:
+    """One pass over frames of different size and periodicity: every field is that of each system alone."""
+    potential, params = make_potential(ensemble=ensemble, members=3)
+    systems, _ = batches.make_batch(labelled(structures), potential, "float64")
+    predict = jax.jit(potential.predict)
+    got = predict(params, systems)
+    for k in range(len(NAMES)):
+        alone = predict(params, jax.tree.map(lambda leaf, k=k: leaf[k], systems))
+        for field, one in zip(got, alone, strict=True):
+            np.testing.assert_allclose(field[k], one, rtol=1e-9, atol=1e-10)
+
+
 @pytest.mark.parametrize("form", ["mse", "mae", "huber"])
 def test_gradient_of_the_loss(make_potential: Callable[..., Model], structures: dict[str, Atoms], form: str) -> None:
     """Along a random direction of all parameters: autodiff against central differences, all three terms."""

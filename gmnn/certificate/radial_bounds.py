@@ -58,7 +58,7 @@ def _basis_suprema(config: ModelConfig) -> np.ndarray:
     """Analytic upper bounds of the p-th derivatives of phi_n f_c on (0, r_max), p = 0 ... 3.  [4, n_basis]"""
     r_max, n = config.r_max, np.arange(config.n_basis)
     if config.basis == "bessel":
-        amplitude = np.sqrt(2.0) * np.pi / r_max**1.5
+        amplitude = np.sqrt(2.0) * np.pi / r_max**1.5 * radial.amplitudes(config.n_basis, config.smoothness)
         waves = [((np.pi * (n + 1) / r_max) ** p + (np.pi * (n + 2) / r_max) ** p) / (p + 1) for p in range(4)]
         functions = amplitude * np.array(waves)
     else:

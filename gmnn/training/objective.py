@@ -95,18 +95,18 @@ def batch_loss(
     potential: Potential, config: LossConfig, params: Params, batch: Batch, progress: Array | float = 1.0
 ) -> Array:
     """Mean loss over the frames of a batch, []."""
+    systems, labels = batch
 
-    def one(system: System, labels: Labels) -> Array:
-        return loss(config, potential.predict(params, system), labels, system, progress)
+    def one(prediction: Prediction, labels: Labels, system: System) -> Array:
+        return loss(config, prediction, labels, system, progress)
 
-    return jnp.mean(jax.vmap(one)(*batch))
+    return jnp.mean(jax.vmap(one)(potential.predict(params, systems), labels, systems))
 
 
 def errors(potential: Potential, config: LossConfig, params: Params, buckets: tuple[Batch, ...]) -> Errors:
     """Errors over all frames of all buckets, CHUNK frames at a time; the loss has the weights of the end of a run."""
 
-    def one(system: System, labels: Labels) -> tuple[Array, ...]:
-        prediction = potential.predict(params, system)
+    def one(prediction: Prediction, labels: Labels, system: System) -> tuple[Array, ...]:
         real = system.numbers > 0
         n = jnp.sum(real)
         has_energy, has_forces, has_stress = (labels.weights > 0).astype(labels.energy.dtype)
@@ -123,7 +123,12 @@ def errors(potential: Potential, config: LossConfig, params: Params, buckets: tu
         n = len(bucket[1].energy)
         size = min(CHUNK, n)
         rows, real = rows_of(jnp.arange(n), n, size)
-        found = jax.lax.map(lambda chosen: jax.vmap(one)(*select(bucket, chosen)), rows)
+
+        def chunk(chosen: Array) -> tuple[Array, ...]:
+            systems, labels = select(bucket, chosen)
+            return jax.vmap(one)(potential.predict(params, systems), labels, systems)
+
+        found = jax.lax.map(chunk, rows)
         return [jnp.sum(jnp.where(real, field, 0.0)) for field in found]
 
     value, frames, energy, per_atom, with_energy, absolute, square, components, stress, stresses = (
