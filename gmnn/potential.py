@@ -103,7 +103,7 @@ class Potential:
         return self._apply(params, system, "moment_norms")
 
     def _apply(self, params: Params, system: System, method: str) -> Array:
-        """A method of the network on every atom, [N, ...]; of a batch, [B, N, ...], the atoms of all systems at once."""
+        """A method of the network on every atom, [N, ...]; of a batch [B, N, ...], the atoms of all systems at once."""
         slots = self._slots if system.numbers.ndim == 1 else jax.vmap(self._slots)
         seen = [field.reshape(-1, *field.shape[system.numbers.ndim :]) for field in slots(system)]
         arrays = jax.tree.map(jnp.asarray, params)  # NumPy leaves cannot be indexed by traced values
