@@ -1,6 +1,7 @@
 """Accuracy on rMD17, official split 1: what helps, how far one configuration gets, and the direct peer at equal time.
 
-    python benchmarks/rmd17.py ladder --data FILE               one change at a time from the defaults, short runs
+    python benchmarks/rmd17.py ladder --data FILE               one change at a time: short runs from the defaults,
+                                                                longer ones from the configuration (an hour)
     python benchmarks/rmd17.py long ethanol --data FILE         the configuration as it is (resumable)
     python benchmarks/rmd17.py long benzene --data FILE         the same for another molecule
     python benchmarks/rmd17.py peer --data FILE --apax DIR      Apax in its own environment, interleaved, five minutes
@@ -40,6 +41,7 @@ from gmnn.potential import Potential  # noqa: E402
 
 CONFIG = ROOT / "configs" / "rmd17.yaml"
 LADDER_EPOCHS = 30
+LONG_EPOCHS = 300
 DEFAULTS = [
     "model.r_max=5",
     "model.n_radial=5",
@@ -82,7 +84,18 @@ RUNGS: dict[str, list[str]] = {
         "model.n_radial=7",
     ],
 }
+LONG_RUNGS: dict[str, list[str]] = {
+    "the configuration: smoothness 1, r_max 6 Å": [],
+    "smoothness 0 (equal amplitudes)": ["model.smoothness=0"],
+    "smoothness 0.5": ["model.smoothness=0.5"],
+    "smoothness 1.5": ["model.smoothness=1.5"],
+    "r_max 5 Å": ["model.r_max=5"],
+    "smoothness 0, 8 basis functions": ["model.smoothness=0", "model.n_basis=8"],
+    "smoothness 0, weight decay 0.1": ["model.smoothness=0", "train.weight_decay=0.1"],
+    "smoothness 0, weight decay 1": ["model.smoothness=0", "train.weight_decay=1"],
+}
 PEER_SECONDS = 300.0
+TURNS = 2
 
 
 @contextmanager
@@ -103,9 +116,9 @@ def amplitudes_of_kocer(on: bool):
         radial.bessel_basis = ours
 
 
-def rung(name: str, data: str) -> dict:
-    """One short training and its errors on the test frames."""
-    config = read_config(str(CONFIG), [f"data.train={data}", f"train.epochs={LADDER_EPOCHS}", *DEFAULTS, *RUNGS[name]])
+def rung(name: str, data: str, epochs: int, overrides: list[str]) -> dict:
+    """One training and its errors on the test frames, and on the training frames: how much is learnt by heart."""
+    config = read_config(str(CONFIG), [f"data.train={data}", f"train.epochs={epochs}", *overrides])
     with amplitudes_of_kocer(name == "amplitudes of Kocer et al."), tempfile.TemporaryDirectory() as folder:
         splits = dataset.split(config)
         potential = prepared(config, splits.train)
@@ -114,9 +127,12 @@ def rung(name: str, data: str) -> dict:
         sets = [make_buckets(part, potential) for part in (splits.train, splits.valid)]
         outcome = training.train(config, potential, *sets, Path(folder), {})
         found = evaluation.compare(outcome.potential, splits.test).metrics()
+        learnt = evaluation.compare(outcome.potential, splits.train).metrics()
     return {
-        "overrides": RUNGS[name], "epochs": LADDER_EPOCHS, "steps": outcome.steps, "seconds": outcome.seconds,
+        "overrides": overrides, "epochs": epochs, "steps": outcome.steps, "seconds": outcome.seconds,
         "forces_mae_meV_per_A": found["forces_mae_meV_per_A"], "energy_mae_meV": found["energy_mae_meV"],
+        "forces_rmse_meV_per_A": found["forces_rmse_meV_per_A"],
+        "learnt_forces_mae_meV_per_A": learnt["forces_mae_meV_per_A"],
     }  # fmt: skip
 
 
@@ -129,12 +145,15 @@ def prepared(config: Config, frames: dataset.Dataset) -> Potential:
 def ladder(data: str) -> None:
     """All rungs that are not stored yet."""
     results = stored("rmd17")
-    rungs = results.setdefault("ladder", {})
-    for name in RUNGS:
-        if rungs.get(name, {}).get("epochs") != LADDER_EPOCHS or rungs[name]["overrides"] != RUNGS[name]:
-            rungs[name] = rung(name, data)
-            store("rmd17", results)
-        print(name, {k: v for k, v in rungs[name].items() if k != "overrides"}, flush=True)
+    both = ("ladder", LADDER_EPOCHS, RUNGS, DEFAULTS), ("long_ladder", LONG_EPOCHS, LONG_RUNGS, [])
+    for kind, epochs, changes, base in both:
+        rungs = results.setdefault(kind, {})
+        for name, change in changes.items():
+            overrides = [*base, *change]
+            if rungs.get(name, {}).get("epochs") != epochs or rungs[name]["overrides"] != overrides:
+                rungs[name] = rung(name, data, epochs, overrides)
+                store("rmd17", results)
+            print(name, {k: v for k, v in rungs[name].items() if k != "overrides"}, flush=True)
 
 
 def command(output: Path, data: str, *overrides: str) -> dict:
@@ -175,7 +194,7 @@ def peer(data: str, environment: Path) -> None:
     found: dict[str, Any] = {"version": apax.version(), "cores": os.cpu_count(), "steps_per_s": {}}
     rates: dict[str, list[float]] = {}
     for size, epochs in ((4, 3), (32, 8)):
-        for turn in range(3):
+        for turn in range(TURNS):
             name = f"{size}_{turn}"
             theirs = apax.train(work / f"apax_{name}", train, valid, epochs=epochs, batch_size=size)
             ours = command(

@@ -58,7 +58,6 @@ class Calculator(ASECalculator):
         self._member_forces = jax.jit(self.potential.member_forces)
         if self.potential.config.n_members > 1:
             self.implemented_properties = [*self.implemented_properties, "energy_std", "forces_std"]
-        self._predict_batch = jax.jit(jax.vmap(self.potential.predict, (None, 0)))
         self._kept: tuple[Atoms, System] | None = None  # the structure the list was made for, in float64 on the host
 
     def calculate(
@@ -105,7 +104,7 @@ class Calculator(ASECalculator):
                 filled = chosen + chosen[-1:] * (size - len(chosen))  # the last structure again: one shape per group
                 batch = stack([pad(systems[k], n, slots) for k in filled])
                 with self._precision():
-                    found = self._predict_batch(self._params, on_device(batch, self.dtype))
+                    found = self._predict(self._params, on_device(batch, self.dtype))
                 prediction = jax.tree.map(np.asarray, found)
                 for row, k in enumerate(chosen):
                     one = Prediction(*(field[row] for field in prediction))

@@ -65,11 +65,11 @@ def compare(potential: Potential, dataset: Dataset) -> Comparison:
 def _predict(potential: Potential) -> Callable[[System], tuple[jax.Array, jax.Array, jax.Array]]:
     """Energies, forces and virials of a batch; compiled once for a potential and a shape."""
 
-    def one(params: Params, system: System) -> tuple[jax.Array, jax.Array, jax.Array]:
-        prediction = potential.predict(params, system)
+    def of_batch(params: Params, systems: System) -> tuple[jax.Array, jax.Array, jax.Array]:
+        prediction = potential.predict(params, systems)
         return prediction.energy, prediction.forces, prediction.virial
 
-    return partial(jax.jit(jax.vmap(one, (None, 0))), potential.trained)
+    return partial(jax.jit(of_batch), potential.trained)
 
 
 def in_chunks(evaluate: Callable[[System], Any], systems: System) -> Any:
