@@ -162,11 +162,12 @@ def long_ladder() -> str:
          f"{run['forces_rmse_meV_per_A']:.1f}", f"{run['energy_mae_meV']:.2f}"]
         for name, run in found.items()
     ]  # fmt: skip
+    epochs = next(iter(found.values()))["epochs"]
     return (
-        f"## What helps a longer training\n\n`configs/rmd17.yaml` at {next(iter(found.values()))['epochs']} epochs with one change. Equal "
-        "amplitudes of the basis functions let the network learn its frames by heart; amplitudes that fall as "
-        "(n + 1)^-1 put smooth radial functions first, and the test frames gain what the training frames lose. Decay "
-        "of the weights does not do that.\n\n" + table(["", "F, meV/Å", "F, training frames", "F rms", "E, meV"], rows)
+        f"## What helps a longer training\n\n`configs/rmd17.yaml`, {epochs} epochs, with one change. Equal amplitudes "
+        "of the basis functions let the network learn its frames by heart; amplitudes that fall as (n + 1)^-1 put "
+        "smooth radial functions first, and the test frames gain what the training frames lose. Decay of the weights "
+        "does not do that.\n\n" + table(["", "F, meV/Å", "F, training frames", "F rms", "E, meV"], rows)
     )
 
 
