@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from gmnn import evaluation
 from gmnn.commands.figures import BLUE, GREY, ORANGE, save
@@ -36,15 +37,16 @@ def draw(found: dict[str, Spreads], scale: tuple[float, float], target: Path, ti
         left.scatter(std[shown], error[shown], s=5, color=BLUE, alpha=0.25, lw=0, rasterized=True)
         line = np.array([std.min(), std.max()])
         for times, style in ((1.0, "-"), (2.0, "--")):
-            left.plot(line, times * line, style, color=GREY, lw=1, label=f"{times:.0f} standard deviations")
+            left.plot(line, times * line, style, color=GREY, lw=1, label=f"{times:.0f} x the uncertainty")
         left.set(xscale="log", yscale="log", xlabel=f"uncertainty of the {name}, {unit}", ylabel=f"|error|, {unit}")
         left.set_ylim(bottom=max(1e-3 * np.median(error), 1e-6))
+        left.xaxis.set_minor_formatter(NullFormatter())  # their labels would overlap
         left.legend(frameon=False, loc="lower right")
         right.plot([0, 1], [0, 1], color=GREY, lw=0.8)
         for value, colour, text in ((1.0, ORANGE, "bare spread"), (factor, BLUE, f"times {factor:.2f}")):
             area = one.miscalibration(value)
             right.plot(PROBABILITIES, one.inside(value), color=colour, label=f"{text}, area {area:.3f}")
         right.set(xlabel="probability of the interval", ylabel=f"share of {name} errors", xlim=(0, 1), ylim=(0, 1))
-        right.legend(frameon=False, loc="upper left")
+        right.legend(frameon=False, loc="lower right")
     figure.suptitle(title)
     save(figure, target)
