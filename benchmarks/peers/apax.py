@@ -79,7 +79,7 @@ class Apax:
         ase.io.write(folder / "frames.extxyz", bare)
         python = self.environment / "bin" / "python"
         subprocess.run(
-            [python, PREDICT, "models/run", "frames.extxyz", "found.npz"],
+            [python, "-P", PREDICT, "models/run", "frames.extxyz", "found.npz"],
             cwd=folder, env=os.environ | ENVIRONMENT, check=True, capture_output=True,
         )  # fmt: skip
         found = np.load(folder / "found.npz")

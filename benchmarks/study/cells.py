@@ -60,7 +60,8 @@ class Cell:
 
     def config(self, output: str = "study") -> Config:
         """As a training run; the number of steps is the study's."""
-        return Config(output=output, data=DataConfig(train="ethanol"), model=self.model, train=TrainConfig())
+        train = TrainConfig(clip_norm=None)  # as when the stored results were made
+        return Config(output=output, data=DataConfig(train="ethanol"), model=self.model, train=train)
 
 
 ARMS = ("agnesi", "compressed", "switch")  # alternatives, with 16 basis functions first

@@ -160,8 +160,8 @@ class TrainConfig(BaseModel):
     """Multiples of the learning rate per group of parameters; 0 freezes a group."""
     weight_decay: NonNegative = 0.0
     """Decay of the network's weight matrices per unit of learning rate (AdamW); all other parameters are exempt."""
-    clip_norm: Positive | None = None
-    """Largest norm of the gradient over all parameters; by default it is not clipped."""
+    clip_norm: Positive | None = 1.0
+    """Largest norm of the gradient over all parameters; null does not clip it."""
     averaging: AveragingConfig = AveragingConfig()
     """The average of the parameters."""
     patience: Count | None = None
