@@ -131,8 +131,8 @@ def peer() -> str:
         + table(["", "F, meV/Å", "E, meV", "epochs", "wall time"], rows)
         + "\nOptimiser steps per second, the two in turns, medians of both, the ratio turn by turn:\n\n"
         + table(["batch", "apax", "gmnn", "ratio"], speeds)
-        + "\nThe aim is 15 times at batches of 4 and 5 times at batches of 32. Half of a step of gmnn is now the matrix "
-        "products of the network, which run at two thirds of what a core can do.\n"
+        + "\nThe aim is 15 times at batches of 4 and 5 times at batches of 32. In a trace of one step at batches of 4, "
+        "two fifths of the time are matrix products of the network.\n"
     )
 
 
@@ -147,7 +147,7 @@ def ladder() -> str:
         for name, run in found.items()
     ]  # fmt: skip
     return (
-        f"## What helps\n\nOne change at a time from the defaults, {base['epochs']} epochs each "
+        f"## What helps\n\nOne change at a time from the defaults, unclipped, {base['epochs']} epochs each "
         "(`python benchmarks/rmd17.py ladder --data FILE`): short runs, which favour what learns fast. One seed; "
         "ratios within a few per cent of 1 mean nothing.\n\n"
         + table(["change", "F, meV/Å", "ratio", "E, meV", "steps"], rows)
