@@ -231,7 +231,7 @@ def mixed() -> str:
         f"## One model of a molecule, a crystal and a liquid\n\n{found['epochs']} epochs, {found['seconds']:.0f} s, "
         f"{found['compiled_programs']} programs; {found['shapes']}. Validation loss {first:.3g} after the first epoch, "
         f"{last:.3g} at the end.\n\n"
-        + table(["test frames of", "", "E, meV/atom", "F, meV/Å", "mean |F|, meV/Å", "stress, GPa"], rows)
+        + table(["test frames of", "", "E, meV/atom", "F, meV/Å", "mean force, meV/Å", "stress, GPa"], rows)
     )
 
 
