@@ -84,8 +84,9 @@ def test_optimisers_of_optax_by_name(name: str) -> None:
 
     params = {"readout": {"kernel": jnp.array([[1.0, -2.0], [0.5, 3.0]])}}
     config = TrainConfig(
-        epochs=100, learning_rate=0.01, schedule={"warmup_epochs": 0, "form": "constant"}, optimizer={"name": name}
-    )
+        epochs=100, learning_rate=0.01, schedule={"warmup_epochs": 0, "form": "constant"}, optimizer={"name": name},
+        clip_norm=None,
+    )  # fmt: skip
     ours, theirs = optimizer.make_optimizer(config, params, 10), getattr(optax, name)(learning_rate=0.01)
     slope = jax.grad(lambda p: jnp.sum(p["readout"]["kernel"] ** 2))(params)
     update, _ = ours.update(slope, ours.init(params), params)
@@ -187,7 +188,7 @@ def test_an_epoch_shows_every_frame_once(frames: tuple[dataset.Dataset, Potentia
     rate = 1e-9
     train = TrainConfig(
         epochs=1, batch_size=4, learning_rate=rate, optimizer={"name": "sgd"}, rates={"repulsion": 1.0},
-        schedule={"warmup_epochs": 0, "form": "constant"},
+        schedule={"warmup_epochs": 0, "form": "constant"}, clip_norm=None,
     )  # fmt: skip
     config = Config(output="x", data={"train": "ethanol"}, train=train)
     feed = epochs.Feed(config, potential, buckets, None)
