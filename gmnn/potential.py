@@ -117,8 +117,8 @@ class Potential:
         return vectors, mask, index, index[jnp.minimum(system.neighbors, len(system.numbers) - 1)]
 
     def energy(self, params: Params, system: System) -> Array:
-        """Total energy without the atomic references, [] eV."""
-        return jnp.sum(self.atomic_energies(params, system))
+        """Total energy without the atomic references, [] eV; of a batch of systems [B]."""
+        return jnp.sum(self.atomic_energies(params, system), axis=-1)
 
     def predict(self, params: Params, system: System) -> Prediction:
         """Energy, forces and virial of one system from one reverse pass in positions and strain.

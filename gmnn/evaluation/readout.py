@@ -30,7 +30,7 @@ def head_room(potential: Potential, dataset: Dataset) -> dict[str, dict[str, flo
     systems = [bucket.systems for bucket in make_buckets(dataset, potential)]
     numbers = np.concatenate([np.asarray(some.numbers).ravel() for some in systems])
     for one in potential.each:
-        readout = partial(jax.jit(jax.vmap(one.readout, (None, 0))), one.trained)
+        readout = partial(jax.jit(one.readout), one.trained)
         psi = np.concatenate([in_chunks(readout, some).astype(float).min(axis=-1).ravel() for some in systems])
         sigma, mu = scale_shift(one.trained)
         for e, z in enumerate(potential.reference.elements):

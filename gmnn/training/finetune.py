@@ -83,7 +83,7 @@ def fit_references(potential: Potential, buckets: list[Bucket]) -> np.ndarray:
     """
     elements = np.array(potential.reference.elements)
     rows, rest = [], []
-    predict = jax.jit(jax.vmap(potential.energy, (None, 0)))
+    predict = jax.jit(potential.energy)
     for bucket in buckets:
         present = np.asarray(bucket.labels.weights)[:, 0] > 0
         error = np.asarray(bucket.labels.energy, float) - np.asarray(predict(potential.trained, bucket.systems), float)
