@@ -15,6 +15,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from gmnn.batches import on_device
 from gmnn.errors import UserError
+from gmnn.fast import compiled, evaluator
 from gmnn.folder import load
 from gmnn.neighbors import capacity, make_system, pad, stack
 from gmnn.potential import Potential
@@ -40,9 +41,14 @@ class Calculator(ASECalculator):
         potential: Potential | str | os.PathLike,
         dtype: str = "float32",
         skin: float = 0.5,
+        path: str = "reference",
         **kwargs: Any,
     ) -> None:
-        """`potential`: a model folder or a Potential with parameters; `dtype`: float32 or float64; `skin` in Å."""
+        """`potential`: a model folder or a Potential with parameters; `dtype`: float32 or float64; `skin` in Å.
+
+        `path`: how energies and forces are computed, `reference` (autodiff) or `fast` (tables and a written adjoint,
+        several times as fast; docs/md.md has its errors).
+        """
         super().__init__(**kwargs)
         self.potential = potential if isinstance(potential, Potential) else load(potential)
         if self.potential.params is None:
@@ -53,8 +59,9 @@ class Calculator(ASECalculator):
             raise UserError(f"skin is {skin!r}, but must be zero or positive, Å")
         self.dtype, self.skin = dtype, skin
         with self._precision():
-            self._params = jax.tree.map(lambda leaf: jax.numpy.asarray(leaf, dtype), self.potential.params)
-        self._predict = jax.jit(self.potential.predict)
+            self._params, predict = evaluator(self.potential, path, dtype)
+            self._trained = self._params if path == "reference" else evaluator(self.potential, "reference", dtype)[0]
+        self._predict = compiled(predict)
         self._member_forces = jax.jit(self.potential.member_forces)
         if self.potential.config.n_members > 1:
             self.implemented_properties = [*self.implemented_properties, "energy_std", "forces_std"]
@@ -78,7 +85,7 @@ class Calculator(ASECalculator):
                 scale = self.potential.reference.spread_scale
                 self.results["energy_std"] = scale[0] * float(np.std(prediction.members, ddof=1))
                 if "forces_std" in properties:
-                    forces = np.asarray(self._member_forces(self._params, there), float)[:, : len(atoms)]
+                    forces = np.asarray(self._member_forces(self._trained, there), float)[:, : len(atoms)]
                     self.results["forces_std"] = scale[1] * forces.std(axis=0, ddof=1)
 
     def batch_eval(self, frames: Sequence[Atoms]) -> list[Atoms]:

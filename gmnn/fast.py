@@ -1,0 +1,290 @@
+"""The same prediction as `Potential.predict`, several times as fast: tables, an adjoint written out, blocks of atoms.
+
+Nothing is differentiated by JAX here. A block of atoms goes from its slots to moments, invariants, network and back to
+the derivative of the energy by the vector of every slot; arrays of slots are [N, channel, K], those of atoms
+[channel, N]. Selected by name: `path="fast"` of the calculator and of dynamics.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from gmnn import contractions, core, tables
+from gmnn.descriptor import COMPONENTS, HIGHEST
+from gmnn.errors import UserError
+from gmnn.model import OUTPUT_GAIN, SWISH_UNIT, constants, scale_shift
+from gmnn.model_config import ModelConfig
+from gmnn.potential import Potential
+from gmnn.system import Prediction, System
+
+BLOCK = 128  # atoms whose arrays stay in the cache together
+PATHS = ("reference", "fast")
+
+
+class FastParams(NamedTuple):
+    """Everything trained, in the form that evaluation wants."""
+
+    table: tables.Table
+    kernels: tuple[Any, ...]  # [out, in], the scale of the features and the gain of the output folded in
+    biases: tuple[Any, ...]  # [out, 1]
+    scale: Any  # [E] sigma, eV
+    shift: Any  # [E] mu, eV
+    moment_bound: Any  # [E]
+
+
+def evaluator(potential: Potential, path: str, dtype: str) -> tuple[Any, Callable[[Any, System], Prediction]]:
+    """Parameters as `dtype` and predict(parameters, system) of the path: `reference`, autodiff, or `fast`.
+
+    UserError for a name that is none of the two, or a potential that `fast` cannot evaluate.
+    """
+    if path not in PATHS:
+        raise UserError(f"path is {path!r}, but must be one of {', '.join(PATHS)}")
+    if path == "reference":
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), potential.trained), potential.predict
+    return prepare(potential, dtype), partial(predict, potential)
+
+
+def prepare(potential: Potential, dtype: str, intervals: int = tables.INTERVALS) -> FastParams:
+    """The tables and matrices of a trained potential; UserError for those that only the reference path evaluates."""
+    config, params = potential.config, potential.trained
+    for cannot, what in (
+        (config.ensemble == "full", "a full ensemble"),
+        (config.core.nearest_switch, "model.core.nearest_switch"),
+        (config.repulsion == "exponential", "model.repulsion: exponential"),
+    ):
+        if cannot:
+            raise UserError(f"the fast path does not evaluate {what}; use path reference")
+    facts, layers = constants(config, potential.reference), range(len(config.hidden) + 1)
+    kernels = [np.asarray(params["readout"][f"layer_{k}"]["kernel"], float) for k in layers]
+    biases = [np.asarray(params["readout"][f"layer_{k}"]["bias"], float) for k in layers]
+    if len(facts.feature_scale):
+        kernels[0] = kernels[0] / facts.feature_scale[:, None]
+    kernels = [SWISH_UNIT * kernel if k else kernel for k, kernel in enumerate(kernels)]
+    kernels[-1], biases[-1] = OUTPUT_GAIN * kernels[-1], OUTPUT_GAIN * biases[-1]
+    sigma, mu = scale_shift(params)
+    cast = partial(jnp.asarray, dtype=dtype)
+    bound = cast(facts.moment_bound if config.core.bounded_moments else np.zeros(0))
+    prepared = FastParams(
+        tables.tabulate(potential, dtype, intervals), tuple(cast(kernel.T) for kernel in kernels),
+        tuple(cast(bias[:, None]) for bias in biases), cast(sigma), cast(mu), bound,
+    )  # fmt: skip
+    cores = _cores()
+    return (
+        jax.device_put(prepared, NamedSharding(Mesh(cores, ("core",)), PartitionSpec())) if len(cores) > 1 else prepared
+    )
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`jax.jit` in which every device of the CPU computes on one core, so that several devices do not get in each
+    other's way; on other platforms nothing else.
+    """
+    single = {"xla_cpu_multi_thread_eigen": False} if len(_cores()) > 1 else None
+    return jax.jit(function, compiler_options=single)
+
+
+def predict(potential: Potential, params: FastParams, system: System) -> Prediction:
+    """Energy, forces and virial of one system; of a batch with a leading axis, whose atoms share the blocks.
+
+    Where JAX has several CPU devices (`jax.config.update("jax_num_cpu_devices", 2)` before anything else), each
+    computes its share of the blocks.
+    """
+    batch, per_system, count = system.numbers.shape[:-1], system.numbers.shape[-1], system.numbers.size
+    cores = _cores()
+    blocks = -(-count // (BLOCK * len(cores))) * len(cores)
+    rows = jnp.arange(blocks * -(-count // blocks)).reshape(blocks, -1)
+    share = partial(_share, potential, per_system)
+    if len(cores) > 1:
+        split, whole = PartitionSpec("core"), PartitionSpec()
+        share = jax.shard_map(
+            partial(_summed, share), mesh=Mesh(cores, ("core",)), in_specs=(whole, whole, split), out_specs=whole,
+            check_vma=False,
+        )  # fmt: skip
+    members, forces, virial = share(params, _joined(system), rows)
+    members = jnp.where(system.numbers[..., None] > 0, members.reshape(*batch, per_system, -1), 0.0)
+    energies, virial = jnp.mean(members, axis=-1), virial.reshape(*batch, 3, 3)
+    return Prediction(
+        jnp.sum(energies, axis=-1), energies, forces.reshape(*batch, per_system, 3),
+        0.5 * (virial + jnp.swapaxes(virial, -1, -2)), jnp.sum(members, axis=-2),
+    )  # fmt: skip
+
+
+def _cores() -> np.ndarray:
+    """The devices among which blocks are shared out: those of the CPU, or one of anything else."""
+    return np.array(jax.local_devices() if jax.default_backend() == "cpu" else jax.local_devices()[:1])
+
+
+def _summed(share: Callable[..., Any], *arguments: Any) -> tuple[Array, Array, Array]:
+    """What `_share` finds, summed over devices in one go: every meeting of the devices costs time."""
+    parts = share(*arguments)
+    total = jax.lax.psum(jnp.concatenate([x.ravel() for x in parts]), "core")
+    ends = np.cumsum([x.size for x in parts])[:-1]
+    first, second, third = (x.reshape(y.shape) for x, y in zip(jnp.split(total, ends), parts, strict=True))
+    return first, second, third
+
+
+def _share(
+    potential: Potential, per_system: int, params: FastParams, atoms: System, rows: Array
+) -> tuple[Array, Array, Array]:
+    """What some blocks of atoms [b, B] add to energies of atoms [N, M], forces [N, 3] and virials of systems [., 3, 3].
+
+    Rows beyond the last atom add nothing.
+    """
+    count = len(atoms.numbers)
+    elements = jnp.append(jnp.asarray(potential.element_index)[atoms.numbers], 0)
+
+    def block(row: Array) -> tuple[Array, Array, Array, Array]:
+        chosen, real = jnp.minimum(row, count - 1), (row < count)[:, None]
+        vectors = _vectors(atoms, chosen, per_system, potential.config.r_max)
+        neighbors = atoms.neighbors[chosen]
+        members, gradient = _block(potential, params, vectors, elements[chosen], elements[neighbors])
+        gradient = jnp.where(real[..., None], gradient, 0.0)  # [B, 3, K] by the vector of every slot
+        virials = jnp.einsum("iak,ibk->iab", jnp.stack(vectors, axis=1), gradient, precision=HIGHEST)
+        return jnp.where(real, members, 0.0), jnp.sum(gradient, axis=2), virials, jnp.swapaxes(gradient, 1, 2)
+
+    found = tuple(x[None] for x in block(rows[0])) if len(rows) == 1 else jax.lax.map(block, rows)
+    members, own, virials, onto = (x.reshape(-1, *x.shape[2:]) for x in found)
+    chosen = jnp.minimum(rows.ravel(), count - 1)
+    forces = jnp.zeros((count + 1, 3), own.dtype)  # the last row is nobody's: empty slots
+    forces = forces.at[chosen].add(own).at[atoms.neighbors[chosen].ravel()].add(-onto.reshape(-1, 3))[:count]
+    energies = jnp.zeros((count, members.shape[1]), members.dtype).at[chosen].add(members)
+    virial = jnp.zeros((len(atoms.cell), 3, 3), virials.dtype).at[chosen // per_system].add(virials)
+    return energies, forces, virial
+
+
+def _joined(system: System) -> System:
+    """The atoms of a batch one after the other, [B * N, ...], and the cells [B, 3, 3]; of one system B = 1."""
+    n, count = system.numbers.shape[-1], system.numbers.size
+    neighbors = system.neighbors.reshape(-1, n, system.neighbors.shape[-1])
+    offset = n * jnp.arange(len(neighbors), dtype=neighbors.dtype)[:, None, None]
+    joined = jnp.where(neighbors < n, neighbors + offset, count)
+    return System(
+        system.positions.reshape(count, 3), system.numbers.reshape(count), system.cell.reshape(-1, 3, 3),
+        joined.reshape(count, -1), system.shifts.reshape(count, -1, 3),
+    )  # fmt: skip
+
+
+def _vectors(atoms: System, rows: Array, per_system: int, r_max: float) -> tuple[Array, Array, Array]:
+    """Components of the vectors of the slots of some atoms, 3 x [B, K] Å; (2 r_max, 0, 0) of an empty one."""
+    n, j = len(atoms.numbers), atoms.neighbors[rows]
+    shifts, cell = atoms.shifts[rows].astype(atoms.cell.dtype), atoms.cell[rows // per_system]
+    empty = (j >= n) | (atoms.numbers[rows] == 0)[:, None]
+    there, here = atoms.positions[jnp.minimum(j, n - 1)], atoms.positions[rows]
+    found = []
+    for a in range(3):
+        image = sum(shifts[..., b] * cell[:, b, a][:, None] for b in range(3))
+        found.append(jnp.where(empty, 0.0 if a else 2.0 * r_max, there[..., a] + image - here[:, a][:, None]))
+    return found[0], found[1], found[2]
+
+
+def _block(
+    potential: Potential, params: FastParams, vectors: tuple[Array, Array, Array], e_i: Array, e_j: Array
+) -> tuple[Array, Array]:
+    """Energies of atoms [B, M] and dE/d(vector) of their slots [B, 3, K]."""
+    config = potential.config
+    inverse, value, slope = _apart(params, partial(_lookup, config, params), *vectors, e_i, e_j)
+    normal = tuple(x * inverse for x in vectors)
+    shorter = 1.0 / (1.0 / inverse + config.unit_offset) if config.unit_offset else inverse
+    unit = tuple(x * shorter for x in vectors)
+    functions, gate, repulsion = value[:, : config.n_radial], value[:, -2], value[:, -1] * inverse
+    raw, shown = _apart(params, _moments, unit, functions, gate)
+
+    moments = jnp.transpose(raw, (1, 2, 0))  # [S, 20, B]
+    shrink, weights = jnp.ones_like(inverse[:, 0]), jnp.asarray(core.MULTIPLICITIES, raw.dtype)[None, :, None]
+    if config.core.bounded_moments:
+        room = params.moment_bound[e_i] ** 2
+        shrink = jax.lax.rsqrt(1.0 + jnp.sum(weights * moments**2, axis=(0, 1)) / room)
+    features, kept = contractions.invariants(moments * shrink[None, None])
+    members, d_features = _network(params, config.bounded, features, e_i)
+    d_moments = contractions.pullback(kept, d_features) * shrink[None, None]
+    if config.core.bounded_moments:
+        along = jnp.sum(moments * d_moments, axis=(0, 1)) * shrink**2 / room
+        d_moments = d_moments - along[None, None] * weights * moments
+    d_raw = jnp.transpose(d_moments, (2, 0, 1))  # [B, S, 20]
+
+    d_functions = jnp.einsum("ick,isc->isk", shown, d_raw, precision=HIGHEST)
+    d_shown = sum(functions[:, s][:, None] * d_raw[:, s][:, :, None] for s in range(config.n_radial))  # [B, 20, K]
+    d_unit, d_gate = _gradient(unit, d_shown)
+    d_r = jnp.sum(slope[:, : config.n_radial] * d_functions, axis=1) + slope[:, -2] * d_gate
+    d_r = d_r + 0.5 * (slope[:, -1] - repulsion) * inverse
+    d_unit = [gate * shorter * d for d in d_unit]  # by the vector at fixed length
+    d_r = d_r - sum(u * d for u, d in zip(unit, d_unit, strict=True))
+    gradient = jnp.stack([d_r * a + d for a, d in zip(normal, d_unit, strict=True)], axis=1)
+    return members + 0.5 * jnp.sum(repulsion, axis=1)[:, None], gradient
+
+
+def _apart(params: FastParams, function: Callable[..., Any], *arguments: Any) -> Any:
+    """function(*arguments), computed once: on a CPU XLA would otherwise repeat it in every loop that uses a result.
+
+    A branch that is always taken (no sigma is negative), which XLA cannot know.
+    """
+    if jax.default_backend() != "cpu":
+        return function(*arguments)
+    like = jax.eval_shape(function, *arguments)
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+    return jax.lax.cond(params.scale[0] >= 0, function, lambda *_: nothing, *arguments)
+
+
+def _lookup(
+    config: ModelConfig, params: FastParams, x: Array, y: Array, z: Array, e_i: Array, e_j: Array
+) -> tuple[Array, Array, Array]:
+    """1 / r [B, K], tabulated functions and their slopes [B, C, K] of every slot."""
+    n_elements = len(params.scale)
+    intervals = len(params.table.rows) // n_elements**2 - 1
+    r = jnp.sqrt(x * x + y * y + z * z)
+    place = r * (intervals / config.r_max)
+    row = jnp.minimum(place.astype(jnp.int32), intervals)
+    t = (place - row)[:, None]
+    pair = (e_i[:, None] * n_elements + e_j) * (intervals + 1) + row
+    c = jnp.swapaxes(params.table.rows[pair], 1, 2).reshape(len(r), 4, config.n_radial + 2, -1)  # [B, 4, C, K]
+    value = c[:, 0] + t * (c[:, 1] + t * (c[:, 2] + t * c[:, 3]))
+    slope = (c[:, 1] + t * (2.0 * c[:, 2] + 3.0 * t * c[:, 3])) * (intervals / config.r_max)
+    return 1.0 / r, value, slope
+
+
+def _moments(unit: tuple[Array, Array, Array], functions: Array, gate: Array) -> tuple[Array, Array]:
+    """Moments before any bound, [B, S, 20], and the gated monomials of every slot, [B, 20, K]."""
+    shown = jnp.stack([one if not abc else gate * one for abc, one in _monomials(unit).items()], axis=1)
+    return jnp.einsum("isk,ick->isc", functions, shown, precision=HIGHEST), shown
+
+
+def _network(params: FastParams, bounded: bool, features: Array, e_i: Array) -> tuple[Array, Array]:
+    """Energies of atoms from their features [F, B], [B, M] eV, and the derivative of their mean, [F, B]."""
+    h, slopes = features, []
+    for kernel, bias in zip(params.kernels, params.biases, strict=True):
+        x = jnp.dot(kernel, h, precision=HIGHEST) + bias
+        s = jax.nn.sigmoid(x)
+        h = x * s
+        slopes.append(s * (1.0 + x * (1.0 - s)))
+    psi, last = (h, slopes.pop()) if bounded else (x, jnp.ones_like(slopes.pop()))
+    sigma = params.scale[e_i]
+    back = last * (sigma / len(psi))[None]
+    for kernel, slope in zip(params.kernels[:0:-1], slopes[::-1], strict=True):
+        back = slope * jnp.dot(kernel.T, back, precision=HIGHEST)
+    return (params.shift[e_i][None] + sigma[None] * psi).T, jnp.dot(params.kernels[0].T, back, precision=HIGHEST)
+
+
+def _monomials(unit: tuple[Array, ...]) -> dict[tuple[int, ...], Array]:
+    found: dict[tuple[int, ...], Array] = {(): jnp.ones_like(unit[0])}
+    for abc in COMPONENTS[1:]:
+        found[abc] = found[abc[:-1]] * unit[abc[-1]]
+    return found
+
+
+def _gradient(unit: tuple[Array, ...], d_shown: Array) -> tuple[list[Array], Array]:
+    """Of sum_c Q_c u^c over the ranks 1 to 3, the derivatives by u, 3 x [B, K], and its value [B, K]."""
+    monomials = _monomials(unit)
+    by_unit, value = [jnp.zeros_like(unit[0])] * 3, jnp.zeros_like(unit[0])
+    for c, abc in enumerate(COMPONENTS[1:], start=1):
+        q = d_shown[:, c]
+        value = value + q * monomials[abc]
+        for a in sorted(set(abc)):
+            rest = list(abc)
+            rest.remove(a)
+            by_unit[a] = by_unit[a] + (abc.count(a) * q) * monomials[tuple(rest)]
+    return by_unit, value

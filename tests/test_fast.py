@@ -1,0 +1,170 @@
+"""The fast path against autodiff: invariants and adjoint, tables and their errors, predictions, batches, devices."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ase import Atoms
+
+from gmnn import Calculator, contractions, descriptor, fast, tables
+from gmnn.batches import on_device
+from gmnn.errors import UserError
+from gmnn.model_config import CoreConfig, ZBLConfig
+from gmnn.neighbors import make_system, stack
+from gmnn.potential import Potential
+from gmnn.system import Prediction, System
+
+Make = Callable[..., tuple[Any, dict]]
+FINE = 8192  # intervals, so that tables are exact to 1e-8
+reference = jax.jit(Potential.predict, static_argnums=0)
+KINDS = {
+    "plain": {},
+    "core": {"core": CoreConfig()},
+    "linear, no repulsion": {"output_activation": "identity", "repulsion": "none"},
+    "shallow": {"ensemble": "shallow", "members": 3, "core": CoreConfig()},
+    "agnesi, cosine, offset": {"distance": "agnesi", "unit_offset": 1e-3, "cutoff": "cosine", "zbl": ZBLConfig(window="cosine", r_off=3.0)},
+    "gaussian, nlh": {"basis": "gaussian", "repulsion": "nlh", "core": CoreConfig(gate=False)},
+}
+
+
+def system_of(atoms: Atoms, r_max: float) -> System:
+    return on_device(make_system(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc, r_max), "float64")
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_invariants_and_their_adjoint(n: int) -> None:
+    """Features and d(g . features)/d(moments) as autodiff of the descriptor gives them, to rounding."""
+    rng = np.random.default_rng(n)
+    moments = jnp.asarray(rng.normal(size=(6, n, 20)))
+    cotangent = jnp.asarray(rng.normal(size=(6, descriptor.n_features(n))))
+    features, vjp = jax.vjp(descriptor.invariants, moments)
+    found, kept = jax.jit(contractions.invariants)(jnp.transpose(moments, (1, 2, 0)))
+    np.testing.assert_allclose(found.T, features, rtol=1e-12, atol=1e-12)
+    adjoint = jax.jit(contractions.pullback)(kept, cotangent.T)
+    np.testing.assert_allclose(jnp.transpose(adjoint, (2, 0, 1)), vjp(cotangent)[0], rtol=1e-12, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_equals_autodiff(make_potential: Make, structures: dict[str, Atoms], kind: str) -> None:
+    """Energies of atoms and members, forces and virial of every kind of potential, over structures of every kind.
+
+    Among them approaches down to 0.05 Å, where the clamp holds the distance, the gate hides the direction and the
+    repulsion rules.
+    """
+    potential, params = make_potential(scaled=True, **KINDS[kind])
+    potential, r_max = potential.with_params(params), potential.config.r_max
+    chosen = [structures[name] for name in ("molecule", "crystal", "triclinic", "slab", "tiny_cell", "atom")]
+    chosen += [Atoms("CHO", [[0, 0, 0], [r, 0, 0], [0.3, 1.3, 0.4]]) for r in (0.05, 0.2, 0.5, 0.75, 0.9, 1.1)]
+    systems = [make_system(a.positions, a.numbers, a.cell.array, a.pbc, r_max) for a in chosen]
+    batch = on_device(stack(systems), "float64")
+    found = jax.jit(partial(fast.predict, potential))(fast.prepare(potential, "float64", FINE), batch)
+    wanted = reference(potential, params, batch)
+    for k in range(len(chosen)):
+        one, other = (Prediction(*(np.asarray(field[k]) for field in x)) for x in (found, wanted))
+        scale = max(1.0, np.abs(other.forces).max())
+        for name, a, b in zip(Prediction._fields, one, other, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * scale, err_msg=f"{name} of structure {k}")
+
+
+def test_forces_are_the_slope_of_the_tabulated_energy(make_potential: Make, structures: dict[str, Atoms]) -> None:
+    """With coarse tables too: what a trajectory conserves. Central differences of 1e-5 Å."""
+    potential, params = make_potential(core=CoreConfig())
+    potential = potential.with_params(params)
+    prepared = fast.prepare(potential, "float64", 64)
+    predict = jax.jit(partial(fast.predict, potential))
+    system = system_of(structures["triclinic"], potential.config.r_max)
+    forces, h = predict(prepared, system).forces, 1e-5
+    for i, a in ((0, 0), (1, 1), (2, 2)):
+        moved = [system._replace(positions=system.positions.at[i, a].add(s * h)) for s in (1, -1)]
+        plus, minus = (float(predict(prepared, one).energy) for one in moved)
+        assert (minus - plus) / (2 * h) == pytest.approx(float(forces[i, a]), rel=1e-6, abs=1e-6)
+
+
+def test_errors_of_the_tables_are_stated(make_potential: Make) -> None:
+    """The stated error falls as the fourth and third power of the interval and bounds what random distances show."""
+    potential, params = make_potential(core=CoreConfig(), n_basis=8)
+    potential = potential.with_params(params)
+    value, slope = tables.errors(potential, 512)
+    finer_value, finer_slope = tables.errors(potential, 1024)
+    assert np.all(finer_value[:2] < value[:2] / 10)
+    assert np.all(finer_slope[:2] < slope[:2] / 5)
+    rows = np.asarray(tables.tabulate(potential, "float64", 512).rows).reshape(4, 4, 513, 4, -1)
+    r = np.random.default_rng(0).uniform(0.2, potential.config.r_max, 200)
+    row, t = np.divmod(r * 512 / potential.config.r_max, 1.0)
+    c = rows[0, 1, row.astype(int)]
+    found = c[:, 0] + t[:, None] * (c[:, 1] + t[:, None] * (c[:, 2] + t[:, None] * c[:, 3]))
+    exact = jax.vmap(tables.channels(potential, 0, 1))(jnp.asarray(r))
+    assert np.all(np.abs(found - exact).max(axis=0) <= 1.5 * value + 1e-12)
+
+
+def test_a_batch_is_its_members(make_potential: Make, structures: dict[str, Atoms]) -> None:
+    """Systems of different sizes and cells, padded, share the blocks; 40 of them fill several."""
+    potential, params = make_potential(core=CoreConfig())
+    potential = potential.with_params(params)
+    prepared = fast.prepare(potential, "float64", 256)
+    predict = jax.jit(partial(fast.predict, potential))
+    names = ["molecule", "crystal", "triclinic", "dimer"] * 10
+    singles = [
+        make_system(a.positions, a.numbers, a.cell.array, a.pbc, 3.6) for a in (structures[name] for name in names)
+    ]
+    batch = predict(prepared, on_device(stack(singles), "float64"))
+    for k in (2, 39):
+        one = predict(prepared, on_device(singles[k], "float64"))
+        n = len(singles[k].numbers)
+        np.testing.assert_allclose(batch.forces[k, :n], one.forces, rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(batch.virial[k], one.virial, rtol=1e-10, atol=1e-10)
+        assert float(batch.energy[k]) == pytest.approx(float(one.energy), abs=1e-10)
+        assert not np.any(batch.forces[k, n:])
+        assert not np.any(batch.energies[k, n:])
+
+
+def test_devices_share_the_blocks() -> None:
+    """Two devices of the CPU give the numbers of one, in float64 to rounding."""
+    code = """
+import sys, jax, numpy as np
+jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
+jax.config.update("jax_enable_x64", True)
+import gmnn
+from gmnn import fast
+from gmnn.batches import on_device
+from gmnn.embedded import ethanol
+from gmnn.neighbors import make_system, stack
+frames = [make_system(a.positions, a.numbers, a.cell.array, a.pbc, 5.0) for a in ethanol()[:40]]
+params, predict = fast.evaluator(gmnn.load("examples/ethanol"), "fast", "float64")
+found = fast.compiled(predict)(params, on_device(stack(frames), "float64"))
+print(jax.device_count(), *np.concatenate([np.ravel(found.forces), np.ravel(found.virial), found.energy]).tolist())
+"""
+    numbers = []
+    for devices in ("1", "2"):
+        done = subprocess.run([sys.executable, "-c", code, devices], capture_output=True, text=True, check=True)
+        count, *values = done.stdout.split()
+        assert count == devices
+        numbers.append(np.array(values, float))
+    np.testing.assert_allclose(numbers[0], numbers[1], rtol=1e-9, atol=1e-9)
+
+
+def test_the_calculator_takes_a_path(make_potential: Make, structures: dict[str, Atoms]) -> None:
+    potential, params = make_potential(core=CoreConfig())
+    potential = potential.with_params(params)
+    atoms = structures["crystal"]
+    found = {}
+    for path in fast.PATHS:
+        atoms.calc = Calculator(potential, dtype="float64", path=path)
+        found[path] = atoms.get_forces(), atoms.get_stress(), atoms.get_potential_energy()
+    for one, other in zip(found["fast"], found["reference"], strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_refusals(make_potential: Make) -> None:
+    potential, params = make_potential()
+    with pytest.raises(UserError, match="path is 'quick', but must be one of reference, fast"):
+        fast.evaluator(potential.with_params(params), "quick", "float64")
+    switched, params = make_potential(core=CoreConfig(nearest_switch=True, clamp=False, gate=False))
+    with pytest.raises(UserError, match="nearest_switch; use path reference"):
+        fast.evaluator(switched.with_params(params), "fast", "float64")
