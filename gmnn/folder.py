@@ -193,6 +193,20 @@ def _read_tree(path: Path, template: Any, digest: str) -> Any:
     return tree
 
 
+def read_foreign(path: Path) -> Any:
+    """All arrays of an orbax checkpoint that another program wrote, in NumPy; UserError where orbax cannot read it."""
+    import orbax.checkpoint as ocp
+
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            found = checkpointer.metadata(path.absolute()).item_metadata.tree
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), found)
+            return checkpointer.restore(path.absolute(), restore_args=as_numpy)
+    except Exception as error:  # orbax raises many kinds for files that are absent, truncated or of another version
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"the checkpoint {path} cannot be read: {reason}; copy it again") from None
+
+
 def _inside(path: Path, location: str) -> Path:
     target = (path / location).resolve()
     if not target.is_relative_to(path.resolve()):
