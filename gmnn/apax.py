@@ -1,9 +1,9 @@
 """A potential from what Apax 0.14 trained: its configuration and its parameters, read from the files it writes.
 
 Its function, found from its numbers alone (benchmarks/peers/apax_reference.py keeps some), is ours without core,
-bounded readout and scaled features: cosine cutoff, equal Bessel amplitudes, directions v / (r + 1e-5 Å), the same invariants in
-another order, E_i = mu_Z + sigma_Z x_i with x_i linear in the last hidden layer. Constants are folded into kernels,
-mu_Z goes into E0, repulsions become fixed numbers.
+bounded readout and scaled features: cosine cutoff, equal Bessel amplitudes, directions v / (r + 1e-5 Å), the same
+invariants in another order, E_i = mu_Z + sigma_Z x_i with x_i linear in the last hidden layer. Constants are folded
+into kernels, mu_Z goes into E0, repulsions become fixed numbers.
 """
 
 from collections.abc import Mapping, Sequence

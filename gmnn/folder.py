@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import platform
 import shutil
@@ -197,7 +198,10 @@ def read_foreign(path: Path) -> Any:
     """All arrays of an orbax checkpoint that another program wrote, in NumPy; UserError where orbax cannot read it."""
     import orbax.checkpoint as ocp
 
+    log = logging.getLogger("absl")
+    level = log.level
     try:
+        log.setLevel(logging.ERROR)  # orbax warns that it looks for a file which lies one folder up
         with ocp.PyTreeCheckpointer() as checkpointer:
             found = checkpointer.metadata(path.absolute()).item_metadata.tree
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), found)
@@ -205,6 +209,8 @@ def read_foreign(path: Path) -> Any:
     except Exception as error:  # orbax raises many kinds for files that are absent, truncated or of another version
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"the checkpoint {path} cannot be read: {reason}; copy it again") from None
+    finally:
+        log.setLevel(level)
 
 
 def _inside(path: Path, location: str) -> Path:

@@ -3,8 +3,8 @@
     python benchmarks/peers/apax_reference.py ENVIRONMENT [--water FILE]
 
 ENVIRONMENT is a folder with bin/apax (benchmarks/peers/apax.py). Of each model config.yaml and the parameters of the
-best epoch are kept in Apax's own form, without the state of the optimiser and with zeros for elements that the data does not
-contain. Everything is computed in float64, but Apax's repulsions are not. FILE: liquid water with energies and forces.
+best epoch are kept in Apax's own form, without the state of the optimiser and with zeros for elements that the data
+does not contain. All is computed in float64, except Apax's repulsions. FILE: liquid water with energies and forces.
 """
 
 import argparse

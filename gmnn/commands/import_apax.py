@@ -35,9 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     potential = apax.potential(config, params, _numbers(arguments.elements))
     folder.save(out, potential, epoch, {"imported": {"program": apax.PROGRAM, "model": config["model"]}})
     names, kind = ", ".join(SYMBOLS[z] for z in potential.reference.elements), potential.config.repulsion
-    print(
-        f"epoch {epoch} of {arguments.model}: elements {names}, repulsion {kind}, written to {out}"
-    )
+    print(f"epoch {epoch} of {arguments.model}: elements {names}, repulsion {kind}, written to {out}")
     return 0
 
 
