@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from gmnn.commands.import_apax import main
 from gmnn.errors import UserError
 from gmnn.folder import read_foreign
 from gmnn.model import scale_shift
-from gmnn.model_config import NO_CORE, ModelConfig, ZBLConfig
+from gmnn.model_config import ModelConfig, ZBLConfig
 from gmnn.potential import Potential
 
 GOLDEN = Path(__file__).parent / "golden" / "apax"
@@ -178,7 +179,7 @@ def test_settings_made_for_it_have_ranges() -> None:
     ):
         with pytest.raises(UserError):
             wrong()
-    config = ModelConfig(repulsion="exponential", core=NO_CORE)
     made = apax.potential(*source("ethanol")[:2])
+    config = replace(made.config, repulsion="exponential")
     with pytest.raises(UserError, match="only imported potentials have them"):
         predicted(Potential(config, made.reference).with_params(made.trained), unseen("ethanol")[0][:1])
