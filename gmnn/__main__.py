@@ -1,4 +1,4 @@
-"""The command `gmnn`: train, scan, certify, eval, select, schema, the same programs as the scripts at the top."""
+"""The command `gmnn`: train, scan, certify, eval, select, import-apax, schema."""
 
 import sys
 from importlib import import_module
@@ -9,13 +9,14 @@ COMMANDS = {
     "certify": ("gmnn.commands.certify", "what is proved about close approaches with a trained potential"),
     "eval": ("gmnn.commands.evaluate", "errors of a trained potential on labelled frames"),
     "select": ("gmnn.commands.select", "which frames of a file to compute and train on next"),
+    "import-apax": ("gmnn.commands.import_apax", "a model folder from one trained with Apax"),
     "schema": ("gmnn.commands.schema", "JSON schema or table of the training configuration"),
 }
 
 
 def usage() -> str:
     """What there is."""
-    lines = [f"  gmnn {name:<8}{text}" for name, (_, text) in COMMANDS.items()]
+    lines = [f"  gmnn {name:<13}{text}" for name, (_, text) in COMMANDS.items()]
     return "\n".join(["usage: gmnn COMMAND ...", "", *lines, "", "gmnn COMMAND --help explains each; gmnn --version"])
 
 

@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import platform
 import shutil
@@ -191,6 +192,25 @@ def _read_tree(path: Path, template: Any, digest: str) -> Any:
     if tree_digest(tree) != digest:
         raise UserError(f"the parameters in {path} do not match their checksum; copy the model folder again")
     return tree
+
+
+def read_foreign(path: Path) -> Any:
+    """All arrays of an orbax checkpoint that another program wrote, in NumPy; UserError where orbax cannot read it."""
+    import orbax.checkpoint as ocp
+
+    log = logging.getLogger("absl")
+    level = log.level
+    try:
+        log.setLevel(logging.ERROR)  # orbax warns that it looks for a file which lies one folder up
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            found = checkpointer.metadata(path.absolute()).item_metadata.tree
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), found)
+            return checkpointer.restore(path.absolute(), restore_args=as_numpy)
+    except Exception as error:  # orbax raises many kinds for files that are absent, truncated or of another version
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"the checkpoint {path} cannot be read: {reason}; copy it again") from None
+    finally:
+        log.setLevel(level)
 
 
 def _inside(path: Path, location: str) -> Path:

@@ -86,12 +86,15 @@ def pair_energy(
     numbers = jnp.asarray(reference.elements, r.dtype)
     z_i, z_j = numbers[e_i], numbers[e_j]
     if config.repulsion == "zbl":
-        bare = repulsion.zbl(r, z_i, z_j)
+        bare = repulsion.zbl(r, z_i, z_j, config.zbl.coefficients or repulsion.COEFFICIENTS)
     else:
         if not reference.screening:
-            raise UserError("model.repulsion is nlh, but this potential has no NLH coefficients; train it with a file")
+            source = "train it with a file" if config.repulsion == "nlh" else "only imported potentials have them"
+            raise UserError(f"model.repulsion is {config.repulsion}, but there are no coefficients of it; {source}")
         pairs = jnp.asarray(element_pairs(len(reference.elements)))[e_i, e_j]
-        bare = repulsion.nlh(r, z_i, z_j, jnp.asarray(reference.screening, r.dtype)[pairs])
+        numbers = jnp.asarray(reference.screening, r.dtype)[pairs]
+        nlh = config.repulsion == "nlh"
+        bare = repulsion.nlh(r, z_i, z_j, numbers) if nlh else repulsion.exponential(r, numbers)
     return strength * bare * repulsion.window(config.zbl, r, r_on, r_off)
 
 
@@ -180,7 +183,8 @@ class GMNN(nn.Module):
         r, radii, settings = _norm(vectors), self._radii(vectors.dtype, e_i, e_j), self.config.core
         seen = core.clamped(r, radii.clamp_in, radii.clamp_width) if settings.clamp else r
         shown = core.gate(r, radii.gate_in, radii.gate_out) if settings.gate else None
-        return descriptor.moments(self.radial(seen, e_i, e_j) * mask[..., None], vectors / r[..., None], shown)
+        unit = vectors / (r + self.config.unit_offset if self.config.unit_offset else r)[..., None]
+        return descriptor.moments(self.radial(seen, e_i, e_j) * mask[..., None], unit, shown)
 
     def moment_norms(self, vectors: Array, mask: Array, e_i: Array, e_j: Array) -> Array:
         """|M_i| before any bound.  -> [N]"""

@@ -50,6 +50,8 @@ class ZBLConfig:
     """Where the covalent window has closed, in summed covalent radii."""
     r_off: float = 3.5
     """Where the cosine window has closed, Å."""
+    coefficients: tuple[float, ...] = ()
+    """Weights of the four exponentials of the ZBL screening function; empty for the published ones."""
 
     def __post_init__(self) -> None:
         _require(self.strength > 0, "model.zbl.strength", self.strength, "positive")
@@ -66,6 +68,12 @@ class ZBLConfig:
             _require(self.floor <= floor < self.strength, f"model.zbl.floors.{name}", floor, allowed)
         _require(0 < self.inner < self.outer, "model.zbl.inner", self.inner, f"in (0, outer = {self.outer})")
         _require(self.r_off > 0, "model.zbl.r_off", self.r_off, "positive")
+        _require(
+            not self.coefficients or (len(self.coefficients) == 4 and min(self.coefficients) > 0),
+            "model.zbl.coefficients",
+            list(self.coefficients),
+            "empty or four positive numbers",
+        )
 
 
 @dataclass(frozen=True)
@@ -139,8 +147,11 @@ class ModelConfig:
     """Activation on the readout's output: `swish` bounds every atomic energy from below, `identity` does not."""
     distance: Literal["identity", "agnesi"] = "identity"
     """Transform of the distance in the radial basis; `agnesi` is flat at contact, as in MACE."""
-    repulsion: Literal["zbl", "nlh", "none"] = "zbl"
-    """Pair repulsion added to the network; `nlh` needs `data.nlh_coefficients`."""
+    unit_offset: float = 0.0
+    """Added to the distance that vectors are divided by for their direction, Å; 1e-5 in Apax."""
+    repulsion: Literal["zbl", "nlh", "exponential", "none"] = "zbl"
+    """Pair repulsion added to the network; `nlh` needs `data.nlh_coefficients`, `exponential` is only imported from
+    Apax."""
     zbl: ZBLConfig = field(default_factory=ZBLConfig)
     """Strength and window of the repulsion, ZBL or NLH."""
     core: CoreConfig = field(default_factory=CoreConfig)
@@ -167,6 +178,13 @@ class ModelConfig:
             "model.hidden",
             list(self.hidden),
             "a non-empty list of widths in 1 ... 8192",
+        )
+        _require(0 <= self.unit_offset <= 0.01, "model.unit_offset", self.unit_offset, "in [0, 0.01] Å")
+        _require(
+            self.repulsion == "zbl" or not self.zbl.coefficients,
+            "model.zbl.coefficients",
+            list(self.zbl.coefficients),
+            f"empty for model.repulsion: {self.repulsion}",
         )
         _require(
             self.repulsion == "none" or self.zbl.window != "cosine" or self.zbl.r_off <= self.r_max,
@@ -206,7 +224,8 @@ class Reference:
     moment_scale: tuple[float, ...] = ()
     """Largest norm of the moments of each element over the training data at the initial coefficients."""
     screening: tuple[tuple[float, ...], ...] = ()
-    """NLH coefficients a1, b1, a2, b2, a3, b3 (b in 1/Å) of each unordered pair of elements; empty without NLH."""
+    """NLH coefficients a1, b1, a2, b2, a3, b3 (b in 1/Å) of each unordered pair of elements, or A (eV Å^2), b (1/Å) of
+    the exponential repulsion; empty without either."""
     spread_scale: tuple[float, float] = (1.0, 1.0)
     """What the spreads of an ensemble's energies and forces are multiplied by, from the validation frames."""
 
@@ -220,7 +239,8 @@ def model_config_from_dict(values: dict[str, Any]) -> ModelConfig:
     """Rebuild a ModelConfig from ``config.json``; unknown keys are errors."""
     values = dict(values)
     try:
-        zbl = ZBLConfig(**values.pop("zbl", {}))
+        zbl = values.pop("zbl", {})
+        zbl = ZBLConfig(**{**zbl, "coefficients": tuple(zbl.get("coefficients", ()))})
         core = CoreConfig(**values.pop("core")) if "core" in values else NO_CORE  # format version 1 had none
         values["hidden"] = tuple(values.get("hidden", ModelConfig.hidden))
         return ModelConfig(zbl=zbl, core=core, **values)

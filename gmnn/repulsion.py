@@ -5,6 +5,8 @@ U(r) = k_e Z1 Z2 / r * phi(r / a), a = 0.46850 / (Z1^0.23 + Z2^0.23) Å. The pot
 s >= floor > 0 and a window chi that equals 1 up to r_on > 0, so that V diverges at contact whatever is trained.
 """
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 from jax import Array
 
@@ -16,10 +18,10 @@ COEFFICIENTS = (0.18175, 0.50986, 0.28022, 0.02817)  # sum to 1: the bare nuclei
 EXPONENTS = (3.19980, 0.94229, 0.40290, 0.20162)
 
 
-def zbl(r: Array, z1: Array, z2: Array) -> Array:
+def zbl(r: Array, z1: Array, z2: Array, coefficients: Sequence[float] = COEFFICIENTS) -> Array:
     """U(r) in eV for distances r in Å; z1, z2 are atomic numbers of r's dtype and shape (or broadcastable)."""
     x = r * (z1**0.23 + z2**0.23) / SCREENING_LENGTH
-    screening = sum(c * jnp.exp(-e * x) for c, e in zip(COEFFICIENTS, EXPONENTS, strict=True))
+    screening = sum(c * jnp.exp(-e * x) for c, e in zip(coefficients, EXPONENTS, strict=True))
     return COULOMB * z1 * z2 / r * screening
 
 
@@ -30,6 +32,11 @@ def nlh(r: Array, z1: Array, z2: Array, coefficients: Array) -> Array:
     """
     a, b = coefficients[..., 0::2], coefficients[..., 1::2]
     return COULOMB * z1 * z2 / r * sum(a[..., k] * jnp.exp(-b[..., k] * r) for k in range(3))
+
+
+def exponential(r: Array, coefficients: Array) -> Array:
+    """A exp(-b r) / r^2 in eV with A in eV Å^2 and b in 1/Å on the last axis: a repulsion that Apax trains."""
+    return coefficients[..., 0] * jnp.exp(-coefficients[..., 1] * r) / r**2
 
 
 def smooth_window(r: Array, r_on: Array, r_off: Array) -> Array:

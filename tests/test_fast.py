@@ -28,7 +28,12 @@ KINDS = {
     "core": {"core": CoreConfig()},
     "linear, no repulsion": {"output_activation": "identity", "repulsion": "none"},
     "shallow": {"ensemble": "shallow", "members": 3, "core": CoreConfig()},
-    "agnesi, cosine, offset": {"distance": "agnesi", "unit_offset": 1e-3, "cutoff": "cosine", "zbl": ZBLConfig(window="cosine", r_off=3.0)},
+    "agnesi, cosine, offset": {
+        "distance": "agnesi",
+        "unit_offset": 1e-3,
+        "cutoff": "cosine",
+        "zbl": ZBLConfig(window="cosine", r_off=3.0),
+    },
     "gaussian, nlh": {"basis": "gaussian", "repulsion": "nlh", "core": CoreConfig(gate=False)},
 }
 

@@ -126,6 +126,8 @@ def obstacle(potential: Potential) -> str:
         return "no bound is derived for model.core.nearest_switch"
     if potential.config.distance != "identity":
         return f"no bound is derived for model.distance: {potential.config.distance}"
+    if potential.config.unit_offset:
+        return "no bound is derived for model.unit_offset above 0"
     if potential.config.ensemble != "none":
         return "no bound is derived for ensembles"
     return ""

@@ -30,7 +30,7 @@ def screening(potential: Potential, e: int, f: int) -> tuple[np.ndarray, np.ndar
         numbers = np.array(potential.reference.screening[element_pairs(len(potential.reference.elements))[e, f]])
         return numbers[0::2], numbers[1::2]
     length = repulsion.SCREENING_LENGTH / (z1**0.23 + z2**0.23)
-    return np.array(repulsion.COEFFICIENTS), np.array(repulsion.EXPONENTS) / length
+    return np.array(potential.config.zbl.coefficients or repulsion.COEFFICIENTS), np.array(repulsion.EXPONENTS) / length
 
 
 def falls(potential: Potential, e: int, f: int) -> bool:
@@ -38,8 +38,8 @@ def falls(potential: Potential, e: int, f: int) -> bool:
 
     Sufficient: in ascending order of b all partial sums of a and of a b are >= 0, and the total of a is positive.
     """
-    if potential.config.repulsion == "none":
-        return False
+    if potential.config.repulsion in ("none", "exponential"):
+        return False  # the exponential repulsion is not of this form
     a, b = screening(potential, e, f)
     order = np.argsort(b)
     partial = np.cumsum(a[order]), np.cumsum((a * b)[order])

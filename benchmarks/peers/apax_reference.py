@@ -1,0 +1,114 @@
+"""Small models trained with Apax 0.14 and what they give for frames they never saw: tests/golden/apax.
+
+    python benchmarks/peers/apax_reference.py ENVIRONMENT [--water FILE]
+
+ENVIRONMENT is a folder with bin/apax (benchmarks/peers/apax.py). Of each model config.yaml and the parameters of the
+best epoch are kept in Apax's own form, without the state of the optimiser and with zeros for elements that the data
+does not contain. All is computed in float64, except Apax's repulsions. FILE: liquid water with energies and forces.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import orbax.checkpoint as ocp
+import yaml
+from apax import ENVIRONMENT, Apax
+from ase import Atoms
+
+from gmnn import apax
+from gmnn.embedded import ethanol
+
+GOLDEN = Path(__file__).parents[2] / "tests" / "golden" / "apax"
+DOUBLE = dict.fromkeys(("descriptor_dtype", "readout_dtype", "scale_shift_dtype"), "fp64")
+SMALL = {"name": "gmnn", "nn": [32, 32], "basis": {"name": "bessel", "n_basis": 8, "r_max": 4.0}} | DOUBLE
+ZBL = {"empirical_corrections": [{"name": "zbl", "r_max": 1.5}]}
+EXPONENTIAL = {"empirical_corrections": [{"name": "exponential", "r_max": 1.5}]}
+MODELS = {
+    "ethanol": SMALL,
+    "ethanol_zbl": SMALL | ZBL,
+    "ethanol_exponential": SMALL | EXPONENTIAL | {"use_ntk": True, "n_contr": 6, "b_init": "normal", "n_radial": 4},
+    "water_zbl": SMALL | ZBL,
+}
+
+
+def main() -> None:
+    """Train, keep, predict."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("environment", type=Path)
+    parser.add_argument("--water", type=Path)
+    arguments = parser.parse_args()
+    runner = Apax(arguments.environment.absolute())
+    molecule = ethanol()
+    sets = {"ethanol": (molecule[:80], molecule[80:100], _unseen(molecule[200:220]), 20)}
+    if arguments.water:
+        liquid = ase.io.read(arguments.water, ":16")
+        sets["water"] = (liquid[:8], liquid[8:12], _unseen(liquid[12:16]), 10)
+    for name, model in MODELS.items():
+        if name.split("_")[0] in sets:
+            train, valid, unseen, epochs = sets[name.split("_")[0]]
+            with tempfile.TemporaryDirectory() as scratch:
+                _train(runner, Path(scratch), name, model, train, valid, epochs)
+                _keep(Path(scratch) / "models" / "run", GOLDEN / name)
+                energies, forces = runner.predict(Path(scratch), unseen)
+            np.savez_compressed(
+                GOLDEN / name / "unseen.npz", numbers=unseen[0].numbers, positions=[a.positions for a in unseen],
+                cells=[a.cell.array for a in unseen], pbc=unseen[0].pbc, energies=energies, forces=forces,
+            )  # fmt: skip
+
+
+def _unseen(frames: list[Atoms]) -> list[Atoms]:
+    """Half of the frames as they are, the others compressed, each by 3 % more than the one before."""
+    bare = [Atoms(a.numbers, a.positions, cell=a.cell, pbc=a.pbc) for a in frames]
+    for k, atoms in enumerate(bare[len(bare) // 2 :], 1):
+        atoms.set_cell(atoms.cell * (1.0 - 0.03 * k))
+        atoms.positions *= 1.0 - 0.03 * k
+    return bare
+
+
+def _train(
+    runner: Apax, folder: Path, name: str, model: dict, train: list[Atoms], valid: list[Atoms], epochs: int
+) -> None:
+    for part, frames in (("train", train), ("valid", valid)):
+        ase.io.write(folder / f"{part}.extxyz", frames)
+    config = {
+        "n_epochs": epochs, "seed": 1, "model": model,
+        "data": {
+            "directory": "models/", "experiment": "run", "train_data_path": "train.extxyz",
+            "val_data_path": "valid.extxyz", "batch_size": 4, "valid_batch_size": len(valid),
+        },
+        "loss": [{"name": "energy", "weight": 1.0}, {"name": "forces", "weight": 4.0}],
+        "metrics": [{"name": "energy", "reductions": ["mae"]}],
+        "callbacks": [{"name": "csv"}],
+    }  # fmt: skip
+    (folder / "train.yaml").write_text(yaml.safe_dump(config))
+    command = [runner.environment / "bin" / "apax", "train", "train.yaml"]
+    subprocess.run(command, cwd=folder, env=os.environ | ENVIRONMENT, check=True, capture_output=True)
+    print(name, (folder / "models" / "run" / "log.csv").read_text().splitlines()[-1])
+
+
+def _keep(run: Path, target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    shutil.copy(run / "config.yaml", target)
+    _, params, epoch = apax.read(run)
+    network = params["energy_model"]
+    scale, shift = (np.asarray(network["scale_shift"][f"{x}_per_element"]).ravel() for x in ("scale", "shift"))
+    absent = np.setdiff1d(np.arange(len(scale)), apax.trained_elements(scale, shift))
+    table = network["representation"]["radial_fn"]["atomic_type_embedding"]
+    table[absent], table[:, absent] = 0.0, 0.0
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        checkpointer.save(
+            (target / "best" / str(epoch) / "default").absolute(), {"model": {"params": {"params": params}}}
+        )
+    for mark in target.rglob("commit_success.txt"):
+        mark.write_text("complete\n")  # orbax writes the absolute path into it
+
+
+if __name__ == "__main__":
+    main()

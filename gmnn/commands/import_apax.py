@@ -1,0 +1,50 @@
+"""`gmnn import-apax DIR OUT`: a model folder from a model that was trained with Apax."""
+
+import argparse
+from pathlib import Path
+
+from gmnn.commands.outcome import exit_code
+
+DESCRIPTION = """Write the model folder OUT with the function that Apax 0.14 trained in DIR, the folder
+directory/experiment of its configuration with config.yaml and best/. Energies and forces are the same; where an atom
+sees its own periodic image, which Apax leaves out, and below 0.02 Å they are not."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 imported, 2 misuse."""
+    parser = argparse.ArgumentParser(prog="gmnn import-apax", description=DESCRIPTION)
+    parser.add_argument("model", metavar="DIR", help="folder of a model trained with Apax")
+    parser.add_argument("out", metavar="OUT", help="folder to write")
+    parser.add_argument(
+        "--elements", metavar="H,C,O", help="trained elements; default: those whose scale or shift was fitted"
+    )
+    arguments = parser.parse_args(argv)
+    return exit_code("import-apax", lambda: run(arguments))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read, translate, write."""
+    from gmnn import apax, folder
+    from gmnn.elements import SYMBOLS
+    from gmnn.errors import UserError
+
+    out = Path(arguments.out)
+    if out.exists():
+        raise UserError(f"{out} exists; choose another folder OUT")
+    config, params, epoch = apax.read(Path(arguments.model))
+    potential = apax.potential(config, params, _numbers(arguments.elements))
+    folder.save(out, potential, epoch, {"imported": {"program": apax.PROGRAM, "model": config["model"]}})
+    names, kind = ", ".join(SYMBOLS[z] for z in potential.reference.elements), potential.config.repulsion
+    print(f"epoch {epoch} of {arguments.model}: elements {names}, repulsion {kind}, written to {out}")
+    return 0
+
+
+def _numbers(names: str | None) -> list[int]:
+    from gmnn.elements import SYMBOLS
+    from gmnn.errors import UserError
+
+    symbols = [name.strip() for name in names.split(",")] if names is not None else []
+    for symbol in symbols:
+        if symbol not in SYMBOLS[1:]:
+            raise UserError(f"--elements names {symbol!r}; write symbols with commas, for example H,C,O")
+    return [SYMBOLS.index(symbol) for symbol in symbols]
