@@ -15,7 +15,6 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from gmnn.batches import on_device
 from gmnn.errors import UserError
-from gmnn.fast import compiled, evaluator
 from gmnn.folder import load
 from gmnn.neighbors import capacity, make_system, pad, stack
 from gmnn.potential import Potential
@@ -49,6 +48,8 @@ class Calculator(ASECalculator):
         `path`: how energies and forces are computed, `reference` (autodiff) or `fast` (tables and a written adjoint,
         several times as fast; docs/md.md has its errors).
         """
+        from gmnn.fast import compiled, evaluator  # imports flax
+
         super().__init__(**kwargs)
         self.potential = potential if isinstance(potential, Potential) else load(potential)
         if self.potential.params is None:
