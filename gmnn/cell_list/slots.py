@@ -26,6 +26,11 @@ class Slots(NamedTuple):
     fullest: Array  # [] int32, atoms of a run
 
 
+def _take(x: Array, index: Array) -> Array:
+    """x[index], never out of bounds."""
+    return x.at[index].get(mode="promise_in_bounds")
+
+
 def _select(near: Array, slots: int) -> tuple[Array, Array]:
     """Places of the first `slots` true values of each row, the width of the row where there are fewer, and how many.
 
@@ -59,7 +64,7 @@ def _find(keys: Array, row: Array, wanted: Array) -> Array:
     step = 1 << (slots.bit_length() - 1)
     while step:
         probe = found + (step - 1)
-        below = (probe < slots) & (flat[begin + jnp.minimum(probe, slots - 1)] < wanted)
+        below = (probe < slots) & (_take(flat, begin + jnp.minimum(probe, slots - 1)) < wanted)
         found, step = jnp.where(below, found + step, found), step // 2
     return found
 
@@ -70,12 +75,12 @@ def build(grid: Grid, pbc: Pbc, radius: float, positions: Array, cell: Array) ->
     `grid`, `pbc` and `radius` are static. Rows do not depend on the grid beyond their number of empty slots.
     """
     count, slots, images = len(positions), grid.slots, images_of(grid, pbc)
-    span = 2 * images + 1
-    codes = int(span.prod())
+    widths = [int(2 * m).bit_length() for m in images]  # a key is the neighbour and then the image, bit by bit
+    offsets = np.array([widths[1] + widths[2], widths[2], 0], np.int32)
+    codes, far = 1 << sum(widths), int(np.sum(2 * images << offsets))  # far - code is the code of the opposite image
     if max(codes * count, (slots + 1) * count, count * (turns(grid, pbc) + 1) + grid.room) > NONE:
         raise UserError(f"{count} atoms with {slots} slots and {codes} images do not fit into indices of 32 bits")
     atoms = lay_out(jnp, grid, pbc, radius, positions, cell)
-    weights = np.array([span[1] * span[2], span[2], 1], np.int32)
 
     def keys_of(i: Array) -> tuple[Array, Array, Array]:
         runs = find_runs(jnp, grid, pbc, atoms, i)
@@ -83,9 +88,9 @@ def build(grid: Grid, pbc: Pbc, radius: float, positions: Array, cell: Array) ->
         candidate, most = _select(near, slots)
         column = jnp.minimum(candidate, near.shape[1] - 1) // grid.room
         place = jnp.take_along_axis(runs.first, column, axis=1) + candidate - column * grid.room
-        code = jnp.sum((runs.image + images[None, None]) * weights[None, None], axis=2, dtype=jnp.int32)
-        code = jnp.take_along_axis(code, column, axis=1) + atoms.turn[place].astype(jnp.int32)
-        keys = jnp.where(candidate < near.shape[1], atoms.atom[place] * codes + code, NONE)
+        code = jnp.sum((runs.image + images[None, None]) << offsets[None, None], axis=2, dtype=jnp.int32)
+        code = jnp.take_along_axis(code, column, axis=1) + _take(atoms.turn, place).astype(jnp.int32)
+        keys = jnp.where(candidate < near.shape[1], _take(atoms.atom, place) * codes + code, NONE)
         return jax.lax.sort(keys), most, jnp.max(runs.length, axis=1)
 
     limit = max(1, (CPU_BLOCK if jax.default_backend() == "cpu" else BLOCK) // (len(columns(grid)) * grid.room))
@@ -95,20 +100,21 @@ def build(grid: Grid, pbc: Pbc, radius: float, positions: Array, cell: Array) ->
     found = jax.lax.map(keys_of, of) if blocks > 1 else jax.tree.map(lambda x: x[None], keys_of(of[0]))
     keys, neighbours, longest = (x.reshape(blocks * each, *x.shape[2:])[:count] for x in found)
 
-    filled, atom, code = keys < NONE, keys // codes, keys % codes
+    filled, atom, code = keys < NONE, keys >> int(sum(widths)), keys & (codes - 1)
     row = jnp.where(filled, atom, 0)
-    back = jnp.arange(count, dtype=jnp.int32)[:, None] * codes + (codes - 1 - code)
-    slot = _find(keys, row, back)
+    back = jnp.arange(count, dtype=jnp.int32)[:, None] * codes + (far - code)
+    slot = jax.lax.optimization_barrier(_find(keys, row, back))  # or else it is searched for twice
     reverse = row * slots + jnp.minimum(slot, slots - 1)
-    mutual = jnp.all(~filled | (keys.ravel()[reverse] == back))
-    image = jnp.stack([code // weights[0], code // weights[1] % span[1], code % span[2]], axis=2) - images[None, None]
-    whole = atoms.whole.astype(jnp.int32)
-    shifts = image + whole[:, None] - whole[row]
+    mutual = jnp.all(~filled | (_take(keys.ravel(), reverse) == back))
+    shifts = [
+        ((code >> offsets[a]) & ((1 << widths[a]) - 1)) - images[a] + whole[:, None] - _take(whole, row)
+        for a, whole in enumerate(atoms.whole.astype(jnp.int32).T)
+    ]
     sound = jnp.all(jnp.isfinite(positions)) & jnp.all(jnp.abs(atoms.whole) < FARTHEST) & atoms.covered
     most, fullest = jnp.max(neighbours), jnp.max(longest)
     return Slots(
         jnp.where(filled, atom, count),
-        jnp.where(filled[:, :, None], shifts, 0),
+        jnp.where(filled[:, :, None], jnp.stack(shifts, axis=2), 0),
         jnp.where(filled, reverse, count * slots),
         (fullest > grid.room) | (most > slots) | ~sound | ~mutual,
         most,
