@@ -84,7 +84,7 @@ def build(grid: Grid, pbc: Pbc, radius: float, positions: Array, cell: Array) ->
 
     def keys_of(i: Array) -> tuple[Array, Array, Array]:
         runs = find_runs(jnp, grid, pbc, atoms, i)
-        near = near_in(jnp, grid, pbc, radius, atoms, runs, i)
+        near = jax.lax.optimization_barrier(near_in(jnp, grid, pbc, radius, atoms, runs, i))
         candidate, most = _select(near, slots)
         column = jnp.minimum(candidate, near.shape[1] - 1) // grid.room
         place = jnp.take_along_axis(runs.first, column, axis=1) + candidate - column * grid.room
