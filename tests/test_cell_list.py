@@ -167,7 +167,7 @@ def test_replicas_and_flags(compiled: Slots) -> None:
     lost, crowd, far = positions.copy(), positions.copy(), positions.copy()
     lost[7, 1] = np.nan
     crowd[:45] = positions[:1] + np.random.default_rng(1).uniform(0, 1.0, (45, 3))
-    far[3] = 1e9
+    far[3] = 1e13
     other = liquid(seed=3)[0]
     batch = np.stack([positions, lost, positions, crowd, far, other, positions])
     cells = np.stack([cell, cell, 0.89 * cell, cell, cell, cell, np.full((3, 3), np.nan)])
@@ -229,6 +229,30 @@ def test_single_precision() -> None:
         set(map(tuple, expected_pairs(*exact, radius).tolist())) for radius in (CUTOFF - 1e-4, CUTOFF + 1e-4)
     )
     assert sure <= got <= possible
+
+
+def test_far_out_in_single_precision() -> None:
+    """Where float32 no longer tells positions apart, a flag."""
+    positions, cell = (np.asarray(x, np.float32) for x in liquid())
+    for away, flagged in ((100, False), (1000, True)):
+        assert compile_and_run(FINE, PERIODIC, CUTOFF, positions + away * cell[:1], cell).overflow == flagged
+
+
+def test_cluster_flies_apart() -> None:
+    """Without a cell, atoms beyond the planned bins count to the last ones, until these are crowded; bins without a
+    reach are flagged.
+    """
+    positions, nowhere, pbc = np.random.default_rng(2).uniform(0, 9, (50, 3)), np.zeros((3, 3)), (False, False, False)
+    grid = plan(positions, nowhere, pbc, CUTOFF)
+    assert min(grid.bins) > 1
+    make = jax.jit(partial(build, grid, pbc, CUTOFF))
+    for size in (1.0, 1.5):
+        check(make(size * positions, nowhere), size * positions, nowhere, pbc, CUTOFF)
+    wide = 3 * positions
+    crowded = make(wide, nowhere)
+    assert crowded.overflow
+    check(compile_and_run(grow(grid, crowded), pbc, CUTOFF, wide, nowhere), wide, nowhere, pbc, CUTOFF)
+    assert compile_and_run(grid._replace(reach=(0, 2, 4)), pbc, CUTOFF, positions, nowhere).overflow
 
 
 def test_large_plan_counts_a_sample() -> None:

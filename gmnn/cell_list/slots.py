@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gmnn.cell_list.runs import Grid, Pbc, columns, find_runs, images_of, lay_out, near_in, turns
+from gmnn.cell_list.runs import MARGIN, Grid, Pbc, columns, find_runs, images_of, lay_out, near_in, turns
 from gmnn.errors import UserError
 
 CPU_BLOCK, BLOCK = 1 << 18, 1 << 24  # candidates looked at together; the rest of the memory is that of the slots
-FARTHEST = 2.0**20  # cells from home at which whole numbers and positions are still exact enough
+FARTHEST = 2.0**30  # cells from home, below what shifts can hold
 NONE = 2**31 - 1  # key of an empty slot, behind all others
 
 
@@ -72,7 +72,8 @@ def _find(keys: Array, row: Array, wanted: Array) -> Array:
 def build(grid: Grid, pbc: Pbc, radius: float, positions: Array, cell: Array) -> Slots:
     """All neighbours within `radius` Å at positions [N, 3] in the cell [3, 3], whose vectors count where pbc says so.
 
-    `grid`, `pbc` and `radius` are static. Rows do not depend on the grid beyond their number of empty slots.
+    `grid`, `pbc` and `radius` are static. Rows do not depend on the grid beyond their number of empty slots. Positions
+    so far out that they are rounded by 1e-4 of the radius (some 4000 Å in float32) are flagged like a NaN.
     """
     count, slots, images = len(positions), grid.slots, images_of(grid, pbc)
     widths = [int(2 * m).bit_length() for m in images]  # a key is the neighbour and then the image, bit by bit
@@ -110,7 +111,8 @@ def build(grid: Grid, pbc: Pbc, radius: float, positions: Array, cell: Array) ->
         ((code >> offsets[a]) & ((1 << widths[a]) - 1)) - images[a] + whole[:, None] - _take(whole, row)
         for a, whole in enumerate(atoms.whole.astype(jnp.int32).T)
     ]
-    sound = jnp.all(jnp.isfinite(positions)) & jnp.all(jnp.abs(atoms.whole) < FARTHEST) & atoms.covered
+    rounding = jnp.max(jnp.abs(positions)) * float(jnp.finfo(positions.dtype).eps)  # NaN is not below anything
+    sound = (rounding < MARGIN * radius) & jnp.all(jnp.abs(atoms.whole) < FARTHEST) & atoms.covered
     most, fullest = jnp.max(neighbours), jnp.max(longest)
     return Slots(
         jnp.where(filled, atom, count),
