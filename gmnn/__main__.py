@@ -1,10 +1,11 @@
-"""The command `gmnn`: train, scan, certify, eval, select, import-apax, schema."""
+"""The command `gmnn`: train, md, scan, certify, eval, select, import-apax, schema."""
 
 import sys
 from importlib import import_module
 
 COMMANDS = {
     "train": ("gmnn.commands.train", "train a potential from a YAML configuration"),
+    "md": ("gmnn.commands.md", "molecular dynamics on the device"),
     "scan": ("gmnn.commands.scan", "drive every bond of a structure to 0.1 Å and check that the energy rises"),
     "certify": ("gmnn.commands.certify", "what is proved about close approaches with a trained potential"),
     "eval": ("gmnn.commands.evaluate", "errors of a trained potential on labelled frames"),

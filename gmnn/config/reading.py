@@ -49,6 +49,11 @@ class Config(BaseModel):
 
 
 def read_config(path: str, overrides: list[str] | None = None) -> Config:
+    """The configuration of a training in a YAML file; see `read_any`."""
+    return read_any(Config, path, overrides)
+
+
+def read_any(section: type[Section], path: str, overrides: list[str] | None = None) -> Section:
     """The configuration in a YAML file with ``key.path=value`` overrides; UserError that names every wrong key."""
     try:
         text = Path(path).read_text()
@@ -60,13 +65,13 @@ def read_config(path: str, overrides: list[str] | None = None) -> Config:
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path} must hold keys such as `output:` and `data:`, but is {type(values).__name__}")
+        raise UserError(f"{path} must hold keys such as `output:`, but is {type(values).__name__}")
     for override in overrides or []:
         _set(values, override)
     try:
-        return Config.model_validate(values)
+        return section.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{path}: " + "; ".join(_sentence(e) for e in error.errors())) from None
+        raise UserError(f"{path}: " + "; ".join(_sentence(e, section) for e in error.errors())) from None
 
 
 def read_section(section: type[Section], overrides: list[str]) -> Section:
@@ -135,7 +140,7 @@ def section_of(node: dict[str, Any]) -> str:
 
 def _keys(location: tuple[int | str, ...], section: type[BaseModel]) -> list[str]:
     node: dict[str, Any] = section.model_json_schema()
-    definitions = node["$defs"]
+    definitions = node.get("$defs", {})
     for part in location:
         node = node["properties"].get(part, {})
         reference = section_of(node)

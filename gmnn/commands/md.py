@@ -1,0 +1,121 @@
+"""`gmnn md CONFIG`: molecular dynamics on the device."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gmnn.commands.outcome import exit_code
+from gmnn.errors import UserError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from gmnn.config import DynamicsConfig
+    from gmnn.md import Dynamics
+
+DESCRIPTION = """Run molecular dynamics as CONFIG says. The folder `output` of the configuration gets trajectory.extxyz,
+log.csv and the state, from which a run that was stopped or killed continues with --resume and ends as if it had not
+been. On a CPU all cores are used."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 done, 2 misuse or a run that broke, 130 stopped."""
+    usage = "gmnn md CONFIG [key=value ...] [--resume]"
+    parser = argparse.ArgumentParser(prog="gmnn md", usage=usage, description=DESCRIPTION)
+    parser.add_argument("config", metavar="CONFIG", nargs="?", help="YAML file; docs/md.md explains every key")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. temperature_K=500 output=runs/hot")
+    parser.add_argument("--resume", action="store_true", help="continue the run in the output folder, if there is one")
+    arguments = parser.parse_intermixed_args(argv)
+    if arguments.config is None:
+        parser.error("CONFIG is missing; configs/md_water.yaml is an example")
+    return exit_code("md", lambda: run(arguments.config, arguments.overrides, arguments.resume))
+
+
+def run(config_path: str, overrides: list[str], resume: bool) -> int:
+    """Read the configuration and the structure, run, report."""
+    from gmnn.config import DynamicsConfig, read_any
+
+    config = read_any(DynamicsConfig, config_path, overrides)
+    _use_all_cores()
+    from tqdm import tqdm
+
+    from gmnn import folder, md
+
+    potential = folder.load(config.model)
+    atoms = structure(config)
+    bath = md.Bath(
+        config.ensemble, config.temperature_K,
+        config.temperature_K if config.final_temperature_K is None else config.final_temperature_K,
+        config.steps, config.friction_per_ps, config.relaxation_fs,
+    )  # fmt: skip
+    dynamics = md.Dynamics(
+        atoms, potential, bath, config.timestep_fs, config.dtype, config.path, config.skin, config.seed
+    )
+    facts: dict[str, Any] = {"config": config.model_dump(mode="json", exclude={"output", "steps"})}
+    facts["config"]["steps"] = config.steps if config.final_temperature_K is not None else None
+    facts["parameters"] = folder.tree_digest(potential.trained)
+    total = dynamics.now.energy + dynamics.now.kinetic
+    print(f"{len(atoms)} atoms, {dynamics.grid.slots} neighbour slots, {config.ensemble}, {config.steps} steps of "
+          f"{config.timestep_fs} fs, {config.dtype}, path {config.path}", flush=True)  # fmt: skip
+    with tqdm(total=config.steps, unit="step", disable=None) as bar:
+
+        def report(dynamics: "Dynamics") -> None:
+            change = 1e3 * (dynamics.now.energy + dynamics.now.kinetic - total) / len(atoms)
+            bar.set_postfix_str(f"{dynamics.temperature:.0f} K, total {change:+.3f} meV/atom")
+            bar.update(dynamics.now.step - bar.n)
+
+        seconds = md.run(
+            dynamics, Path(config.output), facts, steps=config.steps, every=config.every,
+            trajectory_every=config.trajectory_every, timestep_fs=config.timestep_fs, resume=resume, report=report,
+        )  # fmt: skip
+    _summary(config, dynamics, seconds)
+    return 0
+
+
+def structure(config: "DynamicsConfig") -> "Atoms":
+    """The structure of the configuration, repeated; UserError if it cannot be read."""
+    import ase.io
+
+    name, at, index = config.structure.rpartition("@")
+    file, which = (name, index) if at and index.lstrip("-").isdigit() else (config.structure, "-1")
+    try:
+        (atoms,) = ase.io.read(file, index=f"{which}:{int(which) + 1 or ''}")  # a list of one
+    except FileNotFoundError:
+        raise UserError(f"there is no file {file}; set structure to one that ASE reads") from None
+    except Exception as error:  # ASE raises many kinds for files it cannot read
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"ASE cannot read structure {which} of {file}: {reason}") from None
+    if any(n > 1 and not p for n, p in zip(config.repeat, atoms.pbc, strict=True)):
+        raise UserError(f"repeat is {list(config.repeat)}, but must be 1 where the structure does not repeat")
+    return atoms.repeat(config.repeat)
+
+
+def _use_all_cores() -> None:
+    """One device per core of the CPU, which share the atoms; before JAX is used for the first time."""
+    import os
+
+    import jax
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if cores > 1 and jax.config.values.get("jax_num_cpu_devices", -1) in (None, -1):
+        jax.config.update("jax_num_cpu_devices", cores)
+
+
+def _summary(config: "DynamicsConfig", dynamics: "Dynamics", seconds: float) -> None:
+    import csv
+
+    import numpy as np
+
+    with open(Path(config.output) / "log.csv") as file:
+        rows = list(csv.DictReader(file))
+    warm = rows[len(rows) // 5 :]
+    mean = np.mean([float(row["temperature_K"]) for row in warm])
+    print(f"{config.steps * config.timestep_fs / 1000:g} ps; mean temperature of the last four fifths {mean:.1f} K")
+    if config.ensemble == "nve" and len(warm) > 2:
+        time, total = (np.array([float(row[key]) for row in warm]) for key in ("time_ps", "total_eV"))
+        slope = 1e3 * np.polyfit(time - time[0], total - total[0], 1)[0] / len(dynamics.atoms)
+        print(f"drift of the total energy {slope:+.2e} meV/atom/ps")
+    done = sum(1 for row in rows[1:]) * config.every
+    if seconds > 1 and done:
+        print(f"this session {seconds:.0f} s; lists done again with more room: {dynamics.growths}")
+    print(f"trajectory, log and state: {config.output}")

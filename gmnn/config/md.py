@@ -1,0 +1,55 @@
+"""The YAML configuration of a dynamics run."""
+
+from typing import Literal
+
+from pydantic import BaseModel, model_validator
+
+from gmnn.config.types import STRICT, Count, NonNegative, Positive
+
+
+class DynamicsConfig(BaseModel):
+    """A run of molecular dynamics on the device."""
+
+    model_config = STRICT
+
+    model: str
+    """Folder of the trained potential."""
+    structure: str
+    """File with the structure, of any format that ASE reads; with @N behind it the N-th one, from 0, else the last."""
+    output: str
+    """Folder of the trajectory, the log and the state; it must not hold another run."""
+    repeat: tuple[Count, Count, Count] = (1, 1, 1)
+    """Copies of the cell along its vectors."""
+    ensemble: Literal["nve", "langevin", "bussi"] = "langevin"
+    """`nve`: velocity Verlet; `langevin`: BAOAB; `bussi`: stochastic velocity rescaling."""
+    steps: Count
+    """Number of steps; a multiple of `every`."""
+    timestep_fs: Positive = 0.5
+    """Time step, fs."""
+    temperature_K: NonNegative = 300.0
+    """Temperature of the bath, and of the first velocities where the structure has none, K."""
+    final_temperature_K: NonNegative | None = None
+    """Temperature of the bath at the end, reached linearly; by default the same, K."""
+    friction_per_ps: Positive = 10.0
+    """Friction of `langevin`, 1/ps."""
+    relaxation_fs: Positive = 100.0
+    """Time constant of `bussi`, fs."""
+    seed: int = 0
+    """Seed of the velocities and of the bath."""
+    every: Count = 100
+    """Steps between two lines of the log; what lies between them is computed without looking back at the host."""
+    trajectory_every: Count = 1000
+    """Steps between two frames of the trajectory; a multiple of `every`."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Precision."""
+    path: Literal["fast", "reference"] = "fast"
+    """How forces are computed: `fast` or, by automatic differentiation, `reference`."""
+    skin: NonNegative = 0.4
+    """How much farther than r_max the neighbour list reaches, Å; it is made again when an atom has moved by half."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DynamicsConfig":
+        for name in ("steps", "trajectory_every"):
+            if getattr(self, name) % self.every:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be a multiple of every ({self.every})")
+        return self

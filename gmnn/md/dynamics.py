@@ -1,0 +1,251 @@
+"""A structure that moves: segments of many steps as one program, with the neighbour list made inside of it.
+
+A segment depends on positions, velocities, seed and number of the first step alone, so that a run continued from any
+of its ends is the run that was never stopped. Where a list was too small the segment is thrown away, the capacity
+grown and the segment done again.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ase import Atoms, units
+from ase.constraints import FixAtoms
+from ase.md.velocitydistribution import Stationary, ZeroRotation
+from jax import Array
+
+from gmnn import cell_list
+from gmnn.errors import UserError
+from gmnn.fast import compiled, evaluator
+from gmnn.md.integrators import Bath, Phase, advance, rescale
+from gmnn.potential import Potential
+from gmnn.system import System
+
+TRIES = 20  # growths of the list for one segment; each is by a tenth or more
+
+
+class Moment(NamedTuple):
+    """The structure at the end of a segment, on the host, in float64."""
+
+    step: int
+    positions: np.ndarray  # [N, 3] Å, in the cell along periodic directions
+    velocities: np.ndarray  # [N, 3] Å / ASE's unit of time
+    forces: np.ndarray  # [N, 3] eV/Å
+    energy: float  # eV, with the atomic references
+    kinetic: float  # eV
+    rebuilds: int  # lists made in this segment
+
+
+class _Loop(NamedTuple):
+    phase: Phase
+    built: Array  # [N, 3] positions the list was made for
+    slots: cell_list.Slots
+    overflow: Array  # [] bool, at any time
+    fullest: Array  # [] of all lists of the segment
+    most: Array  # []
+    rebuilds: Array  # []
+
+
+class Dynamics:
+    """Dynamics of one structure under a trained potential.
+
+    Constraints of the structure other than FixAtoms are refused. Without velocities the structure gets those of a
+    Maxwell distribution at the bath's first temperature, the centre of mass at rest (and an isolated molecule without
+    rotation) where no atom is fixed.
+    """
+
+    def __init__(
+        self,
+        atoms: Atoms,
+        potential: Potential,
+        bath: Bath,
+        timestep_fs: float = 0.5,
+        dtype: str = "float32",
+        path: str = "fast",
+        skin: float = 0.4,
+        seed: int = 0,
+    ) -> None:
+        potential.require_elements(atoms.numbers)
+        if not len(atoms):
+            raise UserError("the structure has no atoms")
+        if not np.isfinite(atoms.positions).all():
+            raise UserError("positions of the structure must be finite numbers")
+        if bath.ensemble not in ("nve", "langevin", "bussi"):
+            raise UserError(f"ensemble is {bath.ensemble!r}, but must be nve, langevin or bussi")
+        self.atoms, self.potential, self.bath, self.dtype, self.seed = atoms.copy(), potential, bath, dtype, seed
+        self.time, self.radius, self.skin = timestep_fs * units.fs, potential.config.r_max + skin, skin
+        self.pbc: cell_list.Pbc = tuple(map(bool, atoms.pbc))  # type: ignore[assignment]
+        self.fixed = _fixed(atoms)
+        self.freedom = degrees_of_freedom(atoms, self.fixed, bath)
+        self.offset = float(potential.offsets(atoms.numbers).sum())
+        self.growths = 0  # segments done again with a larger list
+        self.grid = cell_list.plan(atoms.positions, atoms.cell.array, atoms.pbc, self.radius)
+        with self._precision():
+            self._params, self._predict = evaluator(potential, path, dtype)
+        self._programs: dict[tuple[int, cell_list.Grid], Callable[..., Any]] = {}
+        velocities = atoms.get_velocities()
+        if not np.any(velocities):
+            velocities = maxwell(atoms, bath.first_K, self.fixed, np.random.default_rng(seed))
+        self.now = self._look(0, atoms.positions, np.where(self.fixed[:, None], 0.0, velocities))
+
+    def run(self, steps: int) -> Moment:
+        """Advance by a segment; UserError, with `now` as it was, where a number is not finite any more."""
+        for _ in range(TRIES):
+            found = self._segment(steps)
+            if found is not None:
+                break
+        else:
+            raise UserError(f"the neighbour list did not fit after growing {TRIES} times; is the structure collapsing?")
+        if not (np.isfinite(found.energy) and np.isfinite(found.positions).all() and np.isfinite(found.forces).all()):
+            raise UserError(
+                f"a number is not finite any more between steps {self.now.step} and {found.step}; take a shorter "
+                f"time step, or look at the structure of step {self.now.step}, the last good one"
+            )
+        self.now = found
+        return found
+
+    def resume(self, step: int, positions: np.ndarray, velocities: np.ndarray) -> None:
+        """Go on from the end of an earlier segment."""
+        self.now = self._look(step, positions, velocities)
+
+    def snapshot(self) -> Atoms:
+        """The structure as it is now, with momenta."""
+        atoms = self.atoms.copy()
+        atoms.positions = self.now.positions
+        atoms.set_velocities(self.now.velocities)
+        return atoms
+
+    @property
+    def temperature(self) -> float:
+        """Now, K, from the degrees of freedom that move."""
+        return 2.0 * self.now.kinetic / (max(self.freedom, 1) * units.kB)
+
+    def _look(self, step: int, positions: np.ndarray, velocities: np.ndarray) -> Moment:
+        self.now = Moment(step, np.asarray(positions, float), np.asarray(velocities, float), positions, 0.0, 0.0, 0)
+        for _ in range(TRIES):
+            found = self._segment(0)
+            if found is not None:
+                return found
+        raise UserError("the neighbour list of the structure did not fit")
+
+    def _segment(self, steps: int) -> Moment | None:
+        """The end of a segment from now; None, and a larger grid, if the list did not fit."""
+        start = self.now
+        key = (steps, self.grid)
+        with self._precision():
+            if key not in self._programs:
+                self._programs[key] = compiled(partial(_advance, self, self.grid, steps))
+            x, v = jnp.asarray(start.positions, self.dtype), jnp.asarray(start.velocities, self.dtype)
+            found: _Loop = jax.device_get(self._programs[key](self._params, x, v, start.step))
+        if found.overflow:
+            larger = cell_list.grow(self.grid, found.slots._replace(fullest=found.fullest, most=found.most))
+            if larger == self.grid:
+                larger = cell_list.plan(start.positions, self.atoms.cell.array, self.atoms.pbc, self.radius)
+                if larger == self.grid:
+                    self._stop_for_numbers(start)
+            self.grid, self.growths = larger, self.growths + 1
+            return None
+        phase = found.phase
+        velocities = np.asarray(phase.velocities, float)
+        positions = np.asarray(phase.positions, float)
+        if any(self.pbc):
+            from gmnn.neighbors import wrap_shifts
+
+            if np.isfinite(positions).all():
+                cell = self.atoms.cell.array
+                positions = positions - wrap_shifts(positions, cell, self.atoms.pbc) @ cell
+        kinetic = 0.5 * float(np.sum(self.atoms.get_masses()[:, None] * velocities**2))
+        energy = float(np.sum(np.asarray(phase.energies, float))) + self.offset
+        forces = np.asarray(phase.forces, float)
+        return Moment(start.step + steps, positions, velocities, forces, energy, kinetic, int(found.rebuilds))
+
+    def _stop_for_numbers(self, start: Moment) -> None:
+        raise UserError(
+            f"positions are not finite, or too far out, after step {start.step}; take a shorter time step, or look at "
+            f"the structure of step {start.step}, the last good one"
+        )
+
+    def _precision(self) -> Any:
+        return jax.enable_x64(self.dtype == "float64")
+
+
+def _advance(
+    self: Dynamics, grid: cell_list.Grid, steps: int, params: Any, positions: Array, velocities: Array, first: Array
+) -> _Loop:
+    """The program of a segment."""
+    dtype = positions.dtype
+    masses = jnp.asarray(self.atoms.get_masses(), dtype)[:, None]
+    push = jnp.where(jnp.asarray(self.fixed)[:, None], 0.0, 1.0 / masses)
+    cell = jnp.asarray(self.atoms.cell.array, dtype)
+    numbers = jnp.asarray(self.atoms.numbers, jnp.int32)
+    make = partial(cell_list.build, grid, self.pbc, self.radius)
+
+    def evaluate(x: Array, v: Array, slots: cell_list.Slots) -> Phase:
+        found = self._predict(params, System(x, numbers, cell, slots.neighbors, slots.shifts))
+        return Phase(x, v, found.forces, found.energies)
+
+    def step(k: Array, loop: _Loop) -> _Loop:
+        key = jax.random.fold_in(jax.random.key(self.seed), first + k)
+        noise = jnp.zeros_like(positions)
+        if self.bath.ensemble == "langevin":
+            noise = jax.random.normal(key, positions.shape, dtype)
+        fresh: list[Any] = []
+
+        def kick(x: Array) -> Phase:
+            moved = jnp.max(jnp.sum((x - loop.built) ** 2, axis=1)) > (0.5 * self.skin) ** 2
+            slots, built = jax.lax.cond(moved, lambda: (make(x, cell), x), lambda: (loop.slots, loop.built))
+            fresh.extend([slots, built, moved])
+            return evaluate(x, loop.phase.velocities, slots)
+
+        phase = advance(self.bath, self.time, loop.phase, push, kick, noise, first + k)
+        if self.bath.ensemble == "bussi":
+            v = rescale(self.bath, self.time, phase.velocities, masses, self.freedom, key, first + k)
+            phase = phase._replace(velocities=v)
+        slots, built, moved = fresh
+        return _Loop(
+            phase, built, slots, loop.overflow | slots.overflow, jnp.maximum(loop.fullest, slots.fullest),
+            jnp.maximum(loop.most, slots.most), loop.rebuilds + moved,
+        )  # fmt: skip
+
+    slots = make(positions, cell)
+    start = evaluate(positions, velocities, slots)
+    loop = _Loop(start, positions, slots, slots.overflow, slots.fullest, slots.most, jnp.zeros((), jnp.int32))
+    return jax.lax.fori_loop(0, steps, step, loop) if steps else loop
+
+
+def _fixed(atoms: Atoms) -> np.ndarray:
+    """Which atoms do not move, [N] bool; UserError for other constraints."""
+    fixed = np.zeros(len(atoms), bool)
+    for constraint in atoms.constraints:
+        if not isinstance(constraint, FixAtoms):
+            raise UserError(f"the structure has a constraint {type(constraint).__name__}; only FixAtoms can be used")
+        fixed[constraint.get_indices()] = True
+    return fixed
+
+
+def degrees_of_freedom(atoms: Atoms, fixed: np.ndarray, bath: Bath) -> int:
+    """3 per free atom; less what the dynamics conserve, momentum and an isolated molecule's angular momentum."""
+    free = 3 * int(np.sum(~fixed))
+    if bath.ensemble == "langevin" or fixed.any():
+        return free
+    rotations = 0 if atoms.pbc.any() else {1: 0, 2: 2}.get(len(atoms), 3)
+    return max(0, free - 3 - rotations)
+
+
+def maxwell(atoms: Atoms, temperature_K: float, fixed: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Velocities at a temperature, [N, 3]; without momentum and rotation where no atom is fixed."""
+    moving = Atoms(atoms.numbers, atoms.positions, masses=atoms.get_masses(), cell=atoms.cell, pbc=atoms.pbc)
+    width = np.sqrt(units.kB * temperature_K / moving.get_masses())[:, None]
+    moving.set_velocities(np.where(fixed[:, None], 0.0, width * rng.normal(size=(len(atoms), 3))))
+    if not fixed.any() and len(atoms) > 1:
+        Stationary(moving)
+        if not atoms.pbc.any():
+            ZeroRotation(moving)
+        kinetic = moving.get_kinetic_energy()
+        freedom = degrees_of_freedom(atoms, fixed, Bath("nve"))
+        if kinetic > 0 and freedom > 0:
+            moving.set_velocities(moving.get_velocities() * np.sqrt(0.5 * freedom * units.kB * temperature_K / kinetic))
+    return moving.get_velocities()

@@ -1,0 +1,135 @@
+"""A run of dynamics in a folder: trajectory, log and state, which a killed run continues from.
+
+The state names how long trajectory and log were when it was written. What was written after that is cut off on resume,
+so that the continued files are those of a run that was never stopped.
+"""
+
+import io
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from gmnn.errors import UserError
+from gmnn.folder import exclusive, write_json
+from gmnn.md.dynamics import Dynamics
+
+COLUMNS = ("step", "time_ps", "temperature_K", "potential_eV", "kinetic_eV", "total_eV", "rebuilds")
+Report = Callable[[Dynamics], None]
+
+
+def run(
+    dynamics: Dynamics,
+    output: Path,
+    facts: dict[str, Any],
+    *,
+    steps: int,
+    every: int,
+    trajectory_every: int,
+    timestep_fs: float,
+    resume: bool = False,
+    report: Report = lambda dynamics: None,
+) -> float:
+    """Run to `steps` and keep everything in a folder; -> seconds it took. UserError if the folder holds another run.
+
+    `facts` describe the run; a run is resumed only with the same. `report` is called after every segment.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    with exclusive(output):
+        description, state = output / "run.json", output / "state.npz"
+        files = {"trajectory": output / "trajectory.extxyz", "log": output / "log.csv"}
+        if description.exists() and not resume:
+            raise UserError(f"{output} already holds a run; add --resume to continue it, or choose another output")
+        if description.exists():
+            changed = _changed(description, facts)
+            if changed:
+                raise UserError(f"the run in {output} was started otherwise ({', '.join(changed)} differ)")
+        write_json(description, facts)
+        if state.exists():
+            _restore(dynamics, state, files)
+        else:
+            files["log"].write_text(",".join(COLUMNS) + "\n")
+            files["trajectory"].write_text("")
+            _append(files["trajectory"], _frame(dynamics))
+            _append(files["log"], _line(dynamics, timestep_fs))
+            _save(dynamics, state, files)
+        clock = time.perf_counter()
+        while dynamics.now.step < steps:
+            dynamics.run(every)
+            _append(files["log"], _line(dynamics, timestep_fs))
+            if dynamics.now.step % trajectory_every == 0:
+                _append(files["trajectory"], _frame(dynamics))
+            _save(dynamics, state, files)
+            report(dynamics)
+        return time.perf_counter() - clock
+
+
+def _changed(description: Path, facts: dict[str, Any]) -> list[str]:
+    """Names of the facts that a run was started with otherwise."""
+    try:
+        before = json.loads(description.read_text())
+    except ValueError:
+        raise UserError(f"{description} is damaged; start again with another output") from None
+    same = json.loads(json.dumps(facts))
+    return sorted(key for key in {**before, **same} if before.get(key) != same.get(key))
+
+
+def _line(dynamics: Dynamics, timestep_fs: float) -> str:
+    now = dynamics.now
+    picoseconds = now.step * timestep_fs / 1000
+    total = now.energy + now.kinetic
+    return (
+        f"{now.step},{picoseconds:.6f},{dynamics.temperature:.4f},{now.energy:.8f},{now.kinetic:.8f},{total:.8f},"
+        f"{now.rebuilds}\n"
+    )
+
+
+def _frame(dynamics: Dynamics) -> str:
+    atoms = dynamics.snapshot()
+    atoms.info["step"] = dynamics.now.step
+    atoms.calc = SinglePointCalculator(atoms, energy=dynamics.now.energy, forces=dynamics.now.forces)
+    text = io.StringIO()
+    ase.io.write(text, atoms, format="extxyz")
+    return text.getvalue()
+
+
+def _append(path: Path, text: str) -> None:
+    with open(path, "a") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _save(dynamics: Dynamics, state: Path, files: dict[str, Path]) -> None:
+    """Write the state beside its place and move it there in one step, after the files it speaks of."""
+    now = dynamics.now
+    temporary = state.with_name(f".{state.name}.{os.getpid()}")
+    sizes = {name: file.stat().st_size for name, file in files.items()}
+    try:
+        with open(temporary, "wb") as file:
+            arrays = {"step": now.step, "positions": now.positions, "velocities": now.velocities, **sizes}
+            np.savez(file, allow_pickle=False, **{name: np.asarray(value) for name, value in arrays.items()})
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, state)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _restore(dynamics: Dynamics, state: Path, files: dict[str, Path]) -> None:
+    try:
+        with np.load(state, allow_pickle=False) as kept:
+            values = {name: kept[name] for name in ("step", "positions", "velocities", *files)}
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{state} is damaged ({error}); start again with another output") from None
+    for name, file in files.items():
+        if not file.exists() or file.stat().st_size < values[name]:
+            raise UserError(f"{file} is shorter than the state says; start again with another output")
+        os.truncate(file, int(values[name]))
+    dynamics.resume(int(values["step"]), values["positions"], values["velocities"])
