@@ -85,7 +85,7 @@ class Dynamics:
         self.grid = cell_list.plan(atoms.positions, atoms.cell.array, atoms.pbc, self.radius)
         with self._precision():
             self._params, self._predict = evaluator(potential, path, dtype)
-        self._programs: dict[tuple[int, cell_list.Grid], Callable[..., Any]] = {}
+        self._programs: dict[cell_list.Grid, Callable[..., Any]] = {}
         velocities = atoms.get_velocities()
         if not np.any(velocities):
             velocities = maxwell(atoms, bath.first_K, self.fixed, np.random.default_rng(seed))
@@ -134,12 +134,11 @@ class Dynamics:
     def _segment(self, steps: int) -> Moment | None:
         """The end of a segment from now; None, and a larger grid, if the list did not fit."""
         start = self.now
-        key = (steps, self.grid)
         with self._precision():
-            if key not in self._programs:
-                self._programs[key] = compiled(partial(_advance, self, self.grid, steps))
+            if self.grid not in self._programs:
+                self._programs[self.grid] = compiled(partial(_advance, self, self.grid))
             x, v = jnp.asarray(start.positions, self.dtype), jnp.asarray(start.velocities, self.dtype)
-            found: _Loop = jax.device_get(self._programs[key](self._params, x, v, start.step))
+            found: _Loop = jax.device_get(self._programs[self.grid](self._params, x, v, start.step, steps))
         if found.overflow:
             larger = cell_list.grow(self.grid, found.slots._replace(fullest=found.fullest, most=found.most))
             if larger == self.grid:
@@ -173,7 +172,7 @@ class Dynamics:
 
 
 def _advance(
-    self: Dynamics, grid: cell_list.Grid, steps: int, params: Any, positions: Array, velocities: Array, first: Array
+    self: Dynamics, grid: cell_list.Grid, params: Any, positions: Array, velocities: Array, first: Array, steps: Array
 ) -> _Loop:
     """The program of a segment."""
     dtype = positions.dtype
@@ -183,37 +182,36 @@ def _advance(
     numbers = jnp.asarray(self.atoms.numbers, jnp.int32)
     make = partial(cell_list.build, grid, self.pbc, self.radius)
 
-    def evaluate(x: Array, v: Array, slots: cell_list.Slots) -> Phase:
-        found = self._predict(params, System(x, numbers, cell, slots.neighbors, slots.shifts))
-        return Phase(x, v, found.forces, found.energies)
-
     def step(k: Array, loop: _Loop) -> _Loop:
-        key = jax.random.fold_in(jax.random.key(self.seed), first + k)
-        noise = jnp.zeros_like(positions)
-        if self.bath.ensemble == "langevin":
-            noise = jax.random.normal(key, positions.shape, dtype)
-        fresh: list[Any] = []
+        """Step k - 1 of the segment; before the first one a step of no length, which finds neighbours and forces."""
+        time, number = jnp.where(k > 0, self.time, 0.0).astype(dtype), first + k - 1
+        key = jax.random.fold_in(jax.random.key(self.seed), number)
+        langevin = self.bath.ensemble == "langevin"
+        noise = jax.random.normal(key, positions.shape, dtype) if langevin else jnp.zeros_like(positions)
+        lists: list[Any] = []
 
         def kick(x: Array) -> Phase:
-            moved = jnp.max(jnp.sum((x - loop.built) ** 2, axis=1)) > (0.5 * self.skin) ** 2
+            moved = (k == 0) | (jnp.max(jnp.sum((x - loop.built) ** 2, axis=1)) > (0.5 * self.skin) ** 2)
             slots, built = jax.lax.cond(moved, lambda: (make(x, cell), x), lambda: (loop.slots, loop.built))
-            fresh.extend([slots, built, moved])
-            return evaluate(x, loop.phase.velocities, slots)
+            lists.extend([slots, built, moved & (k > 0)])
+            found = self._predict(params, System(x, numbers, cell, slots.neighbors, slots.shifts))
+            return Phase(x, loop.phase.velocities, found.forces, found.energies)
 
-        phase = advance(self.bath, self.time, loop.phase, push, kick, noise, first + k)
+        phase = advance(self.bath, time, loop.phase, push, kick, noise, number)
         if self.bath.ensemble == "bussi":
-            v = rescale(self.bath, self.time, phase.velocities, masses, self.freedom, key, first + k)
+            v = rescale(self.bath, time, phase.velocities, masses, self.freedom, key, number)
             phase = phase._replace(velocities=v)
-        slots, built, moved = fresh
+        slots, built, again = lists
         return _Loop(
             phase, built, slots, loop.overflow | slots.overflow, jnp.maximum(loop.fullest, slots.fullest),
-            jnp.maximum(loop.most, slots.most), loop.rebuilds + moved,
+            jnp.maximum(loop.most, slots.most), loop.rebuilds + again,
         )  # fmt: skip
 
-    slots = make(positions, cell)
-    start = evaluate(positions, velocities, slots)
-    loop = _Loop(start, positions, slots, slots.overflow, slots.fullest, slots.most, jnp.zeros((), jnp.int32))
-    return jax.lax.fori_loop(0, steps, step, loop) if steps else loop
+    empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(make, positions, cell))
+    start = Phase(positions, velocities, jnp.zeros_like(positions), jnp.zeros_like(positions[:, 0]))
+    none = jnp.zeros((), jnp.int32)
+    loop = _Loop(start, positions, empty, jnp.zeros((), bool), none, none, none)
+    return jax.lax.fori_loop(0, steps + 1, step, loop)
 
 
 def _fixed(atoms: Atoms) -> np.ndarray:

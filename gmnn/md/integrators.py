@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ase import units
 from jax import Array
 
@@ -47,9 +46,11 @@ Force = Callable[[Array], tuple[Array, Array]]  # positions -> forces, energies
 
 
 def advance(
-    bath: Bath, time: float, phase: Phase, push: Array, kick: Callable[[Array], Phase], noise: Array, step: Array
+    bath: Bath, time: Array, phase: Phase, push: Array, kick: Callable[[Array], Phase], noise: Array, step: Array
 ) -> Phase:
-    """One step of length `time`; `push` [N, 1] is 1 / mass, 0 for fixed atoms; `kick` evaluates at new positions.
+    """One step of length `time`, which may be 0; `push` [N, 1] is 1 / mass, 0 for fixed atoms.
+
+    `kick` gives forces and energies at new positions.
 
     Langevin: BAOAB of Leimkuhler and Matthews, J. Chem. Phys. 138, 174102 (2013).
     """
@@ -57,7 +58,7 @@ def advance(
     v = phase.velocities + half * phase.forces
     if bath.ensemble == "langevin":
         x = phase.positions + 0.5 * time * v
-        keep = float(np.exp(-bath.friction_per_ps * 1e-3 * time / units.fs))
+        keep = jnp.exp(-bath.friction_per_ps * 1e-3 / units.fs * time)
         width = jnp.sqrt((1.0 - keep**2) * bath.temperature(step).astype(v.dtype) * push)
         v = keep * v + width * noise
         x = x + 0.5 * time * v
@@ -67,13 +68,13 @@ def advance(
     return new._replace(velocities=v + half * new.forces)
 
 
-def rescale(bath: Bath, time: float, v: Array, masses: Array, freedom: int, key: Array, step: Array) -> Array:
+def rescale(bath: Bath, time: Array, v: Array, masses: Array, freedom: int, key: Array, step: Array) -> Array:
     """Velocities after the stochastic rescaling of Bussi, Donadio, Parrinello, J. Chem. Phys. 126, 014101 (2007), A7.
 
     `freedom`: number of degrees of freedom; masses [N, 1] amu.
     """
     kinetic = 0.5 * jnp.sum(masses * v**2)
-    keep = float(np.exp(-time / (bath.relaxation_fs * units.fs)))
+    keep = jnp.exp(-time / (bath.relaxation_fs * units.fs))
     share = (1.0 - keep) * 0.5 * bath.temperature(step).astype(v.dtype) / kinetic
     first, others = jax.random.split(key)
     one = jax.random.normal(first, (), v.dtype)
