@@ -206,7 +206,7 @@ def test_refusals(potential: Potential, structures: dict[str, Atoms]) -> None:
     with pytest.raises(UserError, match="not trained on Au"):
         md.Dynamics(Atoms("Au"), potential, md.Bath())
     atoms.set_constraint(FixBondLength(0, 1))
-    with pytest.raises(UserError, match="constraint FixBondLength.*; only FixAtoms can"):
+    with pytest.raises(UserError, match="only FixAtoms can be used"):
         md.Dynamics(atoms, potential, md.Bath())
 
 
