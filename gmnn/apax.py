@@ -11,6 +11,7 @@ from itertools import combinations, combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from gmnn import descriptor, folder, repulsion
@@ -83,17 +84,17 @@ def potential(config: Mapping[str, Any], params: Params, elements: Sequence[int]
         cutoff="cosine", hidden=hidden, output_activation="identity", unit_offset=UNIT_OFFSET,
         repulsion=kind, zbl=zbl, core=NO_CORE,
     )  # fmt: skip
+    wanted = (119, 119, ours.n_radial, ours.n_basis)
+    if coefficients.shape != wanted:
+        raise UserError(f"atomic_type_embedding has shape {coefficients.shape}, the configuration asks for {wanted}")
     trained = {
         "radial": {"coefficients": coefficients[np.ix_(z, z)]},
         "readout": readout,
         "scale_shift": {"scale": inverse_softplus(scale[z]), "shift": np.zeros(len(z))},
     }
-    if coefficients.shape != (119, 119, ours.n_radial, ours.n_basis):
-        wanted = (119, 119, ours.n_radial, ours.n_basis)
-        raise UserError(f"atomic_type_embedding has shape {coefficients.shape}, the configuration asks for {wanted}")
     e0, sigma = tuple(shift[z].tolist()), tuple(scale[z].tolist())
     reference = Reference(tuple(z.tolist()), e0, sigma, (0.0,) * len(z), screening=screening)
-    return Potential(ours, reference, _float32(trained))
+    return Potential(ours, reference, jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), trained))
 
 
 def trained_elements(scale: np.ndarray, shift: np.ndarray) -> list[int]:
@@ -119,15 +120,9 @@ def feature_order(n_radial: int) -> np.ndarray:
         twice = [(min(r, s), s, max(r, s)) for s in range(n_radial) if s != r]
         theirs += [(r, r, r), *twice, *((r, s, t) for s, t in combinations(range(r + 1, n_radial), 2))]
     order = np.arange(descriptor.n_features(n_radial))
-    first = _n_features(n_radial, 4)
+    first = sum(descriptor.feature_counts(n_radial)[:4])
     order[first : first + len(ours)] = [first + ours.index(triple) for triple in theirs]
     return order
-
-
-def _n_features(n: int, contractions: int) -> int:
-    """Number of features of the first contractions."""
-    pairs = n * (n + 1) // 2
-    return sum((n, pairs, pairs, pairs, pairs * (n + 2) // 3, pairs * n, pairs * n, n**3)[:contractions])
 
 
 def _refuse_others(model: Mapping[str, Any]) -> None:
@@ -163,7 +158,7 @@ def _readout(
     weights: list[tuple[np.ndarray, np.ndarray]], n_radial: int, hidden: tuple[int, ...], contractions: int, ntk: bool
 ) -> Params:
     """Kernels and biases with Apax's constants in them, first rows in our order, zero for contractions left out."""
-    kept, order = _n_features(n_radial, contractions), feature_order(n_radial)
+    kept, order = sum(descriptor.feature_counts(n_radial)[:contractions]), feature_order(n_radial)
     widths = (kept, *hidden, 1)
     layers: Params = {}
     for k, (kernel, bias) in enumerate(weights):
@@ -201,7 +196,3 @@ def _repulsion(corrections: list[dict], params: Params, z: np.ndarray) -> tuple[
     pairs = combinations_with_replacement(z.tolist(), 2)
     rows = tuple((float(2.0 * prefactor[a] * prefactor[b]), float(1.0 / length[a] + 1.0 / length[b])) for a, b in pairs)
     return "exponential", ZBLConfig(trainable=False, window="cosine", r_off=r_off), rows
-
-
-def _float32(tree: Params) -> Params:
-    return {k: _float32(v) if isinstance(v, dict) else np.asarray(v, np.float32) for k, v in tree.items()}

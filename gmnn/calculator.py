@@ -61,7 +61,8 @@ class Calculator(ASECalculator):
         self.dtype, self.skin = dtype, skin
         with self._precision():
             self._params, predict = evaluator(self.potential, path, dtype)
-            self._trained = self._params if path == "reference" else evaluator(self.potential, "reference", dtype)[0]
+            if self.potential.config.n_members > 1:  # forces of members go by autodiff on either path
+                self._trained = evaluator(self.potential, "reference", dtype)[0]
         self._predict = compiled(predict)
         self._member_forces = jax.jit(self.potential.member_forces)
         if self.potential.config.n_members > 1:

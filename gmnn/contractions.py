@@ -6,17 +6,25 @@ A product with a unit matrix keeps XLA from computing an intermediate again wher
 takes seven times as long.
 """
 
-from collections.abc import Iterable
-from functools import cache, reduce
-from itertools import combinations_with_replacement
-from operator import add
+from functools import cache
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gmnn.descriptor import COMPONENTS, HIGHEST, INDEX, PAIRS, multiplicity
+from gmnn.descriptor import (
+    COMPONENTS,
+    HIGHEST,
+    INDEX,
+    PAIRS,
+    channel_pairs,
+    component,
+    feature_counts,
+    gram_products,
+    multiplicity,
+    total,
+)  # fmt: skip
 
 DIAGONAL = tuple(x for x, (c, d) in enumerate(PAIRS) if c == d)
 
@@ -43,31 +51,25 @@ class Shape(NamedTuple):
 @cache
 def shape(n: int) -> Shape:
     """The constants for n channels."""
-    r, s = np.triu_indices(n)
+    r, s, p, t = channel_pairs(n)
     pairs, eye = len(r), np.eye(n)
-    p, t = np.array([(p, t) for p in range(pairs) for t in range(s[p], n)]).T
     triples = np.zeros((len(p), pairs * n))
     triples[np.arange(len(p)), p * n + t] = 1.0
     spread = np.zeros((n, n, pairs))
     for k in range(pairs):
         spread[r[k], s[k], k] += 1.0
         spread[s[k], r[k], k] += 1.0
-    cuts = np.cumsum([n, pairs, pairs, pairs, len(p), pairs * n, pairs * n])
-    return Shape(eye[r], eye[s], triples, spread.reshape(n * n, pairs), cuts)
+    return Shape(eye[r], eye[s], triples, spread.reshape(n * n, pairs), np.cumsum(feature_counts(n)[:-1]))
 
 
 @cache
 def gram_terms(order: int) -> tuple[tuple[tuple[int, int, float], ...], ...]:
     """T_cd = sum_x M_cx M_dx, symmetric part: for each cd the packed components multiplied and their weight."""
-    inner = tuple(combinations_with_replacement(range(3), order - 1))
-
-    def at(c: int, x: tuple[int, ...]) -> int:
-        return INDEX[tuple(sorted((c, *x)))]
-
     found = []
     for c, d in PAIRS:
-        terms = [(at(c, x), at(d, x), 1.0 * multiplicity(x)) for x in inner]
-        found.append(terms if c == d else [(i, j, w / 2) for i, j, w in terms] + [(j, i, w / 2) for i, j, w in terms])
+        terms = gram_products(order, c, d)
+        halves = [(i, j, w / 2) for i, j, w in terms] + [(j, i, w / 2) for i, j, w in terms]
+        found.append(terms if c == d else halves)
     return tuple(map(tuple, found))
 
 
@@ -79,21 +81,22 @@ def invariants(moments: Array) -> tuple[Array, Kept]:
     m = [moments[:, c] for c in range(len(COMPONENTS))]
     second = [multiplicity(ab) * m[INDEX[ab]] for ab in PAIRS]
     grams = [
-        _once([_sum(w * left[:, i] * right[:, j] for i, j, w in terms) for terms in gram_terms(order)])
+        _once([total(w * left[:, i] * right[:, j] for i, j, w in terms) for terms in gram_terms(order)])
         for order in (1, 2, 3)
     ]
-    mixed = _once([_sum(m[_with(ab, c)][:, None] * second[x][None] for x, ab in enumerate(PAIRS)) for c in range(3)])
+    third = [[m[component(*ab, c)][:, None] for ab in PAIRS] for c in range(3)]
+    mixed = _once([total(third[c][x] * second[x][None] for x in range(6)) for c in range(3)])
 
     def with_second(gram: list[Array]) -> Array:  # [pairs * S, N]
-        return _sum(gram[x][:, None] * second[x][None] for x in range(6)).reshape(-1, count)
+        return total(gram[x][:, None] * second[x][None] for x in range(6)).reshape(-1, count)
 
     features = [
         m[0],
-        *(_sum(gram[x] for x in DIAGONAL) for gram in grams),
+        *(total(gram[x] for x in DIAGONAL) for gram in grams),
         _dot(constant.triples, with_second(grams[1])),
         with_second(grams[0]),
         with_second(grams[2]),
-        _sum(mixed[c][:, :, None] * m[1 + c][None, None] for c in range(3)).reshape(n**3, count),
+        total(mixed[c][:, :, None] * m[1 + c][None, None] for c in range(3)).reshape(n**3, count),
     ]
     return jnp.concatenate(features), Kept(m, second, grams, mixed)
 
@@ -110,15 +113,15 @@ def pullback(kept: Kept, cotangent: Array) -> Array:
     partners = []  # [S, S, 6, N]: of dE/dM_q, what multiplies M_s in the component cd of a gram
     for d, trace in zip(d_with, d_traces, strict=True):
         of_gram = [
-            _sum(d[:, t] * second[x][t][None] for t in range(n)) + (trace if x in DIAGONAL else 0.0) for x in range(6)
+            total(d[:, t] * second[x][t][None] for t in range(n)) + (trace if x in DIAGONAL else 0.0) for x in range(6)
         ]
         flat = jnp.stack(of_gram, axis=1).reshape(len(trace), -1)
         partners.append(_dot(constant.spread, flat).reshape(n, n, 6, count))
     families = list(zip(grams, d_with, strict=True))
     pairs = range(len(constant.first))
-    d_second = _once([_sum(gram[x][p][None] * d[p] for gram, d in families for p in pairs) for x in range(6)])
-    d_product = _once([_sum(d_mixed[:, :, t] * m[1 + c][t][None, None] for t in range(n)) for c in range(3)])
-    d_first = _once([_sum(mixed[c][r, s][None] * d_mixed[r, s] for r in range(n) for s in range(n)) for c in range(3)])
+    d_second = _once([total(gram[x][p][None] * d[p] for gram, d in families for p in pairs) for x in range(6)])
+    d_product = _once([total(d_mixed[:, :, t] * m[1 + c][t][None, None] for t in range(n)) for c in range(3)])
+    d_first = _once([total(mixed[c][r, s][None] * d_mixed[r, s] for r in range(n) for s in range(n)) for c in range(3)])
     out = [d_zero]
     for position, abc in enumerate(COMPONENTS[1:], start=1):
         order = len(abc)
@@ -132,22 +135,13 @@ def pullback(kept: Kept, cotangent: Array) -> Array:
         if order == 1:
             terms.append(d_first[position - 1])
         elif order == 2:
-            through = [d_product[c][q] * m[_with(abc, c)][q][None] for c in range(3) for q in range(n)]
-            terms.append(multiplicity(abc) * (d_second[PAIRS.index(abc)] + _sum(through)))
+            through = [d_product[c][q] * m[component(*abc, c)][q][None] for c in range(3) for q in range(n)]
+            terms.append(multiplicity(abc) * (d_second[PAIRS.index(abc)] + total(through)))
         else:
-            holds = [(c, x) for c in range(3) for x, ab in enumerate(PAIRS) if _with(ab, c) == position]
+            holds = [(c, x) for c in range(3) for x, ab in enumerate(PAIRS) if component(*ab, c) == position]
             terms += [d_product[c][:, s] * second[x][s][None] for c, x in holds for s in range(n)]
-        out.append(_sum(terms))
+        out.append(total(terms))
     return jnp.stack(out, axis=1)
-
-
-def _with(ab: tuple[int, ...], c: int) -> int:
-    """Place of the packed component abc."""
-    return INDEX[tuple(sorted((*ab, c)))]
-
-
-def _sum(terms: Iterable[Array]) -> Array:
-    return reduce(add, terms)
 
 
 def _dot(matrix: np.ndarray, x: Array) -> Array:

@@ -6,7 +6,7 @@ Moments are stored packed: of a symmetric tensor of rank L only the (L+1)(L+2)/2
 XLA fuses them into loops over channels; only the contractions with many terms are dots.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from itertools import combinations_with_replacement
 from math import factorial, prod
@@ -29,23 +29,51 @@ def multiplicity(abc: tuple[int, ...]) -> int:
     return factorial(len(abc)) // prod(factorial(abc.count(a)) for a in range(3))
 
 
-def _sum(terms: Iterable[Array]) -> Array:
+def component(*abc: int) -> int:
+    """Place of the component with these indices, in any order, among the packed ones."""
+    return INDEX[tuple(sorted(abc))]
+
+
+def total(terms: Iterable[Array]) -> Array:
+    """The sum of arrays, one after the other, without a 0 at the start."""
     return reduce(add, terms)
+
+
+def feature_counts(n_radial: int) -> tuple[int, ...]:
+    """Number of invariants kept of each of the eight contractions, in their order."""
+    n, pairs = n_radial, n_radial * (n_radial + 1) // 2
+    return n, pairs, pairs, pairs, pairs * (n + 2) // 3, pairs * n, pairs * n, n**3
 
 
 def n_features(n_radial: int) -> int:
     """Number of invariants kept: 360 for n_radial 5, 910 for 7."""
-    n, pairs = n_radial, n_radial * (n_radial + 1) // 2
-    return n + 3 * pairs + pairs * (n + 2) // 3 + 2 * pairs * n + n**3
+    return sum(feature_counts(n_radial))
+
+
+def channel_pairs(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Channels r, s of all pairs r <= s; and of all multisets r <= s <= t the place of r, s among them, and t."""
+    r, s = np.triu_indices(n)
+    p, t = np.array([(p, t) for p in range(len(r)) for t in range(s[p], n)]).T
+    return r, s, p, t
+
+
+def gram_products(order: int, c: int, d: int) -> list[tuple[int, int, int]]:
+    """M_c... M_d... summed over the other indices: the packed components multiplied and how often."""
+    inner = combinations_with_replacement(range(3), order - 1)
+    return [(component(c, *x), component(d, *x), multiplicity(x)) for x in inner]
+
+
+def monomial_components(u: Sequence[Array]) -> dict[tuple[int, ...], Array]:
+    """1, u, u u, u u u by their indices, in the order of COMPONENTS, from the three components of u."""
+    values: dict[tuple[int, ...], Array] = {(): jnp.ones_like(u[0])}
+    for abc in COMPONENTS[1:]:
+        values[abc] = values[abc[:-1]] * u[abc[-1]]
+    return values
 
 
 def monomials(unit: Array) -> Array:
     """Packed components of 1, u, u u, u u u.  [..., 3] -> [..., 20]"""
-    u = (unit[..., 0], unit[..., 1], unit[..., 2])
-    values: dict[tuple[int, ...], Array] = {(): jnp.ones_like(u[0])}
-    for abc in COMPONENTS[1:]:
-        values[abc] = values[abc[:-1]] * u[abc[-1]]
-    return jnp.stack([values[abc] for abc in COMPONENTS], axis=-1)
+    return jnp.stack(list(monomial_components((unit[..., 0], unit[..., 1], unit[..., 2])).values()), axis=-1)
 
 
 def moments(radial: Array, unit: Array, gate: Array | None = None) -> Array:
@@ -66,18 +94,15 @@ def invariants(moment: Array) -> Array:
     M1_r,a M1_s,b M2_t,ab (r <= s, t) | M3_r,abc M3_s,abd M2_t,cd (r <= s, t) | M3_r,abc M2_s,ab M1_t,c (r, s, t).
     """
     n_atoms, n = moment.shape[:2]
-    r, s = np.triu_indices(n)  # pairs r <= s
-    p, t = np.array([(p, t) for p in range(len(r)) for t in range(s[p], n)]).T  # multisets r <= s <= t
+    r, s, p, t = channel_pairs(n)
     m = [moment[..., c] for c in range(len(COMPONENTS))]  # [N, S] each
     left, right = [x[:, r] for x in m], [x[:, s] for x in m]  # [N, pairs] each
 
     def gram(order: int) -> list[Array]:
         """T_rs,cd = M_r,c... M_s,d... summed over the other indices, symmetric part, packed cd.  6 x [N, pairs]"""
-        inner = tuple(combinations_with_replacement(range(3), order - 1))
 
         def entry(c: int, d: int) -> Array:
-            at = [(INDEX[tuple(sorted((c, *x)))], INDEX[tuple(sorted((d, *x)))], multiplicity(x)) for x in inner]
-            return _sum(w * left[i] * right[j] for i, j, w in at)
+            return total(w * left[i] * right[j] for i, j, w in gram_products(order, c, d))
 
         return [entry(c, d) if c == d else 0.5 * (entry(c, d) + entry(d, c)) for c, d in PAIRS]
 
@@ -87,14 +112,14 @@ def invariants(moment: Array) -> Array:
     with_m2 = jnp.einsum("ipx,itx->ipt", m1_m1_and_m3_m3, jnp.stack(m2, axis=-1), precision=HIGHEST)
 
     def m3_m2(c: int) -> Array:  # M3_r,abc M2_s,ab  [N, S, S]
-        rows = [m[INDEX[tuple(sorted((*ab, c)))]] for ab in PAIRS]
-        return _sum(row[:, :, None] * m2[x][:, None, :] for x, row in enumerate(rows))
+        rows = [m[component(*ab, c)] for ab in PAIRS]
+        return total(row[:, :, None] * m2[x][:, None, :] for x, row in enumerate(rows))
 
     parts = [
         m[0],
         *(gram_cd[0] + gram_cd[3] + gram_cd[5] for gram_cd in (dipoles, squares, cubes)),  # traces over c = d
-        _sum(squares[x][:, p] * m2[x][:, t] for x in range(6)),
+        total(squares[x][:, p] * m2[x][:, t] for x in range(6)),
         with_m2,
-        _sum(m3_m2(c)[..., None] * m[1 + c][:, None, None, :] for c in range(3)),
+        total(m3_m2(c)[..., None] * m[1 + c][:, None, None, :] for c in range(3)),
     ]
     return jnp.concatenate([part.reshape(n_atoms, -1) for part in parts], axis=-1)

@@ -16,7 +16,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gmnn import contractions, core, tables
-from gmnn.descriptor import COMPONENTS, HIGHEST
+from gmnn.descriptor import COMPONENTS, HIGHEST, monomial_components
 from gmnn.errors import UserError
 from gmnn.model import OUTPUT_GAIN, SWISH_UNIT, constants, scale_shift
 from gmnn.model_config import ModelConfig
@@ -30,7 +30,7 @@ PATHS = ("reference", "fast")
 class FastParams(NamedTuple):
     """Everything trained, in the form that evaluation wants."""
 
-    table: tables.Table
+    table: Any  # of tables.tabulate
     kernels: tuple[Any, ...]  # [out, in], the scale of the features and the gain of the output folded in
     biases: tuple[Any, ...]  # [out, 1]
     scale: Any  # [E] sigma, eV
@@ -74,17 +74,15 @@ def prepare(potential: Potential, dtype: str, intervals: int = tables.INTERVALS)
         tables.tabulate(potential, dtype, intervals), tuple(cast(kernel.T) for kernel in kernels),
         tuple(cast(bias[:, None]) for bias in biases), cast(sigma), cast(mu), bound,
     )  # fmt: skip
-    cores = _cores()
-    return (
-        jax.device_put(prepared, NamedSharding(Mesh(cores, ("core",)), PartitionSpec())) if len(cores) > 1 else prepared
-    )
+    mesh = _cores()
+    return jax.device_put(prepared, NamedSharding(mesh, PartitionSpec())) if mesh.size > 1 else prepared
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """`jax.jit` in which every device of the CPU computes on one core, so that several devices do not get in each
     other's way; on other platforms nothing else.
     """
-    single = {"xla_cpu_multi_thread_eigen": False} if len(_cores()) > 1 else None
+    single = {"xla_cpu_multi_thread_eigen": False} if _cores().size > 1 else None
     return jax.jit(function, compiler_options=single)
 
 
@@ -95,14 +93,14 @@ def predict(potential: Potential, params: FastParams, system: System) -> Predict
     computes its share of the blocks.
     """
     batch, per_system, count = system.numbers.shape[:-1], system.numbers.shape[-1], system.numbers.size
-    cores = _cores()
-    blocks = -(-count // (BLOCK * len(cores))) * len(cores)
+    mesh = _cores()
+    blocks = -(-count // (BLOCK * mesh.size)) * mesh.size
     rows = jnp.arange(blocks * -(-count // blocks)).reshape(blocks, -1)
     share = partial(_share, potential, per_system)
-    if len(cores) > 1:
+    if mesh.size > 1:
         split, whole = PartitionSpec("core"), PartitionSpec()
         share = jax.shard_map(
-            partial(_summed, share), mesh=Mesh(cores, ("core",)), in_specs=(whole, whole, split), out_specs=whole,
+            partial(_summed, share), mesh=mesh, in_specs=(whole, whole, split), out_specs=whole,
             check_vma=False,
         )  # fmt: skip
     members, forces, virial = share(params, _joined(system), rows)
@@ -114,9 +112,10 @@ def predict(potential: Potential, params: FastParams, system: System) -> Predict
     )  # fmt: skip
 
 
-def _cores() -> np.ndarray:
+def _cores() -> Mesh:
     """The devices among which blocks are shared out: those of the CPU, or one of anything else."""
-    return np.array(jax.local_devices() if jax.default_backend() == "cpu" else jax.local_devices()[:1])
+    devices = jax.local_devices()
+    return Mesh(np.array(devices if jax.default_backend() == "cpu" else devices[:1]), ("core",))
 
 
 def _summed(share: Callable[..., Any], *arguments: Any) -> tuple[Array, Array, Array]:
@@ -235,21 +234,20 @@ def _lookup(
 ) -> tuple[Array, Array, Array]:
     """1 / r [B, K], tabulated functions and their slopes [B, C, K] of every slot."""
     n_elements = len(params.scale)
-    intervals = len(params.table.rows) // n_elements**2 - 1
+    intervals = len(params.table) // n_elements**2 - 1
     r = jnp.sqrt(x * x + y * y + z * z)
     place = r * (intervals / config.r_max)
     row = jnp.minimum(place.astype(jnp.int32), intervals)
     t = (place - row)[:, None]
     pair = (e_i[:, None] * n_elements + e_j) * (intervals + 1) + row
-    c = jnp.swapaxes(params.table.rows[pair], 1, 2).reshape(len(r), 4, config.n_radial + 2, -1)  # [B, 4, C, K]
-    value = c[:, 0] + t * (c[:, 1] + t * (c[:, 2] + t * c[:, 3]))
-    slope = (c[:, 1] + t * (2.0 * c[:, 2] + 3.0 * t * c[:, 3])) * (intervals / config.r_max)
-    return 1.0 / r, value, slope
+    c = jnp.swapaxes(params.table[pair], 1, 2).reshape(len(r), 4, config.n_radial + 2, -1)  # [B, 4, C, K]
+    value, slope = tables.piece([c[:, p] for p in range(4)], t)
+    return 1.0 / r, value, slope * (intervals / config.r_max)
 
 
 def _moments(unit: tuple[Array, Array, Array], functions: Array, gate: Array) -> tuple[Array, Array]:
     """Moments before any bound, [B, S, 20], and the gated monomials of every slot, [B, 20, K]."""
-    shown = jnp.stack([one if not abc else gate * one for abc, one in _monomials(unit).items()], axis=1)
+    shown = jnp.stack([one if not abc else gate * one for abc, one in monomial_components(unit).items()], axis=1)
     return jnp.einsum("isk,ick->isc", functions, shown, precision=HIGHEST), shown
 
 
@@ -269,16 +267,9 @@ def _network(params: FastParams, bounded: bool, features: Array, e_i: Array) -> 
     return (params.shift[e_i][None] + sigma[None] * psi).T, jnp.dot(params.kernels[0].T, back, precision=HIGHEST)
 
 
-def _monomials(unit: tuple[Array, ...]) -> dict[tuple[int, ...], Array]:
-    found: dict[tuple[int, ...], Array] = {(): jnp.ones_like(unit[0])}
-    for abc in COMPONENTS[1:]:
-        found[abc] = found[abc[:-1]] * unit[abc[-1]]
-    return found
-
-
 def _gradient(unit: tuple[Array, ...], d_shown: Array) -> tuple[list[Array], Array]:
     """Of sum_c Q_c u^c over the ranks 1 to 3, the derivatives by u, 3 x [B, K], and its value [B, K]."""
-    monomials = _monomials(unit)
+    monomials = monomial_components(unit)
     by_unit, value = [jnp.zeros_like(unit[0])] * 3, jnp.zeros_like(unit[0])
     for c, abc in enumerate(COMPONENTS[1:], start=1):
         q = d_shown[:, c]

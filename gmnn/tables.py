@@ -5,8 +5,9 @@ r V(r) of the repulsion, which is finite at contact. Cubic Hermite pieces on equ
 slopes: continuous with their first derivative, so that forces are the exact gradient of the tabulated energy.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from itertools import product
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +21,6 @@ if TYPE_CHECKING:
 
 INTERVALS = 1024  # errors of value and slope are stated by `errors`; doubling it makes them 16 and 8 times smaller
 CONTACT = 1e-9  # Å, stands for zero distance
-
-
-class Table(NamedTuple):
-    """Polynomials c_0 + t (c_1 + t (c_2 + t c_3)), t in [0, 1]; the last row of each pair is 0, beyond the cutoff."""
-
-    rows: jax.Array  # [E * E * (intervals + 1), 4 * C], powers before channels
 
 
 def channels(potential: "Potential", e: int, f: int) -> Callable[[jax.Array], jax.Array]:
@@ -48,21 +43,26 @@ def channels(potential: "Potential", e: int, f: int) -> Callable[[jax.Array], ja
     return values
 
 
-def tabulate(potential: "Potential", dtype: str, intervals: int = INTERVALS) -> Table:
-    """The tables of all pairs of elements, computed in float64 and stored as `dtype`."""
+def tabulate(potential: "Potential", dtype: str, intervals: int = INTERVALS) -> jax.Array:
+    """The tables of all pairs of elements, computed in float64 and stored as `dtype`.  [E * E * (intervals + 1), 4 * C]
+
+    A row holds c_0 ... c_3 of `piece`, powers before channels; the last row of each pair is 0, beyond the cutoff.
+    """
     n, rows = len(potential.reference.elements), []
     with jax.enable_x64(True):
         step = potential.config.r_max / intervals
         nodes = jnp.maximum(step * jnp.arange(intervals + 1), CONTACT)
-        for e in range(n):
-            for f in range(n):
-                function = channels(potential, e, f)
-                both = jax.jit(jax.vmap(lambda r, g=function: jax.jvp(g, (r,), (jnp.ones_like(r),))))
-                value, slope = (np.array(x) for x in both(nodes))
-                y0, y1, d0, d1 = value[:-1], value[1:], step * slope[:-1], step * slope[1:]
-                pieces = np.stack([y0, d0, 3 * (y1 - y0) - 2 * d0 - d1, 2 * (y0 - y1) + d0 + d1], axis=1)
-                rows += [pieces.reshape(intervals, -1), np.zeros((1, pieces[0].size))]
-        return Table(jnp.asarray(np.concatenate(rows), dtype))
+        for e, f in product(range(n), repeat=2):
+            value, slope = _exact(potential, e, f, nodes)
+            y0, y1, d0, d1 = value[:-1], value[1:], step * slope[:-1], step * slope[1:]
+            pieces = np.stack([y0, d0, 3 * (y1 - y0) - 2 * d0 - d1, 2 * (y0 - y1) + d0 + d1], axis=1)
+            rows += [pieces.reshape(intervals, -1), np.zeros((1, pieces[0].size))]
+        return jnp.asarray(np.concatenate(rows), dtype)
+
+
+def piece(c: Sequence[Any], t: Any) -> tuple[Any, Any]:
+    """c_0 + t (c_1 + t (c_2 + t c_3)) at t in [0, 1] of an interval, and its slope by t."""
+    return c[0] + t * (c[1] + t * (c[2] + t * c[3])), c[1] + t * (2.0 * c[2] + 3.0 * t * c[3])
 
 
 def errors(potential: "Potential", intervals: int = INTERVALS) -> tuple[np.ndarray, np.ndarray]:
@@ -71,21 +71,21 @@ def errors(potential: "Potential", intervals: int = INTERVALS) -> tuple[np.ndarr
     Beyond 0.1 Å, below which r V(r) is kept as well but nothing is ever computed.
     """
     n, step = len(potential.reference.elements), potential.config.r_max / intervals
+    t, far = np.linspace(0, 1, 9)[1:-1], int(np.ceil(0.1 / step))
     with jax.enable_x64(True):
-        rows = np.asarray(tabulate(potential, "float64", intervals).rows).reshape(n, n, intervals + 1, 4, -1)[:, :, :-1]
-        t = np.linspace(0, 1, 9)[1:-1]
-        r = jnp.asarray((step * (np.arange(intervals)[:, None] + t)).ravel())
-        worst_value, worst_slope = np.zeros(rows.shape[-1]), np.zeros(rows.shape[-1])
-        for e in range(n):
-            for f in range(n):
-                function = channels(potential, e, f)
-                both = jax.jit(jax.vmap(lambda x, g=function: jax.jvp(g, (x,), (jnp.ones_like(x),))))
-                value, slope = (np.asarray(x).reshape(intervals, len(t), -1) for x in both(r))
-                c0, c1, c2, c3 = (rows[e, f, :, p][:, None] for p in range(4))
-                x = t[None, :, None]
-                off = np.abs(c0 + x * (c1 + x * (c2 + x * c3)) - value)
-                off_slope = np.abs((c1 + x * (2 * c2 + 3 * x * c3)) / step - slope)
-                far = int(np.ceil(0.1 / step))
-                worst_value = np.maximum(worst_value, off[far:].max(axis=(0, 1)))
-                worst_slope = np.maximum(worst_slope, off_slope[far:].max(axis=(0, 1)))
-    return worst_value, worst_slope
+        rows = np.asarray(tabulate(potential, "float64", intervals)).reshape(n, n, intervals + 1, 4, -1)[:, :, far:-1]
+        r = jnp.asarray((step * (np.arange(far, intervals)[:, None] + t)).ravel())
+        worst: list[list[np.ndarray]] = [[], []]
+        for e, f in product(range(n), repeat=2):
+            value, slope = piece([rows[e, f, :, p][:, None] for p in range(4)], t[None, :, None])
+            for kept, found, exact in zip(worst, (value, slope / step), _exact(potential, e, f, r), strict=True):
+                kept.append(np.abs(found - exact.reshape(found.shape)).max(axis=(0, 1)))
+    return np.max(worst[0], axis=0), np.max(worst[1], axis=0)
+
+
+def _exact(potential: "Potential", e: int, f: int, r: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+    """The channels of a pair of elements and their slopes at distances r [n] Å, 2 x [n, C]."""
+    function = channels(potential, e, f)
+    both = jax.jit(jax.vmap(lambda x: jax.jvp(function, (x,), (jnp.ones_like(x),))))
+    value, slope = both(r)
+    return np.asarray(value), np.asarray(slope)

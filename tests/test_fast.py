@@ -99,7 +99,7 @@ def test_errors_of_the_tables_are_stated(make_potential: Make) -> None:
     finer_value, finer_slope = tables.errors(potential, 1024)
     assert np.all(finer_value[:2] < value[:2] / 7)
     assert np.all(finer_slope[:2] < slope[:2] / 4)
-    rows = np.asarray(tables.tabulate(potential, "float64", 512).rows).reshape(4, 4, 513, 4, -1)
+    rows = np.asarray(tables.tabulate(potential, "float64", 512)).reshape(4, 4, 513, 4, -1)
     r = np.random.default_rng(0).uniform(0.2, potential.config.r_max, 200)
     row, t = np.divmod(r * 512 / potential.config.r_max, 1.0)
     c = rows[0, 1, row.astype(int)]
