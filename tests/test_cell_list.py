@@ -177,10 +177,10 @@ def test_replicas_and_flags(compiled: Slots) -> None:
     check(Slots(*(field[5] for field in found)), other, cell, PERIODIC, CUTOFF)
     assert found.fullest[3] > FINE.room
     assert found.most[3] > FINE.slots
-    bigger = grow(FINE, found)
+    bigger = grow(FINE, found.most, found.fullest)
     assert bigger.room >= found.fullest.max()
     assert bigger.slots >= found.most.max()
-    assert grow(FINE, Slots(*(field[2] for field in found))) == FINE  # narrow: nothing to grow
+    assert grow(FINE, found.most[2], found.fullest[2]) == FINE  # narrow: nothing to grow
 
 
 def test_growth_ends(structures: dict[str, Atoms]) -> None:
@@ -191,7 +191,7 @@ def test_growth_ends(structures: dict[str, Atoms]) -> None:
     for _ in range(2):
         found = compile_and_run(grid, PERIODIC, CUTOFF, *where)
         assert found.overflow
-        grid = grow(grid, found)
+        grid = grow(grid, found.most, found.fullest)
     check(compile_and_run(grid, PERIODIC, CUTOFF, *where), *where, crystal.pbc, CUTOFF)
 
 
@@ -251,7 +251,8 @@ def test_cluster_flies_apart() -> None:
     wide = 3 * positions
     crowded = make(wide, nowhere)
     assert crowded.overflow
-    check(compile_and_run(grow(grid, crowded), pbc, CUTOFF, wide, nowhere), wide, nowhere, pbc, CUTOFF)
+    larger = grow(grid, crowded.most, crowded.fullest)
+    check(compile_and_run(larger, pbc, CUTOFF, wide, nowhere), wide, nowhere, pbc, CUTOFF)
     assert compile_and_run(grid._replace(reach=(0, 2, 4)), pbc, CUTOFF, positions, nowhere).overflow
 
 

@@ -145,7 +145,8 @@ def test_the_bath_gives_the_canonical_distribution(potential: Potential, ensembl
     assert freedom == (192 if ensemble == "langevin" else 189)
     assert abs(np.mean(samples) - 300.0) < 5 * expected / np.sqrt(n)
     assert abs(np.std(samples, ddof=1) - expected) < 5 * expected / np.sqrt(2 * (n - 1))
-    assert abs(np.mean(light)) < 5 * np.std(light, ddof=1) / np.sqrt(n) if ensemble == "langevin" else True
+    if ensemble == "langevin":  # velocity rescaling keeps the shares of atoms that never meet
+        assert abs(np.mean(light)) < 5 * np.std(light, ddof=1) / np.sqrt(n)
     gamma = stats.gamma(freedom / 2, scale=2 * 300.0 / freedom)
     assert stats.kstest(samples, gamma.cdf).pvalue > 1e-4
 

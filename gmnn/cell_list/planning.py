@@ -1,9 +1,11 @@
 """Shapes of a list, planned on the host for a structure and grown where they were too small."""
 
+from typing import Any
+
 import numpy as np
 
 from gmnn.cell_list.runs import MARGIN, Grid, Pbc, columns, find_runs, full_cell, inverse_of, lay_out, near_in
-from gmnn.cell_list.slots import CPU_BLOCK, Slots
+from gmnn.cell_list.slots import CPU_BLOCK
 from gmnn.neighbors import complete_cell
 
 SHRINK = 1.02  # the cell may shrink by this before its bins are too narrow
@@ -52,13 +54,13 @@ def _enough(needed: float) -> int:
     return 4 * int(np.ceil(needed / 4))
 
 
-def grow(grid: Grid, found: Slots) -> Grid:
-    """A grid with room and slots for what was found; the same one if neither was short: then plan anew.
+def grow(grid: Grid, most: Any, fullest: Any) -> Grid:
+    """A grid with slots and room for the counts of `Slots`; the same one if neither was short: then plan anew.
 
-    Of replicas, the counts of all are looked at. It may take a second turn, as slots are counted in full once there is
-    room.
+    Of counts of several lists the largest are looked at. It may take a second turn, as slots are counted in full once
+    there is room.
     """
-    fullest, most = int(np.max(found.fullest)), int(np.max(found.most))
+    most, fullest = int(np.max(most)), int(np.max(fullest))
     room = grid.room if fullest <= grid.room else _enough(1.1 * fullest)
     slots = grid.slots if most <= grid.slots else _enough(1.1 * most)
     return grid._replace(room=room, slots=slots)

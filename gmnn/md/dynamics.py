@@ -20,7 +20,8 @@ from jax import Array
 from gmnn import cell_list
 from gmnn.errors import UserError
 from gmnn.fast import compiled, evaluator
-from gmnn.md.integrators import Bath, Phase, advance, rescale
+from gmnn.md.integrators import Bath, Phase, drift, rescale
+from gmnn.neighbors import wrap_shifts
 from gmnn.potential import Potential
 from gmnn.system import System
 
@@ -42,11 +43,18 @@ class Moment(NamedTuple):
 class _Loop(NamedTuple):
     phase: Phase
     built: Array  # [N, 3] positions the list was made for
-    slots: cell_list.Slots
+    neighbors: Array  # [N, K], as in System
+    shifts: Array  # [N, K, 3]
+    counts: "_Counts"
+
+
+class _Counts(NamedTuple):
+    """Of all lists of a segment."""
+
     overflow: Array  # [] bool, at any time
-    fullest: Array  # [] of all lists of the segment
     most: Array  # []
-    rebuilds: Array  # []
+    fullest: Array  # []
+    rebuilds: Array  # [], without the first
 
 
 class Dynamics:
@@ -56,6 +64,8 @@ class Dynamics:
     Maxwell distribution at the bath's first temperature, the centre of mass at rest (and an isolated molecule without
     rotation) where no atom is fixed.
     """
+
+    now: Moment
 
     def __init__(
         self,
@@ -89,16 +99,11 @@ class Dynamics:
         velocities = atoms.get_velocities()
         if not np.any(velocities):
             velocities = maxwell(atoms, bath.first_K, self.fixed, np.random.default_rng(seed))
-        self.now = self._look(0, atoms.positions, np.where(self.fixed[:, None], 0.0, velocities))
+        self.resume(0, atoms.positions, np.where(self.fixed[:, None], 0.0, velocities))
 
     def run(self, steps: int) -> Moment:
         """Advance by a segment; UserError, with `now` as it was, where a number is not finite any more."""
-        for _ in range(TRIES):
-            found = self._segment(steps)
-            if found is not None:
-                break
-        else:
-            raise UserError(f"the neighbour list did not fit after growing {TRIES} times; is the structure collapsing?")
+        found = self._advanced(self.now.step, self.now.positions, self.now.velocities, steps)
         if not (np.isfinite(found.energy) and np.isfinite(found.positions).all() and np.isfinite(found.forces).all()):
             raise UserError(
                 f"a number is not finite any more between steps {self.now.step} and {found.step}; take a shorter "
@@ -108,8 +113,8 @@ class Dynamics:
         return found
 
     def resume(self, step: int, positions: np.ndarray, velocities: np.ndarray) -> None:
-        """Go on from the end of an earlier segment."""
-        self.now = self._look(step, positions, velocities)
+        """Start, or go on from the end of an earlier segment."""
+        self.now = self._advanced(step, positions, velocities, 0)
 
     def snapshot(self) -> Atoms:
         """The structure as it is now, with momenta."""
@@ -123,64 +128,56 @@ class Dynamics:
         """Now, K, from the degrees of freedom that move."""
         return 2.0 * self.now.kinetic / (max(self.freedom, 1) * units.kB)
 
-    def _look(self, step: int, positions: np.ndarray, velocities: np.ndarray) -> Moment:
-        self.now = Moment(step, np.asarray(positions, float), np.asarray(velocities, float), positions, 0.0, 0.0, 0)
+    def _advanced(self, step: int, positions: np.ndarray, velocities: np.ndarray, steps: int) -> Moment:
+        """The end of a segment; done again with a larger list as long as it did not fit."""
         for _ in range(TRIES):
-            found = self._segment(0)
-            if found is not None:
-                return found
-        raise UserError("the neighbour list of the structure did not fit")
-
-    def _segment(self, steps: int) -> Moment | None:
-        """The end of a segment from now; None, and a larger grid, if the list did not fit."""
-        start = self.now
-        with self._precision():
-            if self.grid not in self._programs:
-                self._programs[self.grid] = compiled(partial(_advance, self, self.grid))
-            x, v = jnp.asarray(start.positions, self.dtype), jnp.asarray(start.velocities, self.dtype)
-            found: _Loop = jax.device_get(self._programs[self.grid](self._params, x, v, start.step, steps))
-        if found.overflow:
-            larger = cell_list.grow(self.grid, found.slots._replace(fullest=found.fullest, most=found.most))
+            with self._precision():
+                if self.grid not in self._programs:
+                    self._programs[self.grid] = compiled(partial(_segment, self, self.grid))
+                x, v = jnp.asarray(positions, self.dtype), jnp.asarray(velocities, self.dtype)
+                phase, counts = jax.device_get(self._programs[self.grid](self._params, x, v, step, steps))
+            if not counts.overflow:
+                return self._moment(step + steps, phase, int(counts.rebuilds))
+            larger = cell_list.grow(self.grid, counts.most, counts.fullest)
             if larger == self.grid:
-                larger = cell_list.plan(start.positions, self.atoms.cell.array, self.atoms.pbc, self.radius)
-                if larger == self.grid:
-                    self._stop_for_numbers(start)
+                larger = cell_list.plan(positions, self.atoms.cell.array, self.atoms.pbc, self.radius)
+            if larger == self.grid:
+                raise UserError(
+                    f"positions are not finite, or too far out, after step {step}; take a shorter time step, or look "
+                    f"at the structure of step {step}, the last good one"
+                )
             self.grid, self.growths = larger, self.growths + 1
-            return None
-        phase = found.phase
-        velocities = np.asarray(phase.velocities, float)
-        positions = np.asarray(phase.positions, float)
-        if any(self.pbc):
-            from gmnn.neighbors import wrap_shifts
+        raise UserError(f"the neighbour list did not fit after growing {TRIES} times; is the structure collapsing?")
 
-            if np.isfinite(positions).all():
-                cell = self.atoms.cell.array
-                positions = positions - wrap_shifts(positions, cell, self.atoms.pbc) @ cell
+    def _moment(self, step: int, phase: Phase, rebuilds: int) -> Moment:
+        positions, velocities, forces, energies = (np.asarray(field, float) for field in phase)
+        if any(self.pbc) and np.isfinite(positions).all():
+            cell = self.atoms.cell.array
+            positions = positions - wrap_shifts(positions, cell, self.atoms.pbc) @ cell
         kinetic = 0.5 * float(np.sum(self.atoms.get_masses()[:, None] * velocities**2))
-        energy = float(np.sum(np.asarray(phase.energies, float))) + self.offset
-        forces = np.asarray(phase.forces, float)
-        return Moment(start.step + steps, positions, velocities, forces, energy, kinetic, int(found.rebuilds))
-
-    def _stop_for_numbers(self, start: Moment) -> None:
-        raise UserError(
-            f"positions are not finite, or too far out, after step {start.step}; take a shorter time step, or look at "
-            f"the structure of step {start.step}, the last good one"
-        )
+        return Moment(step, positions, velocities, forces, float(energies.sum()) + self.offset, kinetic, rebuilds)
 
     def _precision(self) -> Any:
         return jax.enable_x64(self.dtype == "float64")
 
 
-def _advance(
+def _segment(
     self: Dynamics, grid: cell_list.Grid, params: Any, positions: Array, velocities: Array, first: Array, steps: Array
-) -> _Loop:
+) -> tuple[Phase, _Counts]:
     """The program of a segment."""
     dtype = positions.dtype
     masses = jnp.asarray(self.atoms.get_masses(), dtype)[:, None]
     push = jnp.where(jnp.asarray(self.fixed)[:, None], 0.0, 1.0 / masses)
     cell = jnp.asarray(self.atoms.cell.array, dtype)
     numbers = jnp.asarray(self.atoms.numbers, jnp.int32)
-    make = partial(cell_list.build, grid, self.pbc, self.radius)
+
+    def rebuilt(x: Array, loop: _Loop, again: Array) -> _Loop:
+        found, before = cell_list.build(grid, self.pbc, self.radius, x, cell), loop.counts
+        counts = _Counts(
+            before.overflow | found.overflow, jnp.maximum(before.most, found.most),
+            jnp.maximum(before.fullest, found.fullest), before.rebuilds + again,
+        )  # fmt: skip
+        return loop._replace(built=x, neighbors=found.neighbors, shifts=found.shifts, counts=counts)
 
     def step(k: Array, loop: _Loop) -> _Loop:
         """Step k - 1 of the segment; before the first one a step of no length, which finds neighbours and forces."""
@@ -188,30 +185,22 @@ def _advance(
         key = jax.random.fold_in(jax.random.key(self.seed), number)
         langevin = self.bath.ensemble == "langevin"
         noise = jax.random.normal(key, positions.shape, dtype) if langevin else jnp.zeros_like(positions)
-        lists: list[Any] = []
-
-        def kick(x: Array) -> Phase:
-            moved = (k == 0) | (jnp.max(jnp.sum((x - loop.built) ** 2, axis=1)) > (0.5 * self.skin) ** 2)
-            slots, built = jax.lax.cond(moved, lambda: (make(x, cell), x), lambda: (loop.slots, loop.built))
-            lists.extend([slots, built, moved & (k > 0)])
-            found = self._predict(params, System(x, numbers, cell, slots.neighbors, slots.shifts))
-            return Phase(x, loop.phase.velocities, found.forces, found.energies)
-
-        phase = advance(self.bath, time, loop.phase, push, kick, noise, number)
+        x, v = drift(self.bath, time, loop.phase, push, noise, number)
+        moved = (k == 0) | (jnp.max(jnp.sum((x - loop.built) ** 2, axis=1)) > (0.5 * self.skin) ** 2)
+        loop = jax.lax.cond(moved, rebuilt, lambda x, loop, again: loop, x, loop, k > 0)
+        found = self._predict(params, System(x, numbers, cell, loop.neighbors, loop.shifts))
+        v = v + 0.5 * time * push * found.forces
         if self.bath.ensemble == "bussi":
-            v = rescale(self.bath, time, phase.velocities, masses, self.freedom, key, number)
-            phase = phase._replace(velocities=v)
-        slots, built, again = lists
-        return _Loop(
-            phase, built, slots, loop.overflow | slots.overflow, jnp.maximum(loop.fullest, slots.fullest),
-            jnp.maximum(loop.most, slots.most), loop.rebuilds + again,
-        )  # fmt: skip
+            v = rescale(self.bath, time, v, masses, self.freedom, key, number)
+        return loop._replace(phase=Phase(x, v, found.forces, found.energies))
 
-    empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(make, positions, cell))
-    start = Phase(positions, velocities, jnp.zeros_like(positions), jnp.zeros_like(positions[:, 0]))
     none = jnp.zeros((), jnp.int32)
-    loop = _Loop(start, positions, empty, jnp.zeros((), bool), none, none, none)
-    return jax.lax.fori_loop(0, steps + 1, step, loop)
+    n, slots = len(positions), grid.slots
+    start = Phase(positions, velocities, jnp.zeros_like(positions), jnp.zeros_like(positions[:, 0]))
+    empty = jnp.zeros((n, slots), jnp.int32), jnp.zeros((n, slots, 3), jnp.int32)
+    loop = _Loop(start, positions, *empty, _Counts(jnp.zeros((), bool), none, none, none))
+    end = jax.lax.fori_loop(0, steps + 1, step, loop)
+    return end.phase, end.counts
 
 
 def _fixed(atoms: Atoms) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from gmnn.errors import UserError
-from gmnn.folder import exclusive, write_json
+from gmnn.folder import exclusive, write_bytes, write_json
 from gmnn.md.dynamics import Dynamics
 
 COLUMNS = ("step", "time_ps", "temperature_K", "potential_eV", "kinetic_eV", "total_eV", "rebuilds")
@@ -40,7 +40,6 @@ def run(
 
     `facts` describe the run; a run is resumed only with the same. `report` is called after every segment.
     """
-    output.mkdir(parents=True, exist_ok=True)
     with exclusive(output):
         description, state = output / "run.json", output / "state.npz"
         files = {"trajectory": output / "trajectory.extxyz", "log": output / "log.csv"}
@@ -107,19 +106,11 @@ def _append(path: Path, text: str) -> None:
 
 
 def _save(dynamics: Dynamics, state: Path, files: dict[str, Path]) -> None:
-    """Write the state beside its place and move it there in one step, after the files it speaks of."""
-    now = dynamics.now
-    temporary = state.with_name(f".{state.name}.{os.getpid()}")
-    sizes = {name: file.stat().st_size for name, file in files.items()}
-    try:
-        with open(temporary, "wb") as file:
-            arrays = {"step": now.step, "positions": now.positions, "velocities": now.velocities, **sizes}
-            np.savez(file, allow_pickle=False, **{name: np.asarray(value) for name, value in arrays.items()})
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, state)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write the state, after the files it speaks of."""
+    now, data = dynamics.now, io.BytesIO()
+    sizes = {name: np.asarray(file.stat().st_size) for name, file in files.items()}
+    np.savez(data, step=now.step, positions=now.positions, velocities=now.velocities, allow_pickle=False, **sizes)
+    write_bytes(state, data.getvalue())
 
 
 def _restore(dynamics: Dynamics, state: Path, files: dict[str, Path]) -> None:

@@ -3,7 +3,6 @@
 Units of ASE: eV, Å, amu; times in Å sqrt(amu/eV), of which one is 10.18 fs.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -42,30 +41,20 @@ class Phase(NamedTuple):
     energies: Array  # [N] eV
 
 
-Force = Callable[[Array], tuple[Array, Array]]  # positions -> forces, energies
+def drift(bath: Bath, time: Array, phase: Phase, push: Array, noise: Array, step: Array) -> tuple[Array, Array]:
+    """Positions, and velocities before the half kick of the new forces, after a step of length `time`, which may be 0.
 
-
-def advance(
-    bath: Bath, time: Array, phase: Phase, push: Array, kick: Callable[[Array], Phase], noise: Array, step: Array
-) -> Phase:
-    """One step of length `time`, which may be 0; `push` [N, 1] is 1 / mass, 0 for fixed atoms.
-
-    `kick` gives forces and energies at new positions.
-
-    Langevin: BAOAB of Leimkuhler and Matthews, J. Chem. Phys. 138, 174102 (2013).
+    `push` [N, 1] is 1 / mass, 0 for fixed atoms. Langevin: BAOAB of Leimkuhler and Matthews, J. Chem. Phys. 138, 174102
+    (2013), without its last B.
     """
-    half = 0.5 * time * push
-    v = phase.velocities + half * phase.forces
-    if bath.ensemble == "langevin":
-        x = phase.positions + 0.5 * time * v
-        keep = jnp.exp(-bath.friction_per_ps * 1e-3 / units.fs * time)
-        width = jnp.sqrt((1.0 - keep**2) * bath.temperature(step).astype(v.dtype) * push)
-        v = keep * v + width * noise
-        x = x + 0.5 * time * v
-    else:
-        x = phase.positions + time * v
-    new = kick(x)
-    return new._replace(velocities=v + half * new.forces)
+    v = phase.velocities + 0.5 * time * push * phase.forces
+    if bath.ensemble != "langevin":
+        return phase.positions + time * v, v
+    x = phase.positions + 0.5 * time * v
+    keep = jnp.exp(-bath.friction_per_ps * 1e-3 / units.fs * time)
+    width = jnp.sqrt((1.0 - keep**2) * bath.temperature(step).astype(v.dtype) * push)
+    v = keep * v + width * noise
+    return x + 0.5 * time * v, v
 
 
 def rescale(bath: Bath, time: Array, v: Array, masses: Array, freedom: int, key: Array, step: Array) -> Array:
