@@ -1,10 +1,9 @@
 """`gmnn md CONFIG`: molecular dynamics on the device."""
 
-import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gmnn.commands.outcome import exit_code
+from gmnn.commands.outcome import configured
 from gmnn.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,15 +19,7 @@ been. On a CPU all cores are used."""
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 2 misuse or a run that broke, 130 stopped."""
-    usage = "gmnn md CONFIG [key=value ...] [--resume]"
-    parser = argparse.ArgumentParser(prog="gmnn md", usage=usage, description=DESCRIPTION)
-    parser.add_argument("config", metavar="CONFIG", nargs="?", help="YAML file; docs/md.md explains every key")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. temperature_K=500 output=runs/hot")
-    parser.add_argument("--resume", action="store_true", help="continue the run in the output folder, if there is one")
-    arguments = parser.parse_intermixed_args(argv)
-    if arguments.config is None:
-        parser.error("CONFIG is missing; configs/md_water.yaml is an example")
-    return exit_code("md", lambda: run(arguments.config, arguments.overrides, arguments.resume))
+    return configured(argv, "gmnn md", DESCRIPTION, "temperature_K=500 output=runs/hot", "configs/md_water.yaml", run)
 
 
 def run(config_path: str, overrides: list[str], resume: bool) -> int:
@@ -51,8 +42,8 @@ def run(config_path: str, overrides: list[str], resume: bool) -> int:
     dynamics = md.Dynamics(
         atoms, potential, bath, config.timestep_fs, config.dtype, config.path, config.skin, config.seed
     )
-    facts: dict[str, Any] = {"config": config.model_dump(mode="json", exclude={"output", "steps"})}
-    facts["config"]["steps"] = config.steps if config.final_temperature_K is not None else None
+    a_longer_run_is_another = config.final_temperature_K is not None  # as the temperature follows the share of steps
+    facts = config.model_dump(mode="json", exclude={"output"} if a_longer_run_is_another else {"output", "steps"})
     facts["parameters"] = folder.tree_digest(potential.trained)
     total = dynamics.now.energy + dynamics.now.kinetic
     print(f"{len(atoms)} atoms, {dynamics.grid.slots} neighbour slots, {config.ensemble}, {config.steps} steps of "
@@ -74,17 +65,12 @@ def run(config_path: str, overrides: list[str], resume: bool) -> int:
 
 def structure(config: "DynamicsConfig") -> "Atoms":
     """The structure of the configuration, repeated; UserError if it cannot be read."""
-    import ase.io
+    from gmnn.commands.structures import file_and_index, read_frames
 
-    name, at, index = config.structure.rpartition("@")
-    file, which = (name, index) if at and index.lstrip("-").isdigit() else (config.structure, "-1")
-    try:
-        (atoms,) = ase.io.read(file, index=f"{which}:{int(which) + 1 or ''}")  # a list of one
-    except FileNotFoundError:
-        raise UserError(f"there is no file {file}; set structure to one that ASE reads") from None
-    except Exception as error:  # ASE raises many kinds for files it cannot read
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"ASE cannot read structure {which} of {file}: {reason}") from None
+    file, index = file_and_index(config.structure)
+    if not file.is_file():
+        raise UserError(f"there is no file {file}; set structure to one that ASE reads")
+    atoms = read_frames(file, index or "-1")[0]
     if any(n > 1 and not p for n, p in zip(config.repeat, atoms.pbc, strict=True)):
         raise UserError(f"repeat is {list(config.repeat)}, but must be 1 where the structure does not repeat")
     return atoms.repeat(config.repeat)
@@ -115,7 +101,6 @@ def _summary(config: "DynamicsConfig", dynamics: "Dynamics", seconds: float) -> 
         time, total = (np.array([float(row[key]) for row in warm]) for key in ("time_ps", "total_eV"))
         slope = 1e3 * np.polyfit(time - time[0], total - total[0], 1)[0] / len(dynamics.atoms)
         print(f"drift of the total energy {slope:+.2e} meV/atom/ps")
-    done = sum(1 for row in rows[1:]) * config.every
-    if seconds > 1 and done:
+    if seconds > 1:
         print(f"this session {seconds:.0f} s; lists done again with more room: {dynamics.growths}")
     print(f"trajectory, log and state: {config.output}")

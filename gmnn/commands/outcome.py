@@ -1,5 +1,9 @@
-"""How every command ends: exit code 0, or one clear sentence and 2 for a user's mistake, 130 when interrupted."""
+"""How every command ends: exit code 0, or one clear sentence and 2 for a user's mistake, 130 when interrupted.
 
+And how those begin that a configuration file describes.
+"""
+
+import argparse
 import sys
 from collections.abc import Callable
 
@@ -21,3 +25,24 @@ def exit_code(name: str, run: Callable[[], int]) -> int:
             raise
         print(f"{name}: {error.strerror}: {error.filename}", file=sys.stderr)
         return 2
+
+
+def configured(
+    argv: list[str] | None,
+    program: str,
+    description: str,
+    overrides: str,
+    example: str,
+    run: Callable[[str, list[str], bool], int],
+) -> int:
+    """Exit code of `program CONFIG [key=value ...] [--resume]`; `overrides` and `example` stand in its help."""
+    usage = f"{program} CONFIG [key.path=value ...] [--resume]"
+    parser = argparse.ArgumentParser(prog=program, usage=usage, description=description)
+    parser.add_argument("config", metavar="CONFIG", nargs="?", help="YAML file; docs/config.md explains every key")
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help=f"e.g. {overrides}")
+    parser.add_argument("--resume", action="store_true", help="continue the run in the output folder, if there is one")
+    arguments = parser.parse_intermixed_args(argv)
+    if arguments.config is None:
+        parser.error(f"CONFIG is missing; {example} is an example")
+    name = program.removeprefix("gmnn ").removesuffix(".py")
+    return exit_code(name, lambda: run(arguments.config, arguments.overrides, arguments.resume))

@@ -1,6 +1,5 @@
 """`train.py CONFIG`: from labelled frames to a model folder with errors and figures."""
 
-import argparse
 import contextlib
 import json
 import resource
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gmnn.commands.outcome import exit_code
+from gmnn.commands.outcome import configured
 from gmnn.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,15 +29,9 @@ that was stopped or killed continues with --resume and ends as if it had not bee
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code: 0 trained, 2 misuse, 130 stopped (continue with --resume)."""
-    usage = "train.py CONFIG [key.path=value ...] [--resume]"
-    parser = argparse.ArgumentParser(prog="train.py", usage=usage, description=DESCRIPTION)
-    parser.add_argument("config", metavar="CONFIG", nargs="?", help="YAML file; docs/config.md explains every key")
-    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="e.g. train.epochs=100 output=runs/b")
-    parser.add_argument("--resume", action="store_true", help="continue the run in the output folder, if there is one")
-    arguments = parser.parse_intermixed_args(argv)
-    if arguments.config is None:
-        parser.error("CONFIG is missing; configs/ethanol_quick.yaml is an example")
-    return exit_code("train", lambda: run(arguments.config, arguments.overrides, arguments.resume))
+    return configured(
+        argv, "train.py", DESCRIPTION, "train.epochs=100 output=runs/b", "configs/ethanol_quick.yaml", run
+    )
 
 
 def run(config_path: str, overrides: list[str], resume: bool) -> int:
