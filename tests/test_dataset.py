@@ -66,6 +66,23 @@ def test_files_for_each_part(tmp_path: Path) -> None:
     assert split(config(tmp_path / "a.extxyz", **files)).test is None
 
 
+def test_extra_frames_are_all_trained_on(tmp_path: Path) -> None:
+    """Those of data.extra follow the training frames of the split, with their weight, and are no part of the draw."""
+    write(tmp_path / "a.extxyz", [frame(energy=-k) for k in range(10)])
+    more = [frame(energy=5.0 + k) for k in range(3)]
+    for atoms in more:
+        atoms.info["config_type"] = "far"
+    write(tmp_path / "b.extxyz", more)
+    files = {"extra": str(tmp_path / "b.extxyz"), "config_type_weights": {"far": 0.25}}
+    parts = split(config(tmp_path / "a.extxyz", **files))
+    alone = split(config(tmp_path / "a.extxyz"))
+    assert [len(parts.train), len(parts.valid), len(parts.test or [])] == [11, 1, 1]
+    np.testing.assert_array_equal(parts.train.energies, [*alone.train.energies, 5.0, 6.0, 7.0])
+    np.testing.assert_array_equal(parts.train.weights, [1.0] * 8 + [0.25] * 3)
+    assert parts.describe()["train"] == alone.describe()["train"]
+    assert parts.describe()["extra"]["indices"] == [0, 1, 2]
+
+
 def test_ordered_split(tmp_path: Path) -> None:
     """Frames in the order of the file, as of a set with an official split; the seed has no part in it."""
     write(tmp_path / "a.extxyz", [frame(energy=-k) for k in range(8)])

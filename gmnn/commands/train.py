@@ -204,7 +204,8 @@ def _describe(config: "Config", splits: "Splits", reference: "Reference") -> Non
     from gmnn.dataset import regression
     from gmnn.elements import SYMBOLS
 
-    sizes = f"{len(splits.train)} training, {len(splits.valid)} validation"
+    extra = f" ({len(splits.extra)} of them extra)" if splits.extra is not None else ""
+    sizes = f"{len(splits.train)} training{extra}, {len(splits.valid)} validation"
     sizes += f" and {len(splits.test)} test frames" if splits.test is not None else " frames, no test frames"
     print(f"{config.data.train}: {sizes}, elements {' '.join(SYMBOLS[z] for z in reference.elements)}")
     for part in ("train", "valid", "test"):

@@ -65,6 +65,9 @@ class SourcesConfig(BaseModel):
     """Source of the validation frames; without it `n_valid` frames are split off `train`."""
     test: str | None = None
     """Source of the test frames; without it and without `valid`, the test set is what the split leaves over."""
+    extra: str | None = None
+    """Source of further training frames, all of which are trained on: of another kind than those that errors are
+    wanted for, as of active learning. `config_type_weights` weigh them."""
     n_train: Count | None = None
     """Number of training frames; by default all, or 80 % where the split also makes a test set."""
     n_valid: Count | None = None

@@ -38,6 +38,18 @@ class Dataset:
             indices=self.indices[chosen],
         )
 
+    def joined(self, other: "Dataset") -> "Dataset":
+        """These frames and then the others, under the name of these."""
+        return replace(
+            self,
+            atoms=self.atoms + other.atoms,
+            energies=np.concatenate([self.energies, other.energies]),
+            forces=self.forces + other.forces,
+            stresses=np.concatenate([self.stresses, other.stresses]),
+            weights=np.concatenate([self.weights, other.weights]),
+            indices=np.concatenate([self.indices, other.indices]),
+        )
+
     @property
     def present(self) -> np.ndarray:
         """Whether a frame has an energy, forces and a stress.  [n, 3] bool"""
@@ -73,15 +85,19 @@ class Dataset:
 class Splits:
     """Training, validation and test frames; the test set may be empty."""
 
-    train: Dataset
+    train: Dataset  # with those of `extra` at the end
     valid: Dataset
     test: Dataset | None
+    extra: Dataset | None = None  # training frames of a file of their own
 
     def describe(self) -> dict[str, dict]:
         """Source, checksum and frame indices of each part, as JSON types; equal for equal data."""
-        parts = {"train": self.train, "valid": self.valid, "test": self.test}
-        return {
+        parts = {"train": self.train, "valid": self.valid, "test": self.test, "extra": self.extra}
+        found = {
             key: {"source": d.name, "sha256": d.sha256, "indices": d.indices.tolist()}
             for key, d in parts.items()
             if d is not None
         }
+        if self.extra is not None:
+            del found["train"]["indices"][-len(self.extra) :]
+        return found

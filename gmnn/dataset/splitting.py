@@ -19,11 +19,11 @@ def split(config: Config) -> Splits:
     Where the atomic references are those of isolated atoms, the frames of these are training frames in every draw.
     """
     data = config.data
-    sources = {"train": data.train, "valid": data.valid, "test": data.test}
+    sources = {"train": data.train, "valid": data.valid, "test": data.test, "extra": data.extra}
     given = {key: read_dataset(source, data) for key, source in sources.items() if source is not None}
     if data.config_type_weights is not None:
         given = _weighted(given, data.config_type_weights)
-    train = given.pop("train")
+    train, extra = given.pop("train"), given.pop("extra", None)
     n_train, n_valid = _sizes(data, len(train))
     order = np.arange(len(train))
     if data.split == "random":
@@ -33,7 +33,8 @@ def split(config: Config) -> Splits:
     valid = given.get("valid", train.take(order[n_train : n_train + n_valid]))
     rest = order[n_train + n_valid :] if not given else order[:0]
     test = given.get("test", train.take(rest) if len(rest) else None)
-    splits = Splits(train.take(order[:n_train]), valid, test)
+    chosen = train.take(order[:n_train])
+    splits = Splits(chosen if extra is None else chosen.joined(extra), valid, test, extra)
     _check(splits)
     return splits
 
