@@ -1,8 +1,8 @@
 """Frames of water that no simulation near room temperature visits, for the training of configs/water.yaml.
 
     pip install tblite
-    python benchmarks/reference/make_water.py stretched --data FILE --model models/water water_far.extxyz
-    python benchmarks/reference/make_water.py hot --data FILE --model models/water --temperature 1000 water_far.extxyz
+    python benchmarks/reference/make_water.py stretched --data FILE --model models/water stretched.extxyz
+    python benchmarks/reference/make_water.py hot --data FILE --model models/water --temperature 1000 hot.extxyz
 
 FILE: liquid water with energies and forces; of it the frames that MODEL was trained on. `stretched` moves single
 hydrogen atoms along their bonds, 0.80 ... 1.75 Å, and molecules as wholes; `hot` takes what MODEL itself makes of a
@@ -20,6 +20,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import CalculationFailed
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.geometry import find_mic
 from tblite.ase import TBLite
@@ -54,7 +55,10 @@ def main() -> None:
         place = training[int(rng.integers(len(training)))]
         base = ase.io.read(arguments.data, place)
         moved = stretched(base, rng) if name == "stretched" else hot(base, rng, arguments)
-        labelled = label(arguments.data, place, moved)
+        try:
+            labelled = label(arguments.data, place, moved)
+        except CalculationFailed:  # xTB does not converge for some that are very far
+            continue
         if np.abs(labelled.get_forces()).max() > LARGEST_FORCE:
             continue
         labelled.info |= {"config_type": "far", "origin": origin}
@@ -116,9 +120,9 @@ def xtb(atoms: Atoms) -> tuple[float, np.ndarray]:
 
 def label(data: str, place: int, moved: Atoms) -> Atoms:
     """The moved frame with xTB's energy and forces, corrected by what they miss in the frame it came from."""
-    (energy, forces), (more, push) = xtb(moved), difference(data, place)
-    atoms = Atoms(moved.numbers, moved.positions, cell=moved.cell, pbc=moved.pbc)
-    atoms.calc = SinglePointCalculator(atoms, energy=energy + more, forces=forces + push)
+    atoms = Atoms(moved.numbers, moved.positions.round(5), cell=moved.cell, pbc=moved.pbc)
+    (energy, forces), (more, push) = xtb(atoms), difference(data, place)
+    atoms.calc = SinglePointCalculator(atoms, energy=round(energy + more, 5), forces=(forces + push).round(4))
     return atoms
 
 
