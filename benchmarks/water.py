@@ -5,7 +5,7 @@
 
 FILE: the liquid water that configs/water.yaml was trained on. `hold` runs `gmnn md` for 100 ps with Langevin dynamics
 from the last frame of FILE; `drift` 50 ps at constant energy from the end of the run at 300 K. Runs lie in
-runs/water_*, and one that was stopped goes on. Results in benchmarks/results/water.json, figure and table in docs/md.md.
+runs/water_*, and one that was stopped goes on. Results in benchmarks/results/water.json, for docs/md.md.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from benchmarks.study.results import store, stored  # noqa: E402
 
 PAIRS = {"O-O": (8, 8), "O-H": (8, 1), "H-H": (1, 1)}
 BONDED = 1.25  # Å: hydrogen and oxygen nearer than this are one molecule
+CURVES = (("data", GREY, "data, 330 K"), ("300", BLUE, "300 K"), ("1000", ORANGE, "1,000 K"))
 EDGES = np.arange(0.0, 6.0001, 0.05)
 
 
@@ -155,7 +156,7 @@ def page(results: dict) -> None:
     figure = Figure(figsize=(9.0, 2.8), layout="constrained")
     middle = 0.5 * (EDGES[1:] + EDGES[:-1])
     for axes, name in zip(figure.subplots(1, 3), PAIRS, strict=True):
-        for key, color, label in (("data", GREY, "training data, 330 K"), ("300", BLUE, "300 K"), ("1000", ORANGE, "1,000 K")):  # fmt: skip
+        for key, color, label in CURVES:
             if key in results.get("rdf", {}):
                 axes.plot(middle, results["rdf"][key][name], color=color, label=label, lw=1.2)
         axes.set(xlabel=f"{name} distance, Å", xlim=(0.7, 6.0), ylim=(0.0, 3.5))
