@@ -18,7 +18,7 @@ from scipy import stats
 from gmnn import Calculator, md
 from gmnn.embedded import ethanol
 from gmnn.errors import UserError
-from gmnn.md import dynamics as dynamics_module
+from gmnn.md.start import maxwell
 from gmnn.potential import Potential
 
 Make = Callable[..., tuple[Any, dict]]
@@ -32,7 +32,7 @@ def potential(make_potential: Make) -> Potential:
 
 def moving(atoms: Atoms, temperature: float = 300.0) -> Atoms:
     fixed = np.zeros(len(atoms), bool)
-    atoms.set_velocities(dynamics_module.maxwell(atoms, temperature, fixed, np.random.default_rng(3)))
+    atoms.set_velocities(maxwell(atoms, temperature, fixed, np.random.default_rng(3)))
     return atoms
 
 

@@ -13,17 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ase import Atoms, units
-from ase.constraints import FixAtoms
-from ase.md.velocitydistribution import Stationary, ZeroRotation
-from jax import Array
 
 from gmnn import cell_list
 from gmnn.errors import UserError
 from gmnn.fast import compiled, evaluator
-from gmnn.md.integrators import Bath, Phase, drift, rescale
+from gmnn.md.integrators import Bath, Phase
+from gmnn.md.segment import Setting, segment
+from gmnn.md.start import degrees_of_freedom, fixed_atoms, maxwell
 from gmnn.neighbors import wrap_shifts
 from gmnn.potential import Potential
-from gmnn.system import System
 
 TRIES = 20  # growths of the list for one segment; each is by a tenth or more
 
@@ -38,23 +36,6 @@ class Moment(NamedTuple):
     energy: float  # eV, with the atomic references
     kinetic: float  # eV
     rebuilds: int  # lists made in this segment
-
-
-class _Loop(NamedTuple):
-    phase: Phase
-    built: Array  # [N, 3] positions the list was made for
-    neighbors: Array  # [N, K], as in System
-    shifts: Array  # [N, K, 3]
-    counts: "_Counts"
-
-
-class _Counts(NamedTuple):
-    """Of all lists of a segment."""
-
-    overflow: Array  # [] bool, at any time
-    most: Array  # []
-    fullest: Array  # []
-    rebuilds: Array  # [], without the first
 
 
 class Dynamics:
@@ -85,16 +66,20 @@ class Dynamics:
             raise UserError("positions of the structure must be finite numbers")
         if bath.ensemble not in ("nve", "langevin", "bussi"):
             raise UserError(f"ensemble is {bath.ensemble!r}, but must be nve, langevin or bussi")
-        self.atoms, self.potential, self.bath, self.dtype, self.seed = atoms.copy(), potential, bath, dtype, seed
-        self.time, self.radius, self.skin = timestep_fs * units.fs, potential.config.r_max + skin, skin
+        self.atoms, self.potential, self.bath, self.dtype = atoms.copy(), potential, bath, dtype
         self.pbc: cell_list.Pbc = tuple(map(bool, atoms.pbc))  # type: ignore[assignment]
-        self.fixed = _fixed(atoms)
+        self.fixed = fixed_atoms(atoms)
         self.freedom = degrees_of_freedom(atoms, self.fixed, bath)
         self.offset = float(potential.offsets(atoms.numbers).sum())
         self.growths = 0  # segments done again with a larger list
+        self.radius = potential.config.r_max + skin
         self.grid = cell_list.plan(atoms.positions, atoms.cell.array, atoms.pbc, self.radius)
         with self._precision():
-            self._params, self._predict = evaluator(potential, path, dtype)
+            self._params, predict = evaluator(potential, path, dtype)
+        self._setting = Setting(
+            atoms.numbers, atoms.get_masses(), self.fixed, atoms.cell.array, self.pbc, self.freedom, bath,
+            timestep_fs * units.fs, self.radius, skin, seed, predict,
+        )  # fmt: skip
         self._programs: dict[cell_list.Grid, Callable[..., Any]] = {}
         velocities = atoms.get_velocities()
         if not np.any(velocities):
@@ -133,7 +118,7 @@ class Dynamics:
         for _ in range(TRIES):
             with self._precision():
                 if self.grid not in self._programs:
-                    self._programs[self.grid] = compiled(partial(_segment, self, self.grid))
+                    self._programs[self.grid] = compiled(partial(segment, self._setting, self.grid))
                 x, v = jnp.asarray(positions, self.dtype), jnp.asarray(velocities, self.dtype)
                 phase, counts = jax.device_get(self._programs[self.grid](self._params, x, v, step, steps))
             if not counts.overflow:
@@ -159,80 +144,3 @@ class Dynamics:
 
     def _precision(self) -> Any:
         return jax.enable_x64(self.dtype == "float64")
-
-
-def _segment(
-    self: Dynamics, grid: cell_list.Grid, params: Any, positions: Array, velocities: Array, first: Array, steps: Array
-) -> tuple[Phase, _Counts]:
-    """The program of a segment."""
-    dtype = positions.dtype
-    masses = jnp.asarray(self.atoms.get_masses(), dtype)[:, None]
-    push = jnp.where(jnp.asarray(self.fixed)[:, None], 0.0, 1.0 / masses)
-    cell = jnp.asarray(self.atoms.cell.array, dtype)
-    numbers = jnp.asarray(self.atoms.numbers, jnp.int32)
-
-    def rebuilt(x: Array, loop: _Loop, again: Array) -> _Loop:
-        found, before = cell_list.build(grid, self.pbc, self.radius, x, cell), loop.counts
-        counts = _Counts(
-            before.overflow | found.overflow, jnp.maximum(before.most, found.most),
-            jnp.maximum(before.fullest, found.fullest), before.rebuilds + again,
-        )  # fmt: skip
-        return loop._replace(built=x, neighbors=found.neighbors, shifts=found.shifts, counts=counts)
-
-    def step(k: Array, loop: _Loop) -> _Loop:
-        """Step k - 1 of the segment; before the first one a step of no length, which finds neighbours and forces."""
-        time, number = jnp.where(k > 0, self.time, 0.0).astype(dtype), first + k - 1
-        key = jax.random.fold_in(jax.random.key(self.seed), number)
-        langevin = self.bath.ensemble == "langevin"
-        noise = jax.random.normal(key, positions.shape, dtype) if langevin else jnp.zeros_like(positions)
-        x, v = drift(self.bath, time, loop.phase, push, noise, number)
-        moved = (k == 0) | (jnp.max(jnp.sum((x - loop.built) ** 2, axis=1)) > (0.5 * self.skin) ** 2)
-        loop = jax.lax.cond(moved, rebuilt, lambda x, loop, again: loop, x, loop, k > 0)
-        found = self._predict(params, System(x, numbers, cell, loop.neighbors, loop.shifts))
-        v = v + 0.5 * time * push * found.forces
-        if self.bath.ensemble == "bussi":
-            v = rescale(self.bath, time, v, masses, self.freedom, key, number)
-        return loop._replace(phase=Phase(x, v, found.forces, found.energies))
-
-    none = jnp.zeros((), jnp.int32)
-    n, slots = len(positions), grid.slots
-    start = Phase(positions, velocities, jnp.zeros_like(positions), jnp.zeros_like(positions[:, 0]))
-    empty = jnp.zeros((n, slots), jnp.int32), jnp.zeros((n, slots, 3), jnp.int32)
-    loop = _Loop(start, positions, *empty, _Counts(jnp.zeros((), bool), none, none, none))
-    end = jax.lax.fori_loop(0, steps + 1, step, loop)
-    return end.phase, end.counts
-
-
-def _fixed(atoms: Atoms) -> np.ndarray:
-    """Which atoms do not move, [N] bool; UserError for other constraints."""
-    fixed = np.zeros(len(atoms), bool)
-    for constraint in atoms.constraints:
-        if not isinstance(constraint, FixAtoms):
-            raise UserError(f"the structure has a constraint {type(constraint).__name__}; only FixAtoms can be used")
-        fixed[constraint.get_indices()] = True
-    return fixed
-
-
-def degrees_of_freedom(atoms: Atoms, fixed: np.ndarray, bath: Bath) -> int:
-    """3 per free atom; less what the dynamics conserve, momentum and an isolated molecule's angular momentum."""
-    free = 3 * int(np.sum(~fixed))
-    if bath.ensemble == "langevin" or fixed.any():
-        return free
-    rotations = 0 if atoms.pbc.any() else {1: 0, 2: 2}.get(len(atoms), 3)
-    return max(0, free - 3 - rotations)
-
-
-def maxwell(atoms: Atoms, temperature_K: float, fixed: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Velocities at a temperature, [N, 3]; without momentum and rotation where no atom is fixed."""
-    moving = Atoms(atoms.numbers, atoms.positions, masses=atoms.get_masses(), cell=atoms.cell, pbc=atoms.pbc)
-    width = np.sqrt(units.kB * temperature_K / moving.get_masses())[:, None]
-    moving.set_velocities(np.where(fixed[:, None], 0.0, width * rng.normal(size=(len(atoms), 3))))
-    if not fixed.any() and len(atoms) > 1:
-        Stationary(moving)
-        if not atoms.pbc.any():
-            ZeroRotation(moving)
-        kinetic = moving.get_kinetic_energy()
-        freedom = degrees_of_freedom(atoms, fixed, Bath("nve"))
-        if kinetic > 0 and freedom > 0:
-            moving.set_velocities(moving.get_velocities() * np.sqrt(0.5 * freedom * units.kB * temperature_K / kinetic))
-    return moving.get_velocities()
