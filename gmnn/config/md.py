@@ -20,8 +20,8 @@ class DynamicsConfig(BaseModel):
     """Folder of the trajectory, the log and the state; it must not hold another run."""
     repeat: tuple[Count, Count, Count] = (1, 1, 1)
     """Copies of the cell along its vectors."""
-    ensemble: Literal["nve", "langevin", "bussi"] = "langevin"
-    """`nve`: velocity Verlet; `langevin`: BAOAB; `bussi`: stochastic velocity rescaling."""
+    ensemble: Literal["nve", "langevin", "bussi", "nose_hoover"] = "langevin"
+    """`nve`: velocity Verlet; `langevin`: BAOAB; `bussi`: stochastic velocity rescaling; `nose_hoover`: a chain."""
     steps: Count
     """Number of steps; a multiple of `every`."""
     timestep_fs: Positive = 0.5
@@ -33,7 +33,7 @@ class DynamicsConfig(BaseModel):
     friction_per_ps: Positive = 10.0
     """Friction of `langevin`, 1/ps."""
     relaxation_fs: Positive = 100.0
-    """Time constant of `bussi`, fs."""
+    """Time constant of `bussi` and `nose_hoover`, fs."""
     seed: int = 0
     """Seed of the velocities and of the bath."""
     every: Count = 100

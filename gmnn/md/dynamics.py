@@ -17,7 +17,7 @@ from ase import Atoms, units
 from gmnn import cell_list
 from gmnn.errors import UserError
 from gmnn.fast import compiled, evaluator
-from gmnn.md.integrators import Bath, Phase
+from gmnn.md.integrators import ENSEMBLES, LINKS, Bath, Phase, State, chain_energy
 from gmnn.md.segment import Setting, segment
 from gmnn.md.start import degrees_of_freedom, fixed_atoms, maxwell
 from gmnn.neighbors import wrap_shifts
@@ -30,12 +30,21 @@ class Moment(NamedTuple):
     """The structure at the end of a segment, on the host, in float64."""
 
     step: int
-    positions: np.ndarray  # [N, 3] Å, in the cell along periodic directions
-    velocities: np.ndarray  # [N, 3] Å / ASE's unit of time
+    state: State  # positions in the cell along periodic directions
     forces: np.ndarray  # [N, 3] eV/Å
     energy: float  # eV, with the atomic references
     kinetic: float  # eV
     rebuilds: int  # lists made in this segment
+
+    @property
+    def positions(self) -> np.ndarray:
+        """[N, 3] Å, in the cell along periodic directions."""
+        return self.state.positions
+
+    @property
+    def velocities(self) -> np.ndarray:
+        """[N, 3] Å / ASE's unit of time."""
+        return self.state.velocities
 
 
 class Dynamics:
@@ -64,8 +73,7 @@ class Dynamics:
             raise UserError("the structure has no atoms")
         if not np.isfinite(atoms.positions).all():
             raise UserError("positions of the structure must be finite numbers")
-        if bath.ensemble not in ("nve", "langevin", "bussi"):
-            raise UserError(f"ensemble is {bath.ensemble!r}, but must be nve, langevin or bussi")
+        _check(bath)
         self.atoms, self.potential, self.bath, self.dtype = atoms.copy(), potential, bath, dtype
         self.pbc: cell_list.Pbc = tuple(map(bool, atoms.pbc))  # type: ignore[assignment]
         self.fixed = fixed_atoms(atoms)
@@ -84,11 +92,12 @@ class Dynamics:
         velocities = atoms.get_velocities()
         if not np.any(velocities):
             velocities = maxwell(atoms, bath.first_K, self.fixed, np.random.default_rng(seed))
-        self.resume(0, atoms.positions, np.where(self.fixed[:, None], 0.0, velocities))
+        velocities = np.where(self.fixed[:, None], 0.0, velocities)
+        self.resume(0, State(atoms.positions, velocities, np.zeros((2, LINKS))))
 
     def run(self, steps: int) -> Moment:
         """Advance by a segment; UserError, with `now` as it was, where a number is not finite any more."""
-        found = self._advanced(self.now.step, self.now.positions, self.now.velocities, steps)
+        found = self._advanced(self.now.step, self.now.state, steps)
         if not (np.isfinite(found.energy) and np.isfinite(found.positions).all() and np.isfinite(found.forces).all()):
             raise UserError(
                 f"a number is not finite any more between steps {self.now.step} and {found.step}; take a shorter "
@@ -97,9 +106,9 @@ class Dynamics:
         self.now = found
         return found
 
-    def resume(self, step: int, positions: np.ndarray, velocities: np.ndarray) -> None:
+    def resume(self, step: int, state: State) -> None:
         """Start, or go on from the end of an earlier segment."""
-        self.now = self._advanced(step, positions, velocities, 0)
+        self.now = self._advanced(step, state, 0)
 
     def snapshot(self) -> Atoms:
         """The structure as it is now, with momenta."""
@@ -113,19 +122,26 @@ class Dynamics:
         """Now, K, from the degrees of freedom that move."""
         return 2.0 * self.now.kinetic / (max(self.freedom, 1) * units.kB)
 
-    def _advanced(self, step: int, positions: np.ndarray, velocities: np.ndarray, steps: int) -> Moment:
+    @property
+    def conserved(self) -> float:
+        """Energy that `nve`, and `nose_hoover` at a constant temperature, keep, eV."""
+        chain = self.bath.ensemble == "nose_hoover"
+        more = chain_energy(self.bath, self.freedom, self.now.state.chain, self.now.step) if chain else 0.0
+        return self.now.energy + self.now.kinetic + more
+
+    def _advanced(self, step: int, state: State, steps: int) -> Moment:
         """The end of a segment; done again with a larger list as long as it did not fit."""
         for _ in range(TRIES):
             with self._precision():
                 if self.grid not in self._programs:
                     self._programs[self.grid] = compiled(partial(segment, self._setting, self.grid))
-                x, v = jnp.asarray(positions, self.dtype), jnp.asarray(velocities, self.dtype)
-                phase, counts = jax.device_get(self._programs[self.grid](self._params, x, v, step, steps))
+                start = jax.tree.map(lambda x: jnp.asarray(x, self.dtype), state)
+                phase, counts = jax.device_get(self._programs[self.grid](self._params, start, step, steps))
             if not counts.overflow:
                 return self._moment(step + steps, phase, int(counts.rebuilds))
             larger = cell_list.grow(self.grid, counts.most, counts.fullest)
             if larger == self.grid:
-                larger = cell_list.plan(positions, self.atoms.cell.array, self.atoms.pbc, self.radius)
+                larger = cell_list.plan(state.positions, self.atoms.cell.array, self.atoms.pbc, self.radius)
             if larger == self.grid:
                 raise UserError(
                     f"positions are not finite, or too far out, after step {step}; take a shorter time step, or look "
@@ -135,12 +151,25 @@ class Dynamics:
         raise UserError(f"the neighbour list did not fit after growing {TRIES} times; is the structure collapsing?")
 
     def _moment(self, step: int, phase: Phase, rebuilds: int) -> Moment:
-        positions, velocities, forces, energies = (np.asarray(field, float) for field in phase)
+        state, forces, energies = jax.tree.map(lambda x: np.asarray(x, float), phase)
+        positions = state.positions
         if any(self.pbc) and np.isfinite(positions).all():
             cell = self.atoms.cell.array
             positions = positions - wrap_shifts(positions, cell, self.atoms.pbc) @ cell
-        kinetic = 0.5 * float(np.sum(self.atoms.get_masses()[:, None] * velocities**2))
-        return Moment(step, positions, velocities, forces, float(energies.sum()) + self.offset, kinetic, rebuilds)
+        kinetic = 0.5 * float(np.sum(self.atoms.get_masses()[:, None] * state.velocities**2))
+        return Moment(
+            step, state._replace(positions=positions), forces, float(energies.sum()) + self.offset, kinetic, rebuilds
+        )
 
     def _precision(self) -> Any:
         return jax.enable_x64(self.dtype == "float64")
+
+
+def _check(bath: Bath) -> None:
+    if bath.ensemble not in ENSEMBLES:
+        raise UserError(f"ensemble is {bath.ensemble!r}, but must be one of {', '.join(ENSEMBLES)}")
+    if bath.ensemble == "nose_hoover" and min(bath.first_K, bath.last_K) <= 0:
+        raise UserError(
+            f"the temperature of nose_hoover goes from {bath.first_K} to {bath.last_K} K, but must be positive; "
+            "take langevin or bussi to cool to 0 K"
+        )

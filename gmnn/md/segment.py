@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from gmnn import cell_list
-from gmnn.md.integrators import Bath, Phase, drift, rescale
+from gmnn.md.integrators import Bath, Phase, State, chained, drift, rescale
 from gmnn.system import Prediction, System
 
 
@@ -50,10 +50,10 @@ class _Loop(NamedTuple):
 
 
 def segment(
-    given: Setting, grid: cell_list.Grid, params: Any, positions: Array, velocities: Array, first: Array, steps: Array
+    given: Setting, grid: cell_list.Grid, params: Any, start: State, first: Array, steps: Array
 ) -> tuple[Phase, Counts]:
     """The program of a segment."""
-    dtype = positions.dtype
+    dtype, bath = start.positions.dtype, given.bath
     masses = jnp.asarray(given.masses, dtype)[:, None]
     push = jnp.where(jnp.asarray(given.fixed)[:, None], 0.0, 1.0 / masses)
     cell = jnp.asarray(given.cell, dtype)
@@ -71,21 +71,25 @@ def segment(
         """Step k - 1 of the segment; before the first one a step of no length, which finds neighbours and forces."""
         time, number = jnp.where(k > 0, given.time, 0.0).astype(dtype), first + k - 1
         key = jax.random.fold_in(jax.random.key(given.seed), number)
-        langevin = given.bath.ensemble == "langevin"
-        noise = jax.random.normal(key, positions.shape, dtype) if langevin else jnp.zeros_like(positions)
-        x, v = drift(given.bath, time, loop.phase, push, noise, number)
+        x, v, chain = loop.phase.state
+        noise = jax.random.normal(key, x.shape, dtype) if bath.ensemble == "langevin" else jnp.zeros_like(x)
+        if bath.ensemble == "nose_hoover":
+            v, chain = chained(bath, time, v, masses, given.freedom, chain, number)
+        x, v = drift(bath, time, x, v, loop.phase.forces, push, noise, number)
         moved = (k == 0) | (jnp.max(jnp.sum((x - loop.built) ** 2, axis=1)) > (0.5 * given.skin) ** 2)
         loop = jax.lax.cond(moved, rebuilt, lambda x, loop, again: loop, x, loop, k > 0)
         found = given.predict(params, System(x, numbers, cell, loop.neighbors, loop.shifts))
         v = v + 0.5 * time * push * found.forces
-        if given.bath.ensemble == "bussi":
-            v = rescale(given.bath, time, v, masses, given.freedom, key, number)
-        return loop._replace(phase=Phase(x, v, found.forces, found.energies))
+        if bath.ensemble == "bussi":
+            v = rescale(bath, time, v, masses, given.freedom, key, number)
+        if bath.ensemble == "nose_hoover":
+            v, chain = chained(bath, time, v, masses, given.freedom, chain, number)
+        return loop._replace(phase=Phase(State(x, v, chain), found.forces, found.energies))
 
     none = jnp.zeros((), jnp.int32)
-    n, slots = len(positions), grid.slots
-    start = Phase(positions, velocities, jnp.zeros_like(positions), jnp.zeros_like(positions[:, 0]))
+    x, n, slots = start.positions, len(start.positions), grid.slots
+    phase = Phase(start, jnp.zeros_like(x), jnp.zeros_like(x[:, 0]))
     empty = jnp.zeros((n, slots), jnp.int32), jnp.zeros((n, slots, 3), jnp.int32)
-    loop = _Loop(start, positions, *empty, Counts(jnp.zeros((), bool), none, none, none))
+    loop = _Loop(phase, x, *empty, Counts(jnp.zeros((), bool), none, none, none))
     end = jax.lax.fori_loop(0, steps + 1, step, loop)
     return end.phase, end.counts
