@@ -15,12 +15,13 @@ import pytest
 from ase import Atoms, units
 from ase.constraints import FixAtoms, FixBondLength
 from ase.md.verlet import VelocityVerlet
-from scipy import stats
+from scipy import special, stats
 
-from gmnn import Calculator, md
+from gmnn import Calculator, cell_list, md
 from gmnn.commands import md as md_command
 from gmnn.embedded import ethanol
 from gmnn.errors import UserError
+from gmnn.md.pressure import least_stretch
 from gmnn.md.start import maxwell
 from gmnn.potential import Potential
 from gmnn.system import Prediction, System
@@ -175,7 +176,10 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
         return md.Dynamics(structures["crystal"], potential, bath, 1.0, dtype="float64", skin=0.2, seed=5)
 
     settings: dict[str, Any] = {"every": 10, "trajectory_every": 20, "timestep_fs": 1.0}
-    md.run(new(), tmp_path / "whole", {"a": 1}, steps=80, **settings)
+    first = new()
+    start = first.now
+    md.run(first, tmp_path / "whole", {"a": 1}, steps=80, **settings)
+    first.resume(0, start.state)
 
     class Killed(Exception):
         pass
@@ -185,7 +189,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
             raise Killed
 
     with pytest.raises(Killed):
-        md.run(new(), tmp_path / "cut", {"a": 1}, steps=80, report=kill, **settings)
+        md.run(first, tmp_path / "cut", {"a": 1}, steps=80, report=kill, **settings)
     for file in ("trajectory.extxyz", "log.csv"):
         with open(tmp_path / "cut" / file, "a") as out:
             out.write("12\nLattice=half a fra")
@@ -206,17 +210,122 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
         md.run(again, tmp_path / "cut", {"a": 1}, steps=80, resume=True, **settings)
 
 
-@pytest.mark.parametrize("ensemble", ["nose_hoover"])
-def test_a_chain_goes_on_where_it_was(potential: Potential, tmp_path: Path, ensemble: str) -> None:
+def test_a_chain_and_a_cell_go_on_where_they_were(potential: Potential, tmp_path: Path) -> None:
     """Files byte for byte from the state in the middle."""
-    bath = md.Bath(ensemble, 1000.0, 1000.0, steps=40)
-    for name, stops in (("whole", (40,)), ("cut", (20, 40))):
-        for steps in stops:
-            run = toy(potential, soft, liquid(), bath, 2.0)
-            md.run(run, tmp_path / name, {}, steps=steps, every=10, trajectory_every=10, timestep_fs=2.0, resume=True)
+    bath, piston = md.Bath("nose_hoover", 1000.0, 1000.0, steps=40), md.Piston("anisotropic", 1.0, 2.0, 40, 200.0)
+    settings: dict[str, Any] = {"every": 10, "trajectory_every": 10, "timestep_fs": 2.0, "resume": True}
+    runs = [toy(potential, soft, liquid(), bath, 2.0, piston=piston) for _ in range(2)]
+    start = runs[0].now
+    md.run(runs[0], tmp_path / "whole", {}, steps=40, **settings)
+    runs[0].resume(0, start.state)
+    md.run(runs[0], tmp_path / "cut", {}, steps=20, **settings)
+    md.run(runs[1], tmp_path / "cut", {}, steps=40, **settings)
     for file in ("trajectory.extxyz", "log.csv"):
         assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
-    assert "conserved_eV" in (tmp_path / "cut" / "log.csv").read_text()
+    head, *_, last = (tmp_path / "cut" / "log.csv").read_text().splitlines()
+    assert {"conserved_eV", "volume_A3", "density_g_per_cm3", "pressure_GPa"} < set(head.split(","))
+    assert float(last.split(",")[head.split(",").index("volume_A3")]) != pytest.approx(1728.0, rel=1e-4)
+
+
+def elastic(_: Any, system: System) -> Prediction:
+    """A cell that pulls itself together, E = 65 kT |h|^2 / 800 Å^2 at 300 K, around an ideal gas."""
+    stiffness = 65 * units.kB * 300.0 / 400.0
+    e = jnp.full(len(system.numbers), 0.5 * stiffness * jnp.sum(system.cell**2) / len(system.numbers))
+    virial = stiffness * jnp.sum(system.cell[:, :, None] * system.cell[:, None, :], axis=0)
+    return Prediction(jnp.sum(e), e, jnp.zeros_like(system.positions), virial, e[:1])
+
+
+@pytest.mark.parametrize(("kind", "ensemble"), [("isotropic", "bussi"), ("anisotropic", "langevin")])
+def test_the_piston_gives_the_distribution_of_volumes(potential: Potential, kind: str, ensemble: str) -> None:
+    """An ideal gas of N = 64 atoms, and one in an elastic cell that may change its shape.
+
+    Isotropic: the density of V is V^N exp(-P V / kT), Gamma(N + 1); of one power less where the centre of mass is at
+    rest. Anisotropic at P = 0: the cell h has det(h)^(N - 2) exp(-c |h|^2 / 2 kT) dh, so that h h^T is Wishart
+    distributed with n = N + 1 degrees of freedom: trace chi^2 of 3 n, elements off the diagonal of variance n, ln V
+    half the sum of the logarithms of chi^2 of n, n - 1, n - 2. Samples lie four relaxation times apart (in the elastic
+    cell as well, whose modes relax in 3/2 tau), which leaves correlations of 0.02: 5 standard errors are the bound.
+    """
+    N, n, thermal = 64, 100, units.kB * 300.0
+    atoms = Atoms("HO" * 32, np.random.default_rng(1).uniform(0, 20, (N, 3)), cell=[20.0] * 3, pbc=True)
+    pressure = 65 * thermal / 20.0**3 / units.GPa
+    held = 0.0 if kind == "anisotropic" else pressure
+    piston = md.Piston(kind, held, held, relaxation_fs=100.0, compressibility_per_GPa=1 / pressure)
+    bath = md.Bath(ensemble, 300.0, 300.0, friction_per_ps=100.0, relaxation_fs=10.0)
+    run = toy(potential, elastic if held == 0 else nothing, atoms, bath, 2.0, seed=1, piston=piston)
+    run.grid = cell_list.plan(0.5 * atoms.positions, 0.5 * atoms.cell.array, atoms.pbc, run.radius)  # never too wide
+    cells, pressures = [], []
+    for _ in range(n):
+        run.run(300 if held == 0 else 200)
+        cells.append(run.now.state.cell)
+        pressures.append(np.trace(run.pressure) / 3)
+    volumes, square = np.abs(np.linalg.det(cells)), np.einsum("nia,nja->nij", cells, cells)
+
+    def agrees(samples: np.ndarray, mean: float, variance: float) -> None:
+        assert abs(np.mean(samples) - mean) < 5 * np.sqrt(variance / n)
+        assert abs(np.var(samples) / variance - 1) < 5 * np.sqrt(2 / n) + 0.02  # a share of a time step in tau
+
+    if held:
+        shape = N + (ensemble == "langevin")
+        agrees(volumes * pressure * units.GPa / thermal, shape, shape)
+        assert stats.kstest(volumes * pressure * units.GPa / thermal, stats.gamma(shape).cdf).pvalue > 1e-4
+        assert abs(np.mean(pressures) - pressure) < 5 * np.std(pressures) / np.sqrt(n)
+        np.testing.assert_allclose(run.now.state.cell, volumes[-1] ** (1 / 3) * np.eye(3), atol=1e-9)
+    else:
+        unit = 400.0 / 65
+        agrees(np.trace(square, axis1=1, axis2=2) / unit, 3 * 65, 6 * 65)
+        degrees = np.array([65, 64, 63]) / 2
+        agrees(
+            2 * np.log(volumes / unit**1.5), np.sum(special.digamma(degrees) + np.log(2)),
+            np.sum(special.polygamma(1, degrees)),
+        )  # fmt: skip
+        for a, b in ((0, 1), (0, 2), (1, 2)):
+            assert abs(np.mean(square[:, a, b] / unit)) < 5 * np.sqrt(65 / n)
+            assert np.mean((square[:, a, b] / unit) ** 2) == pytest.approx(65, rel=5 * np.sqrt(2.2 / n))
+
+
+def test_a_list_stays_right_while_the_cell_shrinks(potential: Potential, structures: dict[str, Atoms]) -> None:
+    """A crystal pressed together in all directions: energies are those of a fresh list, the pressure is -dE/dV."""
+    atoms = moving(structures["crystal"])
+    piston = md.Piston("anisotropic", 100.0, 100.0, relaxation_fs=50.0, compressibility_per_GPa=0.01)
+    settings: dict[str, Any] = {"dtype": "float64", "path": "reference", "skin": 0.6, "piston": piston}
+    run = md.Dynamics(atoms, potential, md.Bath("langevin", 300.0, 300.0), 1.0, **settings)
+    calculator, rebuilds, began = Calculator(potential, dtype="float64"), 0, atoms.cell.array
+    for _ in range(4):
+        rebuilds += run.run(10).rebuilds
+        snapshot = run.snapshot()
+        snapshot.calc = calculator
+        assert run.now.energy == pytest.approx(snapshot.get_potential_energy(), abs=1e-8)
+        np.testing.assert_allclose(run.now.forces, snapshot.get_forces(), atol=1e-8)
+    assert np.linalg.svd(np.linalg.solve(began, snapshot.cell.array))[1].min() < 0.95
+    assert rebuilds > 0
+    ends = []
+    for scale in (1 - 1e-5, 1 + 1e-5):
+        other = snapshot.copy()
+        other.set_cell(scale * snapshot.cell.array, scale_atoms=True)
+        other.calc = calculator
+        ends.append((other.get_potential_energy(), other.get_volume()))
+    slope = -(ends[1][0] - ends[0][0]) / (ends[1][1] - ends[0][1])
+    ideal = 2 * run.now.kinetic / (3 * snapshot.get_volume())
+    assert np.trace(run.pressure) / 3 * units.GPa == pytest.approx(slope + ideal, rel=1e-6)
+
+
+def test_a_cell_that_shrinks_in_a_segment_gets_wider_bins(potential: Potential) -> None:
+    """An ideal gas in a cube of 6.3 Å, of two bins across, which reach too short before the first segment ends."""
+    atoms = Atoms("HOHO", np.random.default_rng(1).uniform(0, 6.3, (4, 3)), cell=[6.3] * 3, pbc=True)
+    piston = md.Piston("isotropic", 2.0, 2.0, relaxation_fs=100.0, compressibility_per_GPa=0.5)
+    run = toy(potential, nothing, atoms, md.Bath("langevin", 300.0, 300.0), 2.0, piston=piston)
+    narrow = run.grid.bins
+    run.run(15)
+    assert run.growths > 0
+    assert max(run.grid.bins[:2]) < max(narrow[:2])
+    assert run.snapshot().get_volume() < 0.85 * atoms.get_volume()
+
+
+def test_a_smallest_stretch_is_never_too_large() -> None:
+    """Against singular values; equal for a deformation that is the same in all directions."""
+    for F in np.eye(3) + 0.2 * np.random.default_rng(0).normal(size=(50, 3, 3)):
+        assert float(least_stretch(jnp.asarray(F))) <= np.linalg.svd(F)[1].min() + 1e-12
+    assert float(least_stretch(0.9 * jnp.eye(3))) == pytest.approx(0.9)
 
 
 def test_the_bath_follows_its_schedule() -> None:
@@ -258,6 +367,18 @@ def test_refusals(potential: Potential, structures: dict[str, Atoms]) -> None:
         md.Dynamics(Atoms(), potential, md.Bath())
     with pytest.raises(UserError, match="not trained on Au"):
         md.Dynamics(Atoms("Au"), potential, md.Bath())
+    for change, said in (
+        ({"pbc": False}, "periodic along three directions"),
+        ({"constraint": FixAtoms([0])}, "atoms are fixed"),
+        ({"ensemble": "nve"}, "ensemble is nve"),
+        ({"kind": "cubic"}, "pressure is 'cubic'"),
+    ):
+        ensemble, kind = change.pop("ensemble", "bussi"), change.pop("kind", "isotropic")
+        crystal = structures["crystal"].copy()
+        crystal.pbc = change.get("pbc", True)
+        crystal.set_constraint(change.get("constraint"))
+        with pytest.raises(UserError, match=said):
+            md.Dynamics(crystal, potential, md.Bath(ensemble, 300.0, 300.0), piston=md.Piston(kind))
     atoms.set_constraint(FixBondLength(0, 1))
     with pytest.raises(UserError, match="only FixAtoms can be used"):
         md.Dynamics(atoms, potential, md.Bath())

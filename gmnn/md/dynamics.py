@@ -18,11 +18,14 @@ from gmnn import cell_list
 from gmnn.errors import UserError
 from gmnn.fast import compiled, evaluator
 from gmnn.md.integrators import ENSEMBLES, LINKS, Bath, Phase, State, chain_energy
+from gmnn.md.pressure import KINDS, Piston, tensor
 from gmnn.md.segment import Setting, segment
 from gmnn.md.start import degrees_of_freedom, fixed_atoms, maxwell
 from gmnn.neighbors import wrap_shifts
 from gmnn.potential import Potential
 
+AT_REST = Piston()
+SMALLER = 8  # times 3 % that a cell under pressure may shrink in a segment
 TRIES = 20  # growths of the list for one segment; each is by a tenth or more
 
 
@@ -34,6 +37,7 @@ class Moment(NamedTuple):
     forces: np.ndarray  # [N, 3] eV/Å
     energy: float  # eV, with the atomic references
     kinetic: float  # eV
+    virial: np.ndarray  # [3, 3] eV, dE/d(strain)
     rebuilds: int  # lists made in this segment
 
     @property
@@ -67,14 +71,15 @@ class Dynamics:
         path: str = "fast",
         skin: float = 0.4,
         seed: int = 0,
+        piston: Piston = AT_REST,
     ) -> None:
         potential.require_elements(atoms.numbers)
         if not len(atoms):
             raise UserError("the structure has no atoms")
         if not np.isfinite(atoms.positions).all():
             raise UserError("positions of the structure must be finite numbers")
-        _check(bath)
-        self.atoms, self.potential, self.bath, self.dtype = atoms.copy(), potential, bath, dtype
+        _check(bath, piston, atoms)
+        self.atoms, self.potential, self.bath, self.piston, self.dtype = atoms.copy(), potential, bath, piston, dtype
         self.pbc: cell_list.Pbc = tuple(map(bool, atoms.pbc))  # type: ignore[assignment]
         self.fixed = fixed_atoms(atoms)
         self.freedom = degrees_of_freedom(atoms, self.fixed, bath)
@@ -85,7 +90,7 @@ class Dynamics:
         with self._precision():
             self._params, predict = evaluator(potential, path, dtype)
         self._setting = Setting(
-            atoms.numbers, atoms.get_masses(), self.fixed, atoms.cell.array, self.pbc, self.freedom, bath,
+            atoms.numbers, atoms.get_masses(), self.fixed, self.pbc, self.freedom, bath, piston,
             timestep_fs * units.fs, self.radius, skin, seed, predict,
         )  # fmt: skip
         self._programs: dict[cell_list.Grid, Callable[..., Any]] = {}
@@ -93,7 +98,7 @@ class Dynamics:
         if not np.any(velocities):
             velocities = maxwell(atoms, bath.first_K, self.fixed, np.random.default_rng(seed))
         velocities = np.where(self.fixed[:, None], 0.0, velocities)
-        self.resume(0, State(atoms.positions, velocities, np.zeros((2, LINKS))))
+        self.resume(0, State(atoms.positions, velocities, atoms.cell.array, np.zeros((2, LINKS))))
 
     def run(self, steps: int) -> Moment:
         """Advance by a segment; UserError, with `now` as it was, where a number is not finite any more."""
@@ -113,6 +118,7 @@ class Dynamics:
     def snapshot(self) -> Atoms:
         """The structure as it is now, with momenta."""
         atoms = self.atoms.copy()
+        atoms.set_cell(self.now.state.cell)
         atoms.positions = self.now.positions
         atoms.set_velocities(self.now.velocities)
         return atoms
@@ -129,8 +135,14 @@ class Dynamics:
         more = chain_energy(self.bath, self.freedom, self.now.state.chain, self.now.step) if chain else 0.0
         return self.now.energy + self.now.kinetic + more
 
+    @property
+    def pressure(self) -> np.ndarray:
+        """Now, [3, 3] GPa, of a structure that is periodic along three directions."""
+        return tensor(self.atoms.get_masses(), self.now.velocities, self.now.virial, self.now.state.cell)
+
     def _advanced(self, step: int, state: State, steps: int) -> Moment:
         """The end of a segment; done again with a larger list as long as it did not fit."""
+        smaller = iter(0.97 ** np.arange(SMALLER if self.piston.kind != "none" else 1))
         for _ in range(TRIES):
             with self._precision():
                 if self.grid not in self._programs:
@@ -138,34 +150,33 @@ class Dynamics:
                 start = jax.tree.map(lambda x: jnp.asarray(x, self.dtype), state)
                 phase, counts = jax.device_get(self._programs[self.grid](self._params, start, step, steps))
             if not counts.overflow:
-                return self._moment(step + steps, phase, int(counts.rebuilds))
+                return self._moment(step + steps, phase, int(counts.rebuilds), state.cell)
             larger = cell_list.grow(self.grid, counts.most, counts.fullest)
-            if larger == self.grid:
-                larger = cell_list.plan(state.positions, self.atoms.cell.array, self.atoms.pbc, self.radius)
+            while larger == self.grid and (scale := next(smaller, None)) is not None:
+                larger = cell_list.plan(scale * state.positions, scale * state.cell, self.atoms.pbc, self.radius)
             if larger == self.grid:
                 raise UserError(
-                    f"positions are not finite, or too far out, after step {step}; take a shorter time step, or look "
-                    f"at the structure of step {step}, the last good one"
+                    f"positions are not finite, or too far out, or the cell collapses, after step {step}; take a "
+                    f"shorter time step or, where a pressure is held, a longer pressure_relaxation_fs, or look at the "
+                    f"structure of step {step}, the last good one"
                 )
             self.grid, self.growths = larger, self.growths + 1
         raise UserError(f"the neighbour list did not fit after growing {TRIES} times; is the structure collapsing?")
 
-    def _moment(self, step: int, phase: Phase, rebuilds: int) -> Moment:
-        state, forces, energies = jax.tree.map(lambda x: np.asarray(x, float), phase)
-        positions = state.positions
+    def _moment(self, step: int, phase: Phase, rebuilds: int, before: np.ndarray) -> Moment:
+        state, forces, energies, virial = jax.tree.map(lambda x: np.asarray(x, float), phase)
+        positions, cell = state.positions, before if self.piston.kind == "none" else state.cell
         if any(self.pbc) and np.isfinite(positions).all():
-            cell = self.atoms.cell.array
             positions = positions - wrap_shifts(positions, cell, self.atoms.pbc) @ cell
         kinetic = 0.5 * float(np.sum(self.atoms.get_masses()[:, None] * state.velocities**2))
-        return Moment(
-            step, state._replace(positions=positions), forces, float(energies.sum()) + self.offset, kinetic, rebuilds
-        )
+        state, energy = state._replace(positions=positions, cell=cell), float(energies.sum()) + self.offset
+        return Moment(step, state, forces, energy, kinetic, virial, rebuilds)
 
     def _precision(self) -> Any:
         return jax.enable_x64(self.dtype == "float64")
 
 
-def _check(bath: Bath) -> None:
+def _check(bath: Bath, piston: Piston, atoms: Atoms) -> None:
     if bath.ensemble not in ENSEMBLES:
         raise UserError(f"ensemble is {bath.ensemble!r}, but must be one of {', '.join(ENSEMBLES)}")
     if bath.ensemble == "nose_hoover" and min(bath.first_K, bath.last_K) <= 0:
@@ -173,3 +184,15 @@ def _check(bath: Bath) -> None:
             f"the temperature of nose_hoover goes from {bath.first_K} to {bath.last_K} K, but must be positive; "
             "take langevin or bussi to cool to 0 K"
         )
+    if piston.kind not in KINDS:
+        raise UserError(f"pressure is {piston.kind!r}, but must be one of {', '.join(KINDS)}")
+    if piston.kind == "none":
+        return
+    if not atoms.pbc.all():
+        raise UserError(
+            f"a pressure needs a structure periodic along three directions, but pbc is {atoms.pbc.tolist()}"
+        )
+    if atoms.constraints:
+        raise UserError("atoms are fixed, but a pressure moves all; take the constraints away, or hold no pressure")
+    if bath.ensemble == "nve":
+        raise UserError("a pressure needs a temperature, but ensemble is nve; take langevin, bussi or nose_hoover")

@@ -14,6 +14,7 @@ from typing import Any
 
 import ase.io
 import numpy as np
+from ase import units
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from gmnn.cell_list import Grid
@@ -89,6 +90,11 @@ def _columns(dynamics: Dynamics, timestep_fs: float) -> dict[str, str]:
         "kinetic_eV": f"{now.kinetic:.8f}", "total_eV": f"{now.energy + now.kinetic:.8f}",
         "rebuilds": str(now.rebuilds),
     }  # fmt: skip
+    if all(dynamics.pbc):
+        volume = abs(np.linalg.det(now.state.cell))
+        grams = dynamics.atoms.get_masses().sum() / volume * 1e24 / units.mol
+        found |= {"volume_A3": f"{volume:.6f}", "density_g_per_cm3": f"{grams:.6f}"}
+        found["pressure_GPa"] = f"{np.trace(dynamics.pressure) / 3:.6f}"
     if dynamics.bath.ensemble == "nose_hoover":
         found["conserved_eV"] = f"{dynamics.conserved:.8f}"
     return found

@@ -43,6 +43,7 @@ class State(NamedTuple):
 
     positions: Any  # [N, 3] Å, not wrapped
     velocities: Any  # [N, 3] Å / time; zero for fixed atoms
+    cell: Any  # [3, 3] Å, rows; changes only where a pressure is held
     chain: Any  # [2, LINKS] of the Nosé-Hoover chain: positions, velocities in 1 / time
 
 
@@ -52,6 +53,7 @@ class Phase(NamedTuple):
     state: State
     forces: Array  # [N, 3] eV/Å
     energies: Array  # [N] eV
+    virial: Array  # [3, 3] eV
 
 
 def drift(
