@@ -39,10 +39,16 @@ def run(config_path: str, overrides: list[str], resume: bool) -> int:
         config.temperature_K if config.final_temperature_K is None else config.final_temperature_K,
         config.steps, config.friction_per_ps, config.relaxation_fs,
     )  # fmt: skip
+    piston = md.Piston(
+        config.pressure, config.pressure_GPa,
+        config.pressure_GPa if config.final_pressure_GPa is None else config.final_pressure_GPa,
+        config.steps, config.pressure_relaxation_fs, config.compressibility_per_GPa,
+    )  # fmt: skip
     dynamics = md.Dynamics(
-        atoms, potential, bath, config.timestep_fs, config.dtype, config.path, config.skin, config.seed
+        atoms, potential, bath, config.timestep_fs, config.dtype, config.path, config.skin, config.seed, piston
     )
-    a_longer_run_is_another = config.final_temperature_K is not None  # as the temperature follows the share of steps
+    ramps = (config.final_temperature_K, config.final_pressure_GPa)
+    a_longer_run_is_another = any(end is not None for end in ramps)  # as they follow the share of steps
     facts = config.model_dump(mode="json", exclude={"output"} if a_longer_run_is_another else {"output", "steps"})
     facts["parameters"] = folder.tree_digest(potential.trained)
     total = dynamics.now.energy + dynamics.now.kinetic

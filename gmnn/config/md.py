@@ -20,8 +20,8 @@ class DynamicsConfig(BaseModel):
     """Folder of the trajectory, the log and the state; it must not hold another run."""
     repeat: tuple[Count, Count, Count] = (1, 1, 1)
     """Copies of the cell along its vectors."""
-    ensemble: Literal["nve", "langevin", "bussi"] = "langevin"
-    """`nve`: velocity Verlet; `langevin`: BAOAB; `bussi`: stochastic velocity rescaling."""
+    ensemble: Literal["nve", "langevin", "bussi", "nose_hoover"] = "langevin"
+    """`nve`: velocity Verlet; `langevin`: BAOAB; `bussi`: stochastic velocity rescaling; `nose_hoover`: a chain."""
     steps: Count
     """Number of steps; a multiple of `every`."""
     timestep_fs: Positive = 0.5
@@ -33,7 +33,17 @@ class DynamicsConfig(BaseModel):
     friction_per_ps: Positive = 10.0
     """Friction of `langevin`, 1/ps."""
     relaxation_fs: Positive = 100.0
-    """Time constant of `bussi`, fs."""
+    """Time constant of `bussi` and `nose_hoover`, fs."""
+    pressure: Literal["none", "isotropic", "anisotropic"] = "none"
+    """Stochastic cell rescaling: `isotropic`, or of the shape of the cell too, for solids: `anisotropic`."""
+    pressure_GPa: float = 0.0
+    """Pressure that is held, GPa."""
+    final_pressure_GPa: float | None = None
+    """Pressure at the end, reached linearly; by default the same, GPa."""
+    pressure_relaxation_fs: Positive = 1000.0
+    """Time constant of the volume if it has the stated compressibility, fs."""
+    compressibility_per_GPa: Positive = 0.45
+    """Estimate of the compressibility, 1/GPa; the default is water's, solids have a tenth and less."""
     seed: int = 0
     """Seed of the velocities and of the bath."""
     every: Count = 100

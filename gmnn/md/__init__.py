@@ -6,5 +6,6 @@
 from gmnn.md.dynamics import Dynamics, Moment
 from gmnn.md.folder import run
 from gmnn.md.integrators import Bath
+from gmnn.md.pressure import Piston
 
-__all__ = ["Bath", "Dynamics", "Moment", "run"]
+__all__ = ["Bath", "Dynamics", "Moment", "Piston", "run"]

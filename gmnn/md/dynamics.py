@@ -13,18 +13,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ase import Atoms, units
-from ase.constraints import FixAtoms
-from ase.md.velocitydistribution import Stationary, ZeroRotation
-from jax import Array
 
 from gmnn import cell_list
 from gmnn.errors import UserError
 from gmnn.fast import compiled, evaluator
-from gmnn.md.integrators import Bath, Phase, drift, rescale
+from gmnn.md.integrators import ENSEMBLES, LINKS, Bath, Phase, State, chain_energy
+from gmnn.md.pressure import KINDS, Piston, tensor
+from gmnn.md.segment import Setting, segment
+from gmnn.md.start import degrees_of_freedom, fixed_atoms, maxwell
 from gmnn.neighbors import wrap_shifts
 from gmnn.potential import Potential
-from gmnn.system import System
 
+AT_REST = Piston()
+SMALLER = 8  # times 3 % that a cell under pressure may shrink in a segment
 TRIES = 20  # growths of the list for one segment; each is by a tenth or more
 
 
@@ -32,29 +33,22 @@ class Moment(NamedTuple):
     """The structure at the end of a segment, on the host, in float64."""
 
     step: int
-    positions: np.ndarray  # [N, 3] Å, in the cell along periodic directions
-    velocities: np.ndarray  # [N, 3] Å / ASE's unit of time
+    state: State  # positions in the cell along periodic directions
     forces: np.ndarray  # [N, 3] eV/Å
     energy: float  # eV, with the atomic references
     kinetic: float  # eV
+    virial: np.ndarray  # [3, 3] eV, dE/d(strain)
     rebuilds: int  # lists made in this segment
 
+    @property
+    def positions(self) -> np.ndarray:
+        """[N, 3] Å, in the cell along periodic directions."""
+        return self.state.positions
 
-class _Loop(NamedTuple):
-    phase: Phase
-    built: Array  # [N, 3] positions the list was made for
-    neighbors: Array  # [N, K], as in System
-    shifts: Array  # [N, K, 3]
-    counts: "_Counts"
-
-
-class _Counts(NamedTuple):
-    """Of all lists of a segment."""
-
-    overflow: Array  # [] bool, at any time
-    most: Array  # []
-    fullest: Array  # []
-    rebuilds: Array  # [], without the first
+    @property
+    def velocities(self) -> np.ndarray:
+        """[N, 3] Å / ASE's unit of time."""
+        return self.state.velocities
 
 
 class Dynamics:
@@ -77,33 +71,38 @@ class Dynamics:
         path: str = "fast",
         skin: float = 0.4,
         seed: int = 0,
+        piston: Piston = AT_REST,
     ) -> None:
         potential.require_elements(atoms.numbers)
         if not len(atoms):
             raise UserError("the structure has no atoms")
         if not np.isfinite(atoms.positions).all():
             raise UserError("positions of the structure must be finite numbers")
-        if bath.ensemble not in ("nve", "langevin", "bussi"):
-            raise UserError(f"ensemble is {bath.ensemble!r}, but must be nve, langevin or bussi")
-        self.atoms, self.potential, self.bath, self.dtype, self.seed = atoms.copy(), potential, bath, dtype, seed
-        self.time, self.radius, self.skin = timestep_fs * units.fs, potential.config.r_max + skin, skin
+        _check(bath, piston, atoms)
+        self.atoms, self.potential, self.bath, self.piston, self.dtype = atoms.copy(), potential, bath, piston, dtype
         self.pbc: cell_list.Pbc = tuple(map(bool, atoms.pbc))  # type: ignore[assignment]
-        self.fixed = _fixed(atoms)
+        self.fixed = fixed_atoms(atoms)
         self.freedom = degrees_of_freedom(atoms, self.fixed, bath)
         self.offset = float(potential.offsets(atoms.numbers).sum())
         self.growths = 0  # segments done again with a larger list
+        self.radius = potential.config.r_max + skin
         self.grid = cell_list.plan(atoms.positions, atoms.cell.array, atoms.pbc, self.radius)
         with self._precision():
-            self._params, self._predict = evaluator(potential, path, dtype)
+            self._params, predict = evaluator(potential, path, dtype)
+        self._setting = Setting(
+            atoms.numbers, atoms.get_masses(), self.fixed, self.pbc, self.freedom, bath, piston,
+            timestep_fs * units.fs, self.radius, skin, seed, predict,
+        )  # fmt: skip
         self._programs: dict[cell_list.Grid, Callable[..., Any]] = {}
         velocities = atoms.get_velocities()
         if not np.any(velocities):
             velocities = maxwell(atoms, bath.first_K, self.fixed, np.random.default_rng(seed))
-        self.resume(0, atoms.positions, np.where(self.fixed[:, None], 0.0, velocities))
+        velocities = np.where(self.fixed[:, None], 0.0, velocities)
+        self.resume(0, State(atoms.positions, velocities, atoms.cell.array, np.zeros((2, LINKS))))
 
     def run(self, steps: int) -> Moment:
         """Advance by a segment; UserError, with `now` as it was, where a number is not finite any more."""
-        found = self._advanced(self.now.step, self.now.positions, self.now.velocities, steps)
+        found = self._advanced(self.now.step, self.now.state, steps)
         if not (np.isfinite(found.energy) and np.isfinite(found.positions).all() and np.isfinite(found.forces).all()):
             raise UserError(
                 f"a number is not finite any more between steps {self.now.step} and {found.step}; take a shorter "
@@ -112,13 +111,14 @@ class Dynamics:
         self.now = found
         return found
 
-    def resume(self, step: int, positions: np.ndarray, velocities: np.ndarray) -> None:
+    def resume(self, step: int, state: State) -> None:
         """Start, or go on from the end of an earlier segment."""
-        self.now = self._advanced(step, positions, velocities, 0)
+        self.now = self._advanced(step, state, 0)
 
     def snapshot(self) -> Atoms:
         """The structure as it is now, with momenta."""
         atoms = self.atoms.copy()
+        atoms.set_cell(self.now.state.cell)
         atoms.positions = self.now.positions
         atoms.set_velocities(self.now.velocities)
         return atoms
@@ -128,111 +128,71 @@ class Dynamics:
         """Now, K, from the degrees of freedom that move."""
         return 2.0 * self.now.kinetic / (max(self.freedom, 1) * units.kB)
 
-    def _advanced(self, step: int, positions: np.ndarray, velocities: np.ndarray, steps: int) -> Moment:
+    @property
+    def conserved(self) -> float:
+        """Energy that `nve`, and `nose_hoover` at a constant temperature, keep, eV."""
+        chain = self.bath.ensemble == "nose_hoover"
+        more = chain_energy(self.bath, self.freedom, self.now.state.chain, self.now.step) if chain else 0.0
+        return self.now.energy + self.now.kinetic + more
+
+    @property
+    def pressure(self) -> np.ndarray:
+        """Now, [3, 3] GPa, of a structure that is periodic along three directions."""
+        return tensor(self.atoms.get_masses(), self.now.velocities, self.now.virial, self.now.state.cell)
+
+    def _advanced(self, step: int, state: State, steps: int) -> Moment:
         """The end of a segment; done again with a larger list as long as it did not fit."""
+        smaller = iter(0.97 ** np.arange(SMALLER if self.piston.kind != "none" else 1))
         for _ in range(TRIES):
             with self._precision():
                 if self.grid not in self._programs:
-                    self._programs[self.grid] = compiled(partial(_segment, self, self.grid))
-                x, v = jnp.asarray(positions, self.dtype), jnp.asarray(velocities, self.dtype)
-                phase, counts = jax.device_get(self._programs[self.grid](self._params, x, v, step, steps))
+                    self._programs[self.grid] = compiled(partial(segment, self._setting, self.grid))
+                start = jax.tree.map(lambda x: jnp.asarray(x, self.dtype), state)
+                phase, counts = jax.device_get(self._programs[self.grid](self._params, start, step, steps))
             if not counts.overflow:
-                return self._moment(step + steps, phase, int(counts.rebuilds))
+                return self._moment(step + steps, phase, int(counts.rebuilds), state.cell)
             larger = cell_list.grow(self.grid, counts.most, counts.fullest)
-            if larger == self.grid:
-                larger = cell_list.plan(positions, self.atoms.cell.array, self.atoms.pbc, self.radius)
+            while larger == self.grid and (scale := next(smaller, None)) is not None:
+                larger = cell_list.plan(scale * state.positions, scale * state.cell, self.atoms.pbc, self.radius)
             if larger == self.grid:
                 raise UserError(
-                    f"positions are not finite, or too far out, after step {step}; take a shorter time step, or look "
-                    f"at the structure of step {step}, the last good one"
+                    f"positions are not finite, or too far out, or the cell collapses, after step {step}; take a "
+                    f"shorter time step or, where a pressure is held, a longer pressure_relaxation_fs, or look at the "
+                    f"structure of step {step}, the last good one"
                 )
             self.grid, self.growths = larger, self.growths + 1
         raise UserError(f"the neighbour list did not fit after growing {TRIES} times; is the structure collapsing?")
 
-    def _moment(self, step: int, phase: Phase, rebuilds: int) -> Moment:
-        positions, velocities, forces, energies = (np.asarray(field, float) for field in phase)
+    def _moment(self, step: int, phase: Phase, rebuilds: int, before: np.ndarray) -> Moment:
+        state, forces, energies, virial = jax.tree.map(lambda x: np.asarray(x, float), phase)
+        positions, cell = state.positions, before if self.piston.kind == "none" else state.cell
         if any(self.pbc) and np.isfinite(positions).all():
-            cell = self.atoms.cell.array
             positions = positions - wrap_shifts(positions, cell, self.atoms.pbc) @ cell
-        kinetic = 0.5 * float(np.sum(self.atoms.get_masses()[:, None] * velocities**2))
-        return Moment(step, positions, velocities, forces, float(energies.sum()) + self.offset, kinetic, rebuilds)
+        kinetic = 0.5 * float(np.sum(self.atoms.get_masses()[:, None] * state.velocities**2))
+        state, energy = state._replace(positions=positions, cell=cell), float(energies.sum()) + self.offset
+        return Moment(step, state, forces, energy, kinetic, virial, rebuilds)
 
     def _precision(self) -> Any:
         return jax.enable_x64(self.dtype == "float64")
 
 
-def _segment(
-    self: Dynamics, grid: cell_list.Grid, params: Any, positions: Array, velocities: Array, first: Array, steps: Array
-) -> tuple[Phase, _Counts]:
-    """The program of a segment."""
-    dtype = positions.dtype
-    masses = jnp.asarray(self.atoms.get_masses(), dtype)[:, None]
-    push = jnp.where(jnp.asarray(self.fixed)[:, None], 0.0, 1.0 / masses)
-    cell = jnp.asarray(self.atoms.cell.array, dtype)
-    numbers = jnp.asarray(self.atoms.numbers, jnp.int32)
-
-    def rebuilt(x: Array, loop: _Loop, again: Array) -> _Loop:
-        found, before = cell_list.build(grid, self.pbc, self.radius, x, cell), loop.counts
-        counts = _Counts(
-            before.overflow | found.overflow, jnp.maximum(before.most, found.most),
-            jnp.maximum(before.fullest, found.fullest), before.rebuilds + again,
-        )  # fmt: skip
-        return loop._replace(built=x, neighbors=found.neighbors, shifts=found.shifts, counts=counts)
-
-    def step(k: Array, loop: _Loop) -> _Loop:
-        """Step k - 1 of the segment; before the first one a step of no length, which finds neighbours and forces."""
-        time, number = jnp.where(k > 0, self.time, 0.0).astype(dtype), first + k - 1
-        key = jax.random.fold_in(jax.random.key(self.seed), number)
-        langevin = self.bath.ensemble == "langevin"
-        noise = jax.random.normal(key, positions.shape, dtype) if langevin else jnp.zeros_like(positions)
-        x, v = drift(self.bath, time, loop.phase, push, noise, number)
-        moved = (k == 0) | (jnp.max(jnp.sum((x - loop.built) ** 2, axis=1)) > (0.5 * self.skin) ** 2)
-        loop = jax.lax.cond(moved, rebuilt, lambda x, loop, again: loop, x, loop, k > 0)
-        found = self._predict(params, System(x, numbers, cell, loop.neighbors, loop.shifts))
-        v = v + 0.5 * time * push * found.forces
-        if self.bath.ensemble == "bussi":
-            v = rescale(self.bath, time, v, masses, self.freedom, key, number)
-        return loop._replace(phase=Phase(x, v, found.forces, found.energies))
-
-    none = jnp.zeros((), jnp.int32)
-    n, slots = len(positions), grid.slots
-    start = Phase(positions, velocities, jnp.zeros_like(positions), jnp.zeros_like(positions[:, 0]))
-    empty = jnp.zeros((n, slots), jnp.int32), jnp.zeros((n, slots, 3), jnp.int32)
-    loop = _Loop(start, positions, *empty, _Counts(jnp.zeros((), bool), none, none, none))
-    end = jax.lax.fori_loop(0, steps + 1, step, loop)
-    return end.phase, end.counts
-
-
-def _fixed(atoms: Atoms) -> np.ndarray:
-    """Which atoms do not move, [N] bool; UserError for other constraints."""
-    fixed = np.zeros(len(atoms), bool)
-    for constraint in atoms.constraints:
-        if not isinstance(constraint, FixAtoms):
-            raise UserError(f"the structure has a constraint {type(constraint).__name__}; only FixAtoms can be used")
-        fixed[constraint.get_indices()] = True
-    return fixed
-
-
-def degrees_of_freedom(atoms: Atoms, fixed: np.ndarray, bath: Bath) -> int:
-    """3 per free atom; less what the dynamics conserve, momentum and an isolated molecule's angular momentum."""
-    free = 3 * int(np.sum(~fixed))
-    if bath.ensemble == "langevin" or fixed.any():
-        return free
-    rotations = 0 if atoms.pbc.any() else {1: 0, 2: 2}.get(len(atoms), 3)
-    return max(0, free - 3 - rotations)
-
-
-def maxwell(atoms: Atoms, temperature_K: float, fixed: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Velocities at a temperature, [N, 3]; without momentum and rotation where no atom is fixed."""
-    moving = Atoms(atoms.numbers, atoms.positions, masses=atoms.get_masses(), cell=atoms.cell, pbc=atoms.pbc)
-    width = np.sqrt(units.kB * temperature_K / moving.get_masses())[:, None]
-    moving.set_velocities(np.where(fixed[:, None], 0.0, width * rng.normal(size=(len(atoms), 3))))
-    if not fixed.any() and len(atoms) > 1:
-        Stationary(moving)
-        if not atoms.pbc.any():
-            ZeroRotation(moving)
-        kinetic = moving.get_kinetic_energy()
-        freedom = degrees_of_freedom(atoms, fixed, Bath("nve"))
-        if kinetic > 0 and freedom > 0:
-            moving.set_velocities(moving.get_velocities() * np.sqrt(0.5 * freedom * units.kB * temperature_K / kinetic))
-    return moving.get_velocities()
+def _check(bath: Bath, piston: Piston, atoms: Atoms) -> None:
+    if bath.ensemble not in ENSEMBLES:
+        raise UserError(f"ensemble is {bath.ensemble!r}, but must be one of {', '.join(ENSEMBLES)}")
+    if bath.ensemble == "nose_hoover" and min(bath.first_K, bath.last_K) <= 0:
+        raise UserError(
+            f"the temperature of nose_hoover goes from {bath.first_K} to {bath.last_K} K, but must be positive; "
+            "take langevin or bussi to cool to 0 K"
+        )
+    if piston.kind not in KINDS:
+        raise UserError(f"pressure is {piston.kind!r}, but must be one of {', '.join(KINDS)}")
+    if piston.kind == "none":
+        return
+    if not atoms.pbc.all():
+        raise UserError(
+            f"a pressure needs a structure periodic along three directions, but pbc is {atoms.pbc.tolist()}"
+        )
+    if atoms.constraints:
+        raise UserError("atoms are fixed, but a pressure moves all; take the constraints away, or hold no pressure")
+    if bath.ensemble == "nve":
+        raise UserError("a pressure needs a temperature, but ensemble is nve; take langevin, bussi or nose_hoover")

@@ -14,13 +14,15 @@ from typing import Any
 
 import ase.io
 import numpy as np
+from ase import units
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from gmnn.cell_list import Grid
 from gmnn.errors import UserError
 from gmnn.folder import exclusive, write_bytes, write_json
 from gmnn.md.dynamics import Dynamics
+from gmnn.md.integrators import State
 
-COLUMNS = ("step", "time_ps", "temperature_K", "potential_eV", "kinetic_eV", "total_eV", "rebuilds")
 Report = Callable[[Dynamics], None]
 
 
@@ -53,7 +55,7 @@ def run(
         if state.exists():
             _restore(dynamics, state, files)
         else:
-            files["log"].write_text(",".join(COLUMNS) + "\n")
+            files["log"].write_text(",".join(_columns(dynamics, timestep_fs)) + "\n")
             files["trajectory"].write_text("")
             _append(files["trajectory"], _frame(dynamics))
             _append(files["log"], _line(dynamics, timestep_fs))
@@ -79,14 +81,27 @@ def _changed(description: Path, facts: dict[str, Any]) -> list[str]:
     return sorted(key for key in {**before, **same} if before.get(key) != same.get(key))
 
 
-def _line(dynamics: Dynamics, timestep_fs: float) -> str:
+def _columns(dynamics: Dynamics, timestep_fs: float) -> dict[str, str]:
+    """A line of the log by column."""
     now = dynamics.now
-    picoseconds = now.step * timestep_fs / 1000
-    total = now.energy + now.kinetic
-    return (
-        f"{now.step},{picoseconds:.6f},{dynamics.temperature:.4f},{now.energy:.8f},{now.kinetic:.8f},{total:.8f},"
-        f"{now.rebuilds}\n"
-    )
+    found = {
+        "step": str(now.step), "time_ps": f"{now.step * timestep_fs / 1000:.6f}",
+        "temperature_K": f"{dynamics.temperature:.4f}", "potential_eV": f"{now.energy:.8f}",
+        "kinetic_eV": f"{now.kinetic:.8f}", "total_eV": f"{now.energy + now.kinetic:.8f}",
+        "rebuilds": str(now.rebuilds),
+    }  # fmt: skip
+    if all(dynamics.pbc):
+        volume = abs(np.linalg.det(now.state.cell))
+        grams = dynamics.atoms.get_masses().sum() / volume * 1e24 / units.mol
+        found |= {"volume_A3": f"{volume:.6f}", "density_g_per_cm3": f"{grams:.6f}"}
+        found["pressure_GPa"] = f"{np.trace(dynamics.pressure) / 3:.6f}"
+    if dynamics.bath.ensemble == "nose_hoover":
+        found["conserved_eV"] = f"{dynamics.conserved:.8f}"
+    return found
+
+
+def _line(dynamics: Dynamics, timestep_fs: float) -> str:
+    return ",".join(_columns(dynamics, timestep_fs).values()) + "\n"
 
 
 def _frame(dynamics: Dynamics) -> str:
@@ -109,18 +124,20 @@ def _save(dynamics: Dynamics, state: Path, files: dict[str, Path]) -> None:
     """Write the state, after the files it speaks of."""
     now, data = dynamics.now, io.BytesIO()
     sizes = {name: np.asarray(file.stat().st_size) for name, file in files.items()}
-    np.savez(data, step=now.step, positions=now.positions, velocities=now.velocities, allow_pickle=False, **sizes)
+    np.savez(data, allow_pickle=False, step=now.step, grid=np.hstack(dynamics.grid), **now.state._asdict(), **sizes)
     write_bytes(state, data.getvalue())
 
 
 def _restore(dynamics: Dynamics, state: Path, files: dict[str, Path]) -> None:
     try:
         with np.load(state, allow_pickle=False) as kept:
-            values = {name: kept[name] for name in ("step", "positions", "velocities", *files)}
+            values = {name: kept[name] for name in ("step", "grid", *State._fields, *files)}
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{state} is damaged ({error}); start again with another output") from None
     for name, file in files.items():
         if not file.exists() or file.stat().st_size < values[name]:
             raise UserError(f"{file} is shorter than the state says; start again with another output")
         os.truncate(file, int(values[name]))
-    dynamics.resume(int(values["step"]), values["positions"], values["velocities"])
+    *grid, room, slots = values["grid"].tolist()
+    dynamics.grid = Grid(tuple(grid[:3]), tuple(grid[3:]), room, slots)
+    dynamics.resume(int(values["step"]), State(*(values[name] for name in State._fields)))

@@ -1,15 +1,21 @@
-"""One step of velocity Verlet, BAOAB or stochastic velocity rescaling: pure functions.
+"""One step of velocity Verlet, BAOAB, stochastic velocity rescaling or Nosé-Hoover chains: pure functions.
 
 Units of ASE: eV, Å, amu; times in Å sqrt(amu/eV), of which one is 10.18 fs.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ase import units
 from jax import Array
+
+ENSEMBLES = ("nve", "langevin", "bussi", "nose_hoover")
+LINKS = 3  # thermostats in a chain
+_W = 1 / (2 - 2 ** (1 / 3))
+WEIGHTS = (_W, 1 - 2 * _W, _W)  # of Suzuki's and Yoshida's sub-steps of fourth order
 
 
 @dataclass(frozen=True)
@@ -17,7 +23,7 @@ class Bath:
     """What holds the temperature, and how tightly."""
 
     ensemble: str = "nve"
-    """`nve`, `langevin` (friction) or `bussi` (relaxation)."""
+    """`nve`, `langevin` (friction), `bussi` or `nose_hoover` (relaxation)."""
     first_K: float = 0.0
     """Temperature at the first step, K."""
     last_K: float = 0.0
@@ -26,31 +32,42 @@ class Bath:
     friction_per_ps: float = 10.0
     relaxation_fs: float = 100.0
 
-    def temperature(self, step: Array) -> Array:
-        """k_B T at a step, eV."""
-        done = jnp.clip(step / self.steps, 0.0, 1.0)
+    def temperature(self, step: Any) -> Any:
+        """k_B T at a step, eV; on the host of a NumPy number."""
+        done = (step / self.steps).clip(0.0, 1.0)
         return units.kB * (self.first_K + (self.last_K - self.first_K) * done)
 
 
-class Phase(NamedTuple):
-    """Positions and velocities, and what was computed there."""
+class State(NamedTuple):
+    """All that the next steps follow from, with their number; floats on host or device."""
 
-    positions: Array  # [N, 3] Å, not wrapped
-    velocities: Array  # [N, 3] Å / time; zero for fixed atoms
+    positions: Any  # [N, 3] Å, not wrapped
+    velocities: Any  # [N, 3] Å / time; zero for fixed atoms
+    cell: Any  # [3, 3] Å, rows; changes only where a pressure is held
+    chain: Any  # [2, LINKS] of the Nosé-Hoover chain: positions, velocities in 1 / time
+
+
+class Phase(NamedTuple):
+    """A state and what was computed there."""
+
+    state: State
     forces: Array  # [N, 3] eV/Å
     energies: Array  # [N] eV
+    virial: Array  # [3, 3] eV
 
 
-def drift(bath: Bath, time: Array, phase: Phase, push: Array, noise: Array, step: Array) -> tuple[Array, Array]:
+def drift(
+    bath: Bath, time: Array, x: Array, v: Array, forces: Array, push: Array, noise: Array, step: Array
+) -> tuple[Array, Array]:
     """Positions, and velocities before the half kick of the new forces, after a step of length `time`, which may be 0.
 
     `push` [N, 1] is 1 / mass, 0 for fixed atoms. Langevin: BAOAB of Leimkuhler and Matthews, J. Chem. Phys. 138, 174102
     (2013), without its last B.
     """
-    v = phase.velocities + 0.5 * time * push * phase.forces
+    v = v + 0.5 * time * push * forces
     if bath.ensemble != "langevin":
-        return phase.positions + time * v, v
-    x = phase.positions + 0.5 * time * v
+        return x + time * v, v
+    x = x + 0.5 * time * v
     keep = jnp.exp(-bath.friction_per_ps * 1e-3 / units.fs * time)
     width = jnp.sqrt((1.0 - keep**2) * bath.temperature(step).astype(v.dtype) * push)
     v = keep * v + width * noise
@@ -62,7 +79,7 @@ def rescale(bath: Bath, time: Array, v: Array, masses: Array, freedom: int, key:
 
     `freedom`: number of degrees of freedom; masses [N, 1] amu.
     """
-    kinetic = 0.5 * jnp.sum(masses * v**2)
+    kinetic = jnp.maximum(0.5 * jnp.sum(masses * v**2), jnp.finfo(v.dtype).tiny)
     keep = jnp.exp(-time / (bath.relaxation_fs * units.fs))
     share = (1.0 - keep) * 0.5 * bath.temperature(step).astype(v.dtype) / kinetic
     first, others = jax.random.split(key)
@@ -70,3 +87,42 @@ def rescale(bath: Bath, time: Array, v: Array, masses: Array, freedom: int, key:
     rest = 2.0 * jax.random.gamma(others, 0.5 * (freedom - 1), (), v.dtype) if freedom > 1 else 0.0
     square = keep + share * (one**2 + rest) + 2.0 * one * jnp.sqrt(keep * share)
     return v * jnp.sqrt(square)
+
+
+def chained(
+    bath: Bath, time: Array, v: Array, masses: Array, freedom: int, chain: Array, step: Array
+) -> tuple[Array, Array]:
+    """Velocities and chain after half a step of a Nosé-Hoover chain.
+
+    Martyna, Tuckerman, Tobias, Klein, Mol. Phys. 87, 1117 (1996), section 3, with masses Q_1 = freedom kT tau^2 and
+    Q_k = kT tau^2 of the links.
+    """
+    rate = (bath.relaxation_fs * units.fs) ** -2
+    hot = jnp.sum(masses * v**2) / (freedom * bath.temperature(step).astype(v.dtype))  # 2 K / freedom kT
+    scale, place, speed = jnp.ones((), v.dtype), list(chain[0]), list(chain[1])
+
+    def push(k: int) -> Array:  # acceleration of a link
+        if k == 0:
+            return rate * (hot * scale**2 - 1)
+        return (freedom if k == 1 else 1) * speed[k - 1] ** 2 - rate
+
+    def kick(k: int, t: Array) -> None:
+        slow = jnp.exp(-0.125 * t * speed[k + 1]) if k + 1 < LINKS else 1.0
+        speed[k] = (speed[k] * slow + 0.25 * t * push(k)) * slow
+
+    for weight in WEIGHTS:
+        t = weight * time
+        for k in reversed(range(LINKS)):
+            kick(k, t)
+        scale = scale * jnp.exp(-0.5 * t * speed[0])
+        place = [x + 0.5 * t * u for x, u in zip(place, speed, strict=True)]
+        for k in range(LINKS):
+            kick(k, t)
+    return v * scale, jnp.stack([jnp.stack(place), jnp.stack(speed)])
+
+
+def chain_energy(bath: Bath, freedom: int, chain: np.ndarray, step: int) -> float:
+    """What a chain adds to the energy that a bath of constant temperature conserves, eV. On the host."""
+    weights = np.where(np.arange(LINKS) == 0, freedom, 1)
+    links = 0.5 * (bath.relaxation_fs * units.fs) ** 2 * chain[1] ** 2 + chain[0]
+    return float(bath.temperature(np.float64(step))) * float(np.sum(weights * links))
