@@ -40,14 +40,16 @@ def run(config_path: str, overrides: list[str], resume: bool) -> int:
         config.steps, config.friction_per_ps, config.relaxation_fs,
     )  # fmt: skip
     dynamics = md.Dynamics(
-        atoms, potential, bath, config.timestep_fs, config.dtype, config.path, config.skin, config.seed
-    )
+        atoms, potential, bath, config.timestep_fs, config.dtype, config.path, config.skin, config.seed,
+        config.tf32_network,
+    )  # fmt: skip
     a_longer_run_is_another = config.final_temperature_K is not None  # as the temperature follows the share of steps
     facts = config.model_dump(mode="json", exclude={"output"} if a_longer_run_is_another else {"output", "steps"})
     facts["parameters"] = folder.tree_digest(potential.trained)
     total = dynamics.now.energy + dynamics.now.kinetic
+    precision = "float32, network in TF32" if config.tf32_network else config.dtype
     print(f"{len(atoms)} atoms, {dynamics.grid.slots} neighbour slots, {config.ensemble}, {config.steps} steps of "
-          f"{config.timestep_fs} fs, {config.dtype}, path {config.path}", flush=True)  # fmt: skip
+          f"{config.timestep_fs} fs, {precision}, path {config.path}", flush=True)  # fmt: skip
     with tqdm(total=config.steps, unit="step", disable=None) as bar:
 
         def report(dynamics: "Dynamics") -> None:

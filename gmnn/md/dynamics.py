@@ -45,6 +45,7 @@ class _Loop(NamedTuple):
     built: Array  # [N, 3] positions the list was made for
     neighbors: Array  # [N, K], as in System
     shifts: Array  # [N, K, 3]
+    reverse: Array  # [N, K], as in cell_list.Slots
     counts: "_Counts"
 
 
@@ -77,6 +78,7 @@ class Dynamics:
         path: str = "fast",
         skin: float = 0.4,
         seed: int = 0,
+        tf32_network: bool = False,
     ) -> None:
         potential.require_elements(atoms.numbers)
         if not len(atoms):
@@ -94,7 +96,7 @@ class Dynamics:
         self.growths = 0  # segments done again with a larger list
         self.grid = cell_list.plan(atoms.positions, atoms.cell.array, atoms.pbc, self.radius)
         with self._precision():
-            self._params, self._predict = evaluator(potential, path, dtype)
+            self._params, self._predict = evaluator(potential, path, dtype, tf32_network)
         self._programs: dict[cell_list.Grid, Callable[..., Any]] = {}
         velocities = atoms.get_velocities()
         if not np.any(velocities):
@@ -177,7 +179,7 @@ def _segment(
             before.overflow | found.overflow, jnp.maximum(before.most, found.most),
             jnp.maximum(before.fullest, found.fullest), before.rebuilds + again,
         )  # fmt: skip
-        return loop._replace(built=x, neighbors=found.neighbors, shifts=found.shifts, counts=counts)
+        return _Loop(loop.phase, x, found.neighbors, found.shifts, found.reverse, counts)
 
     def step(k: Array, loop: _Loop) -> _Loop:
         """Step k - 1 of the segment; before the first one a step of no length, which finds neighbours and forces."""
@@ -188,7 +190,7 @@ def _segment(
         x, v = drift(self.bath, time, loop.phase, push, noise, number)
         moved = (k == 0) | (jnp.max(jnp.sum((x - loop.built) ** 2, axis=1)) > (0.5 * self.skin) ** 2)
         loop = jax.lax.cond(moved, rebuilt, lambda x, loop, again: loop, x, loop, k > 0)
-        found = self._predict(params, System(x, numbers, cell, loop.neighbors, loop.shifts))
+        found = self._predict(params, System(x, numbers, cell, loop.neighbors, loop.shifts), loop.reverse)
         v = v + 0.5 * time * push * found.forces
         if self.bath.ensemble == "bussi":
             v = rescale(self.bath, time, v, masses, self.freedom, key, number)
@@ -197,8 +199,9 @@ def _segment(
     none = jnp.zeros((), jnp.int32)
     n, slots = len(positions), grid.slots
     start = Phase(positions, velocities, jnp.zeros_like(positions), jnp.zeros_like(positions[:, 0]))
-    empty = jnp.zeros((n, slots), jnp.int32), jnp.zeros((n, slots, 3), jnp.int32)
-    loop = _Loop(start, positions, *empty, _Counts(jnp.zeros((), bool), none, none, none))
+    none_yet = jnp.zeros((n, slots), jnp.int32)
+    shifts = jnp.zeros((n, slots, 3), jnp.int32)
+    loop = _Loop(start, positions, none_yet, shifts, none_yet, _Counts(jnp.zeros((), bool), none, none, none))
     end = jax.lax.fori_loop(0, steps + 1, step, loop)
     return end.phase, end.counts
 
