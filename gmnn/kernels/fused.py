@@ -33,16 +33,16 @@ def predict(
     """
     atoms, count = joined(system), system.numbers.size
     elements = jnp.asarray(potential.element_index)[atoms.numbers]
-    plan, arrays = _laid_out(potential, params, atoms, elements, system.numbers.shape[-1])
+    plan, arrays = laid_out(potential, params, atoms, elements, system.numbers.shape[-1])
     padded, n = len(arrays.atoms), plan.n_radial
     places = jnp.asarray(features.places(n))
-    moments, invariants = _call(
-        plan, "moments_and_invariants", _forward, [(20 * n + 2, padded), (n_features(n), padded)], *arrays, places
+    moments, invariants = call(
+        plan, "moments_and_invariants", forward, [(20 * n + 2, padded), (n_features(n), padded)], *arrays, places
     )
     e_i = jnp.pad(elements, (0, padded - count))
     members, by_feature = network(params, potential.config.bounded, invariants, e_i, precision)
     shapes = [(20 * n, padded), (3, plan.slots, padded), (12, padded)]
-    _, gradient, sums = _call(plan, "forces", _backward, shapes, *arrays, places, moments, by_feature)
+    _, gradient, sums = call(plan, "forces", backward, shapes, *arrays, places, moments, by_feature)
     members = (members + moments[20 * n + 1][:, None])[:count]
     own = sums[:3, :count].T
     if reverse is None:
@@ -63,7 +63,7 @@ def gathered(gradient: Array, neighbors: Array, reverse: Array) -> Array:
     return jnp.stack([jnp.sum(jnp.where(real, of[slot, row], 0.0), axis=0) for of in gradient], axis=1)
 
 
-def _laid_out(
+def laid_out(
     potential: Potential, params: FastParams, atoms: System, elements: Array, per_system: int
 ) -> tuple[Plan, Atoms]:
     """Atoms along the last axis, padded to whole blocks, slots to whole turns."""
@@ -89,7 +89,7 @@ def _laid_out(
     )
 
 
-def _call(plan: Plan, name: str, kernel: Any, shapes: list[tuple[int, ...]], *arrays: Array) -> Any:
+def call(plan: Plan, name: str, kernel: Any, shapes: list[tuple[int, ...]], *arrays: Array) -> Any:
     """A kernel over blocks of A atoms, one warp to each of the T slots together."""
     whole = pl.BlockSpec(memory_space=pl.ANY)
     return pl.pallas_call(
@@ -104,14 +104,14 @@ def _call(plan: Plan, name: str, kernel: Any, shapes: list[tuple[int, ...]], *ar
     )(*arrays)
 
 
-def _forward(plan: Plan, *references: Any) -> None:
+def forward(plan: Plan, *references: Any) -> None:
     atoms, (places, moments, invariants) = Atoms(*references[:6]), references[6:]
     slots.moments(plan, atoms, moments)
     _meet()
     features.invariants(plan, slots.own(plan, atoms), places, moments, invariants)
 
 
-def _backward(plan: Plan, *references: Any) -> None:
+def backward(plan: Plan, *references: Any) -> None:
     atoms, (places, moments, by_feature, by_moment, gradient, sums) = Atoms(*references[:6]), references[6:]
     features.pullback(plan, slots.own(plan, atoms), places, moments, by_feature, by_moment)
     _meet()
