@@ -18,13 +18,16 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from gmnn import contractions, core, tables
 from gmnn.descriptor import COMPONENTS, HIGHEST, monomial_components
 from gmnn.errors import UserError
+from gmnn.joining import collected, everyone, joined, predicted
 from gmnn.model import OUTPUT_GAIN, SWISH_UNIT, constants, scale_shift
 from gmnn.model_config import ModelConfig
 from gmnn.potential import Potential
 from gmnn.system import Prediction, System
 
-BLOCK = 128  # atoms whose arrays stay in the cache together
-PATHS = ("reference", "fast")
+CPU_BLOCK, BLOCK = 128, 16384  # atoms together: so that their arrays stay in the cache; that fill a GPU, some 5 GB
+PATHS = ("reference", "fast", "kernel")
+Precision = Any  # of jax.numpy.dot
+TF32 = jax.lax.DotAlgorithmPreset.TF32_TF32_F32
 
 
 class FastParams(NamedTuple):
@@ -38,16 +41,28 @@ class FastParams(NamedTuple):
     moment_bound: Any  # [E]
 
 
-def evaluator(potential: Potential, path: str, dtype: str) -> tuple[Any, Callable[[Any, System], Prediction]]:
-    """Parameters as `dtype` and predict(parameters, system) of the path: `reference`, autodiff, or `fast`.
+def evaluator(
+    potential: Potential, path: str, dtype: str, tf32_network: bool = False
+) -> tuple[Any, Callable[..., Prediction]]:
+    """Parameters as `dtype` and predict(parameters, system, reverse=None) of the path.
 
-    UserError for a name that is none of the two, or a potential that `fast` cannot evaluate.
+    `reference` is autodiff, `fast` this module, `kernel` gmnn/kernels. UserError for another name, or for what the path
+    cannot evaluate. `tf32_network`: the network's products only, on a GPU only.
     """
     if path not in PATHS:
         raise UserError(f"path is {path!r}, but must be one of {', '.join(PATHS)}")
+    if tf32_network and (path == "reference" or dtype != "float32" or jax.default_backend() == "cpu"):
+        raise UserError(
+            f"tf32_network needs path fast or kernel, dtype float32 and a GPU, but path is {path}, dtype {dtype} "
+            f"and the device a {jax.default_backend()}; leave it out"
+        )
     if path == "reference":
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), potential.trained), potential.predict
-    return prepare(potential, dtype), partial(predict, potential)
+        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), potential.trained)
+        return params, lambda params, system, reverse=None: potential.predict(params, system)
+    from gmnn import kernels  # built on this module
+
+    function = kernels.predict if path == "kernel" else predict
+    return prepare(potential, dtype), partial(function, potential, precision=TF32 if tf32_network else HIGHEST)
 
 
 def prepare(potential: Potential, dtype: str, intervals: int = tables.INTERVALS) -> FastParams:
@@ -86,30 +101,28 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.jit(function, compiler_options=single)
 
 
-def predict(potential: Potential, params: FastParams, system: System) -> Prediction:
+def predict(
+    potential: Potential, params: FastParams, system: System, reverse: Any = None, precision: Precision = HIGHEST
+) -> Prediction:
     """Energy, forces and virial of one system; of a batch with a leading axis, whose atoms share the blocks.
 
-    Where JAX has several CPU devices (`jax.config.update("jax_num_cpu_devices", 2)` before anything else), each
-    computes its share of the blocks.
+    With `reverse` [N, K], as in `cell_list.Slots`, forces are gathered, not added up in any order. `precision` is that
+    of the network's products.
+    Of several CPU devices (`jax.config.update("jax_num_cpu_devices", 2)` first of all) each computes its share.
     """
-    batch, per_system, count = system.numbers.shape[:-1], system.numbers.shape[-1], system.numbers.size
-    mesh = _cores()
-    blocks = -(-count // (BLOCK * mesh.size)) * mesh.size
+    per_system, count, mesh = system.numbers.shape[-1], system.numbers.size, _cores()
+    size = CPU_BLOCK if jax.default_backend() == "cpu" else BLOCK
+    blocks = -(-count // (size * mesh.size)) * mesh.size
     rows = jnp.arange(blocks * -(-count // blocks)).reshape(blocks, -1)
-    share = partial(_share, potential, per_system)
+    share = partial(_share, potential, per_system, precision)
     if mesh.size > 1:
         split, whole = PartitionSpec("core"), PartitionSpec()
         share = jax.shard_map(
-            partial(_summed, share), mesh=mesh, in_specs=(whole, whole, split), out_specs=whole,
+            partial(_summed, share), mesh=mesh, in_specs=(whole, whole, split, None), out_specs=whole,
             check_vma=False,
         )  # fmt: skip
-    members, forces, virial = share(params, _joined(system), rows)
-    members = jnp.where(system.numbers[..., None] > 0, members.reshape(*batch, per_system, -1), 0.0)
-    energies, virial = jnp.mean(members, axis=-1), virial.reshape(*batch, 3, 3)
-    return Prediction(
-        jnp.sum(energies, axis=-1), energies, forces.reshape(*batch, per_system, 3),
-        0.5 * (virial + jnp.swapaxes(virial, -1, -2)), jnp.sum(members, axis=-2),
-    )  # fmt: skip
+        reverse = None  # a slot's partner may be on another device
+    return predicted(system, *share(params, joined(system), rows, everyone(system, reverse)))
 
 
 def _cores() -> Mesh:
@@ -128,7 +141,13 @@ def _summed(share: Callable[..., Any], *arguments: Any) -> tuple[Array, Array, A
 
 
 def _share(
-    potential: Potential, per_system: int, params: FastParams, atoms: System, rows: Array
+    potential: Potential,
+    per_system: int,
+    precision: Precision,
+    params: FastParams,
+    atoms: System,
+    rows: Array,
+    reverse: Any,
 ) -> tuple[Array, Array, Array]:
     """What some blocks of atoms [b, B] add to energies of atoms [N, M], forces [N, 3] and virials of systems [., 3, 3].
 
@@ -141,31 +160,24 @@ def _share(
         chosen, real = jnp.minimum(row, count - 1), (row < count)[:, None]
         vectors = _vectors(atoms, chosen, per_system, potential.config.r_max)
         neighbors = atoms.neighbors[chosen]
-        members, gradient = _block(potential, params, vectors, elements[chosen], elements[neighbors])
+        members, gradient = _block(potential, params, vectors, elements[chosen], elements[neighbors], precision)
         gradient = jnp.where(real[..., None], gradient, 0.0)  # [B, 3, K] by the vector of every slot
         virials = jnp.einsum("iak,ibk->iab", jnp.stack(vectors, axis=1), gradient, precision=HIGHEST)
         return jnp.where(real, members, 0.0), jnp.sum(gradient, axis=2), virials, jnp.swapaxes(gradient, 1, 2)
 
     found = tuple(x[None] for x in block(rows[0])) if len(rows) == 1 else jax.lax.map(block, rows)
     members, own, virials, onto = (x.reshape(-1, *x.shape[2:]) for x in found)
-    chosen = jnp.minimum(rows.ravel(), count - 1)
-    forces = jnp.zeros((count + 1, 3), own.dtype)  # the last row is nobody's: empty slots
-    forces = forces.at[chosen].add(own).at[atoms.neighbors[chosen].ravel()].add(-onto.reshape(-1, 3))[:count]
-    energies = jnp.zeros((count, members.shape[1]), members.dtype).at[chosen].add(members)
-    virial = jnp.zeros((len(atoms.cell), 3, 3), virials.dtype).at[chosen // per_system].add(virials)
-    return energies, forces, virial
+    total = rows.size * _cores().size
 
+    def placed(x: Array) -> Array:  # rows of one device follow each other
+        if total == rows.size:
+            return x[:count]
+        return jax.lax.dynamic_update_slice_in_dim(jnp.zeros((total, *x.shape[1:]), x.dtype), x, rows[0, 0], 0)[:count]
 
-def _joined(system: System) -> System:
-    """The atoms of a batch one after the other, [B * N, ...], and the cells [B, 3, 3]; of one system B = 1."""
-    n, count = system.numbers.shape[-1], system.numbers.size
-    neighbors = system.neighbors.reshape(-1, n, system.neighbors.shape[-1])
-    offset = n * jnp.arange(len(neighbors), dtype=neighbors.dtype)[:, None, None]
-    joined = jnp.where(neighbors < n, neighbors + offset, count)
-    return System(
-        system.positions.reshape(count, 3), system.numbers.reshape(count), system.cell.reshape(-1, 3, 3),
-        joined.reshape(count, -1), system.shifts.reshape(count, -1, 3),
-    )  # fmt: skip
+    neighbors = atoms.neighbors if reverse is not None else atoms.neighbors[jnp.minimum(rows.ravel(), count - 1)]
+    forces = collected(placed(own), onto if reverse is None else onto[:count], neighbors, reverse)
+    virial = jnp.sum(placed(virials).reshape(-1, per_system, 3, 3), axis=1)
+    return placed(members), forces, virial
 
 
 def _vectors(atoms: System, rows: Array, per_system: int, r_max: float) -> tuple[Array, Array, Array]:
@@ -182,7 +194,12 @@ def _vectors(atoms: System, rows: Array, per_system: int, r_max: float) -> tuple
 
 
 def _block(
-    potential: Potential, params: FastParams, vectors: tuple[Array, Array, Array], e_i: Array, e_j: Array
+    potential: Potential,
+    params: FastParams,
+    vectors: tuple[Array, Array, Array],
+    e_i: Array,
+    e_j: Array,
+    precision: Precision,
 ) -> tuple[Array, Array]:
     """Energies of atoms [B, M] and dE/d(vector) of their slots [B, 3, K]."""
     config = potential.config
@@ -199,7 +216,7 @@ def _block(
         room = params.moment_bound[e_i] ** 2
         shrink = jax.lax.rsqrt(1.0 + jnp.sum(weights * moments**2, axis=(0, 1)) / room)
     features, kept = contractions.invariants(moments * shrink[None, None])
-    members, d_features = _network(params, config.bounded, features, e_i)
+    members, d_features = network(params, config.bounded, features, e_i, precision)
     d_moments = contractions.pullback(kept, d_features) * shrink[None, None]
     if config.core.bounded_moments:
         along = jnp.sum(moments * d_moments, axis=(0, 1)) * shrink**2 / room
@@ -251,11 +268,13 @@ def _moments(unit: tuple[Array, Array, Array], functions: Array, gate: Array) ->
     return jnp.einsum("isk,ick->isc", functions, shown, precision=HIGHEST), shown
 
 
-def _network(params: FastParams, bounded: bool, features: Array, e_i: Array) -> tuple[Array, Array]:
+def network(
+    params: FastParams, bounded: bool, features: Array, e_i: Array, precision: Precision
+) -> tuple[Array, Array]:
     """Energies of atoms from their features [F, B], [B, M] eV, and the derivative of their mean, [F, B]."""
     h, slopes = features, []
     for kernel, bias in zip(params.kernels, params.biases, strict=True):
-        x = jnp.dot(kernel, h, precision=HIGHEST) + bias
+        x = jnp.dot(kernel, h, precision=precision) + bias
         s = jax.nn.sigmoid(x)
         h = x * s
         slopes.append(s * (1.0 + x * (1.0 - s)))
@@ -263,8 +282,8 @@ def _network(params: FastParams, bounded: bool, features: Array, e_i: Array) -> 
     sigma = params.scale[e_i]
     back = last * (sigma / len(psi))[None]
     for kernel, slope in zip(params.kernels[:0:-1], slopes[::-1], strict=True):
-        back = slope * jnp.dot(kernel.T, back, precision=HIGHEST)
-    return (params.shift[e_i][None] + sigma[None] * psi).T, jnp.dot(params.kernels[0].T, back, precision=HIGHEST)
+        back = slope * jnp.dot(kernel.T, back, precision=precision)
+    return (params.shift[e_i][None] + sigma[None] * psi).T, jnp.dot(params.kernels[0].T, back, precision=precision)
 
 
 def _gradient(unit: tuple[Array, ...], d_shown: Array) -> tuple[list[Array], Array]:

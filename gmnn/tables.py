@@ -86,6 +86,5 @@ def errors(potential: "Potential", intervals: int = INTERVALS) -> tuple[np.ndarr
 def _exact(potential: "Potential", e: int, f: int, r: jax.Array) -> tuple[np.ndarray, np.ndarray]:
     """The channels of a pair of elements and their slopes at distances r [n] Å, 2 x [n, C]."""
     function = channels(potential, e, f)
-    both = jax.jit(jax.vmap(lambda x: jax.jvp(function, (x,), (jnp.ones_like(x),))))
-    value, slope = both(r)
+    value, slope = jax.vmap(lambda x: jax.jvp(function, (x,), (jnp.ones_like(x),)))(r)  # one by one: pairs share them
     return np.asarray(value), np.asarray(slope)

@@ -1,5 +1,6 @@
-"""The fast path against autodiff: invariants and adjoint, tables and their errors, predictions, batches, devices."""
+"""The fast path and the kernels against autodiff: invariants, adjoint, tables, predictions, batches, devices, GPU."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,9 +13,12 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from gmnn import Calculator, contractions, descriptor, fast, tables
+from gmnn import Calculator, cell_list, contractions, descriptor, fast, kernels, tables
 from gmnn.batches import on_device
 from gmnn.errors import UserError
+from gmnn.kernels import fused
+from gmnn.md import Bath, Dynamics
+from gmnn.md.dynamics import _segment
 from gmnn.model_config import CoreConfig, ZBLConfig
 from gmnn.neighbors import make_system, stack
 from gmnn.potential import Potential
@@ -55,12 +59,18 @@ def test_invariants_and_their_adjoint(n: int) -> None:
     np.testing.assert_allclose(jnp.transpose(adjoint, (2, 0, 1)), vjp(cotangent)[0], rtol=1e-12, atol=1e-10)
 
 
+BY_KERNEL = {"core": 0, "agnesi, cosine, offset": fused.FEW, "shallow": fused.FEW}  # from so many atoms one warp
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_equals_autodiff(make_potential: Make, structures: dict[str, Atoms], kind: str) -> None:
+def test_equals_autodiff(
+    make_potential: Make, structures: dict[str, Atoms], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Energies of atoms and members, forces and virial of every kind of potential, over structures of every kind.
 
     Among them approaches down to 0.05 Å, where the clamp holds the distance, the gate hides the direction and the
-    repulsion rules.
+    repulsion rules. Some kinds by the kernels as well, which Pallas interprets here: with bounded moments and without,
+    a warp or four to a block, padding atoms and empty slots, several elements.
     """
     potential, params = make_potential(scaled=True, **KINDS[kind])
     potential, r_max = potential.with_params(params), potential.config.r_max
@@ -68,13 +78,70 @@ def test_equals_autodiff(make_potential: Make, structures: dict[str, Atoms], kin
     chosen += [Atoms("CHO", [[0, 0, 0], [r, 0, 0], [0.3, 1.3, 0.4]]) for r in (0.05, 0.2, 0.5, 0.75, 0.9, 1.1)]
     systems = [make_system(a.positions, a.numbers, a.cell.array, a.pbc, r_max) for a in chosen]
     batch = on_device(stack(systems), "float64")
-    found = jax.jit(partial(fast.predict, potential))(fast.prepare(potential, "float64", FINE), batch)
-    wanted = reference(potential, params, batch)
-    for k in range(len(chosen)):
-        one, other = (Prediction(*(np.asarray(field[k]) for field in x)) for x in (found, wanted))
-        scale = max(1.0, np.abs(other.forces).max())
-        for name, a, b in zip(Prediction._fields, one, other, strict=True):
-            np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * scale, err_msg=f"{name} of structure {k}")
+    prepared, wanted = fast.prepare(potential, "float64", FINE), reference(potential, params, batch)
+    monkeypatch.setattr(fused, "FEW", BY_KERNEL.get(kind, 0))
+    for predict in [fast.predict, *([kernels.predict] if kind in BY_KERNEL else [])]:
+        found = jax.jit(partial(predict, potential))(prepared, batch)
+        for k in range(len(chosen)):
+            one, other = (Prediction(*(np.asarray(field[k]) for field in x)) for x in (found, wanted))
+            scale = max(1.0, np.abs(other.forces).max())
+            for name, a, b in zip(Prediction._fields, one, other, strict=True):
+                np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * scale, err_msg=f"{name} of structure {k}")
+
+
+@pytest.mark.parametrize("path", [fast, kernels])
+def test_forces_gathered_from_reverse_slots(make_potential: Make, structures: dict[str, Atoms], path: Any) -> None:
+    """The forces that scattered additions give, of one system and of two; empty slots, atoms that see themselves."""
+    potential, params = make_potential(core=CoreConfig())
+    potential = potential.with_params(params)
+    atoms, radius = structures["triclinic"], potential.config.r_max + 0.5
+    grid = cell_list.plan(atoms.positions, atoms.cell.array, atoms.pbc, radius, slack=1.2)
+    pbc, systems, reverse = tuple(map(bool, atoms.pbc)), [], []
+    for positions in (atoms.positions, atoms.positions + np.diag([0.1, 0.2, 0.0])):
+        x, cell = jnp.asarray(positions), jnp.asarray(atoms.cell.array)
+        found = jax.jit(partial(cell_list.build, grid, pbc, radius))(x, cell)
+        assert not found.overflow
+        systems.append(System(x, jnp.asarray(atoms.numbers, jnp.int32), cell, found.neighbors, found.shifts))
+        reverse.append(found.reverse)
+    both = System(*(jnp.stack(fields) for fields in zip(*systems, strict=True)))
+    predict, prepared = jax.jit(partial(path.predict, potential)), fast.prepare(potential, "float64", 256)
+    wanted, gathered = predict(prepared, both), predict(prepared, both, jnp.stack(reverse))
+    np.testing.assert_allclose(gathered.forces, wanted.forces, rtol=1e-10, atol=1e-10)
+    if path is fast:
+        one = predict(prepared, systems[1], reverse[1])
+        np.testing.assert_allclose(one.forces, wanted.forces[1], rtol=1e-10, atol=1e-10)
+
+
+def lowered_for_cuda(function: Callable[..., Any], *arguments: Any) -> str:
+    """The program that a GPU would be given; that of a kernel is made here, Triton's part and all."""
+    return jax.jit(function).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
+
+
+@pytest.mark.parametrize("path", ["fast", "kernel"])
+def test_a_segment_of_dynamics_lowers_for_a_gpu(
+    make_potential: Make, structures: dict[str, Atoms], path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """List, forces and integrator as one program for cuda, in float32; without scattered additions in floats.
+
+    Only the network's products are in TF32, and only where it is asked for; all others are of the highest precision.
+    """
+    potential, params = make_potential(core=CoreConfig())
+    atoms = structures["crystal"]
+    dynamics = Dynamics(atoms, potential.with_params(params), Bath("nve"), path="fast")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    for few in (0, fused.FEW) if path == "kernel" else (0,):
+        monkeypatch.setattr(fused, "FEW", few)
+        with jax.enable_x64(False):
+            prepared, dynamics._predict = fast.evaluator(dynamics.potential, path, "float32", tf32_network=few == 0)
+            x = jnp.asarray(atoms.positions, jnp.float32)
+            program = lowered_for_cuda(partial(_segment, dynamics, dynamics.grid), prepared, x, x, 0, 1)
+        assert program.count("__gpu$xla.gpu.triton") == (2 if path == "kernel" else 0)
+        products = [line for line in program.splitlines() if "stablehlo.dot_general" in line]
+        coarse = [line for line in products if "lhs_precision_type = tf32" in line]
+        assert len(coarse) == (6 if few == 0 else 0)  # three layers, forward and back
+        assert all("precision = [HIGHEST, HIGHEST]" in line for line in products if line not in coarse)
+        scatters = re.findall(r'"stablehlo.scatter".*?\}\) : \(tensor<\S+?>,', program, re.S)
+        assert not [one for one in scatters if "stablehlo.add" in one and one.endswith("f32>,")]
 
 
 def test_forces_are_the_slope_of_the_tabulated_energy(make_potential: Make, structures: dict[str, Atoms]) -> None:
@@ -159,7 +226,7 @@ def test_the_calculator_takes_a_path(make_potential: Make, structures: dict[str,
     potential = potential.with_params(params)
     atoms = structures["crystal"]
     found = {}
-    for path in fast.PATHS:
+    for path in ("fast", "reference"):
         atoms.calc = Calculator(potential, dtype="float64", path=path)
         found[path] = atoms.get_forces(), atoms.get_stress(), atoms.get_potential_energy()
     for one, other in zip(found["fast"], found["reference"], strict=True):
@@ -168,8 +235,10 @@ def test_the_calculator_takes_a_path(make_potential: Make, structures: dict[str,
 
 def test_refusals(make_potential: Make) -> None:
     potential, params = make_potential()
-    with pytest.raises(UserError, match="path is 'quick', but must be one of reference, fast"):
+    with pytest.raises(UserError, match="path is 'quick', but must be one of reference, fast, kernel"):
         fast.evaluator(potential.with_params(params), "quick", "float64")
+    with pytest.raises(UserError, match="tf32_network needs path fast or kernel, dtype float32 and a GPU"):
+        fast.evaluator(potential.with_params(params), "fast", "float32", tf32_network=True)
     switched, params = make_potential(core=CoreConfig(nearest_switch=True, clamp=False, gate=False))
     with pytest.raises(UserError, match="nearest_switch; use path reference"):
         fast.evaluator(switched.with_params(params), "fast", "float64")

@@ -15,7 +15,7 @@ FLOORS = {
     "system": 0, "neighbors": 0, "dataset": 0, "embedded": 0,
     "cell_list": 1, "radial": 1, "descriptor": 1, "contractions": 1, "repulsion": 1, "core": 1,
     "model": 2,
-    "potential": 3, "tables": 3, "fast": 3, "apax": 3, "folder": 3, "batches": 3,
+    "potential": 3, "tables": 3, "joining": 3, "fast": 3, "kernels": 3, "apax": 3, "folder": 3, "batches": 3,
     "training": 4, "calculator": 4, "scanning": 4, "evaluation": 4, "certificate": 4, "selection": 4,
     "md": 4,
     "commands": 5, "__main__": 5, "__init__": 5,

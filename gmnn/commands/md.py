@@ -45,15 +45,17 @@ def run(config_path: str, overrides: list[str], resume: bool) -> int:
         config.steps, config.pressure_relaxation_fs, config.compressibility_per_GPa,
     )  # fmt: skip
     dynamics = md.Dynamics(
-        atoms, potential, bath, config.timestep_fs, config.dtype, config.path, config.skin, config.seed, piston
-    )
+        atoms, potential, bath, config.timestep_fs, config.dtype, config.path, config.skin, config.seed, piston,
+        config.tf32_network,
+    )  # fmt: skip
     ramps = (config.final_temperature_K, config.final_pressure_GPa)
     a_longer_run_is_another = any(end is not None for end in ramps)  # as they follow the share of steps
     facts = config.model_dump(mode="json", exclude={"output"} if a_longer_run_is_another else {"output", "steps"})
     facts["parameters"] = folder.tree_digest(potential.trained)
     total = dynamics.now.energy + dynamics.now.kinetic
+    precision = "float32, network in TF32" if config.tf32_network else config.dtype
     print(f"{len(atoms)} atoms, {dynamics.grid.slots} neighbour slots, {config.ensemble}, {config.steps} steps of "
-          f"{config.timestep_fs} fs, {config.dtype}, path {config.path}", flush=True)  # fmt: skip
+          f"{config.timestep_fs} fs, {precision}, path {config.path}", flush=True)  # fmt: skip
     with tqdm(total=config.steps, unit="step", disable=None) as bar:
 
         def report(dynamics: "Dynamics") -> None:

@@ -52,8 +52,11 @@ class DynamicsConfig(BaseModel):
     """Steps between two frames of the trajectory; a multiple of `every`."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision."""
-    path: Literal["fast", "reference"] = "fast"
-    """How forces are computed: `fast` or, by automatic differentiation, `reference`."""
+    path: Literal["fast", "kernel", "reference"] = "fast"
+    """How forces are computed: `fast`; by fused kernels for a GPU (on a CPU interpreted, for tests only), `kernel`; by
+    automatic differentiation, `reference`."""
+    tf32_network: bool = False
+    """The network's products in TF32, faster and coarser; an NVIDIA GPU, dtype float32 and not the reference path."""
     skin: NonNegative = 0.4
     """How much farther than r_max the neighbour list reaches, Å; it is made again when an atom has moved by half."""
 
@@ -62,4 +65,6 @@ class DynamicsConfig(BaseModel):
         for name in ("steps", "trajectory_every"):
             if getattr(self, name) % self.every:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be a multiple of every ({self.every})")
+        if self.tf32_network and (self.path == "reference" or self.dtype != "float32"):
+            raise ValueError("tf32_network needs path fast or kernel and dtype float32")
         return self

@@ -72,6 +72,7 @@ class Dynamics:
         skin: float = 0.4,
         seed: int = 0,
         piston: Piston = AT_REST,
+        tf32_network: bool = False,
     ) -> None:
         potential.require_elements(atoms.numbers)
         if not len(atoms):
@@ -88,7 +89,7 @@ class Dynamics:
         self.radius = potential.config.r_max + skin
         self.grid = cell_list.plan(atoms.positions, atoms.cell.array, atoms.pbc, self.radius)
         with self._precision():
-            self._params, predict = evaluator(potential, path, dtype)
+            self._params, predict = evaluator(potential, path, dtype, tf32_network)
         self._setting = Setting(
             atoms.numbers, atoms.get_masses(), self.fixed, self.pbc, self.freedom, bath, piston,
             timestep_fs * units.fs, self.radius, skin, seed, predict,

@@ -30,7 +30,7 @@ class Setting:
     radius: float  # of the list, Å
     skin: float  # Å of it
     seed: int
-    predict: Callable[[Any, System], Prediction]
+    predict: Callable[[Any, System, Array], Prediction]  # of parameters, system, reverse slots
 
 
 class Counts(NamedTuple):
@@ -48,6 +48,7 @@ class _Loop(NamedTuple):
     deformed: Array  # [3, 3] by which
     neighbors: Array  # [N, K], as in System
     shifts: Array  # [N, K, 3]
+    reverse: Array  # [N, K], as in cell_list.Slots
     counts: Counts
 
 
@@ -71,7 +72,7 @@ def segment(
             before.overflow | found.overflow, jnp.maximum(before.most, found.most),
             jnp.maximum(before.fullest, found.fullest), before.rebuilds + again,
         )  # fmt: skip
-        return loop._replace(built=x, deformed=unit, neighbors=found.neighbors, shifts=found.shifts, counts=counts)
+        return _Loop(loop.phase, x, unit, found.neighbors, found.shifts, found.reverse, counts)
 
     def step(k: Array, loop: _Loop) -> _Loop:
         """Step k - 1 of the segment; before the first one a step of no length, which finds neighbours and forces."""
@@ -95,7 +96,7 @@ def segment(
         apart = jnp.max(jnp.sum((x - loop.built) ** 2, axis=1))
         moved = (k == 0) | (left < 0) | (apart > (0.5 * left) ** 2)
         loop = jax.lax.cond(moved, rebuilt, lambda x, cell, loop, again: loop, x, cell, loop, k > 0)
-        found = given.predict(params, System(x, numbers, cell, loop.neighbors, loop.shifts))
+        found = given.predict(params, System(x, numbers, cell, loop.neighbors, loop.shifts), loop.reverse)
         v = v + 0.5 * time * push * found.forces
         if bath.ensemble == "bussi":
             v = rescale(bath, time, v, masses, given.freedom, key, number)
@@ -106,7 +107,7 @@ def segment(
     none = jnp.zeros((), jnp.int32)
     x, n, slots = start.positions, len(start.positions), grid.slots
     phase = Phase(start, jnp.zeros_like(x), jnp.zeros_like(x[:, 0]), jnp.zeros_like(unit))
-    empty = jnp.zeros((n, slots), jnp.int32), jnp.zeros((n, slots, 3), jnp.int32)
-    loop = _Loop(phase, x, unit, *empty, Counts(jnp.zeros((), bool), none, none, none))
+    empty, shifts = jnp.zeros((n, slots), jnp.int32), jnp.zeros((n, slots, 3), jnp.int32)
+    loop = _Loop(phase, x, unit, empty, shifts, empty, Counts(jnp.zeros((), bool), none, none, none))
     end = jax.lax.fori_loop(0, steps + 1, step, loop)
     return end.phase, end.counts
