@@ -37,7 +37,7 @@ def run(config_path: str, overrides: list[str], resume: bool) -> int:
     bath = md.Bath(
         config.ensemble, config.temperature_K,
         config.temperature_K if config.final_temperature_K is None else config.final_temperature_K,
-        config.steps, config.friction_per_ps, config.relaxation_fs,
+        config.steps, config.friction_per_ps, config.relaxation_fs, config.fmax_eV_per_A,
     )  # fmt: skip
     piston = md.Piston(
         config.pressure, config.pressure_GPa,
@@ -58,7 +58,10 @@ def run(config_path: str, overrides: list[str], resume: bool) -> int:
 
         def report(dynamics: "Dynamics") -> None:
             change = 1e3 * (dynamics.now.energy + dynamics.now.kinetic - total) / len(atoms)
-            bar.set_postfix_str(f"{dynamics.temperature:.0f} K, total {change:+.3f} meV/atom")
+            said = f"{dynamics.temperature:.0f} K, total {change:+.3f} meV/atom"
+            if config.ensemble == "minimise":
+                said = f"largest force {dynamics.largest_force:.3g} eV/Å"
+            bar.set_postfix_str(said)
             bar.update(dynamics.now.step - bar.n)
 
         seconds = md.run(
@@ -102,6 +105,12 @@ def _summary(config: "DynamicsConfig", dynamics: "Dynamics", seconds: float) -> 
         rows = list(csv.DictReader(file))
     warm = rows[len(rows) // 5 :]
     mean = np.mean([float(row["temperature_K"]) for row in warm])
+    if config.ensemble == "minimise":
+        verdict = "converged" if dynamics.converged else "NOT converged"
+        print(f"{verdict} after {dynamics.now.step} steps: largest force {dynamics.largest_force:.3g} eV/Å, asked for "
+              f"{config.fmax_eV_per_A:g}; energy {dynamics.now.energy:.6f} eV")  # fmt: skip
+        print(f"trajectory, log and state: {config.output}")
+        return
     print(f"{config.steps * config.timestep_fs / 1000:g} ps; mean temperature of the last four fifths {mean:.1f} K")
     if config.ensemble == "nve" and len(warm) > 2:
         time, total = (np.array([float(row[key]) for row in warm]) for key in ("time_ps", "total_eV"))
