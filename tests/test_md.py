@@ -436,6 +436,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     done = command()
     assert done.returncode == 0, done.stderr
     assert re.search(r"drift of the total energy [+-]", done.stdout)
+    assert re.search(r"[0-9.]+ ns/day, [0-9.e+]+ µs/atom-step", done.stdout)
     assert len((tmp_path / "out" / "log.csv").read_text().splitlines()) == 6
     assert len(ase.io.read(tmp_path / "out" / "trajectory.extxyz", ":")) == 3
     monkeypatch.setattr(md_command, "_use_all_cores", lambda: None)
