@@ -15,9 +15,10 @@ import pytest
 from ase import Atoms, units
 from ase.constraints import FixAtoms, FixBondLength
 from ase.md.verlet import VelocityVerlet
+from ase.optimize import FIRE
 from scipy import special, stats
 
-from gmnn import Calculator, cell_list, md
+from gmnn import Calculator, cell_list, load, md
 from gmnn.commands import md as md_command
 from gmnn.embedded import ethanol
 from gmnn.errors import UserError
@@ -357,6 +358,30 @@ def test_fixed_atoms_stay(potential: Potential, structures: dict[str, Atoms]) ->
     assert run.freedom == 6
 
 
+def test_fire_finds_the_minimum_of_ases(tmp_path: Path) -> None:
+    """Ethanol with a fixed atom and the shipped model, against ASE's FIRE; to 1e-5 eV with forces below 1e-3 eV/Å.
+
+    It stops where it says, in the middle of a segment, and has nothing to do when it is asked to go on.
+    """
+    potential, frame = load(Path(__file__).parent.parent / "examples" / "ethanol"), ethanol()[0]
+    atoms = Atoms(frame.numbers, frame.positions, constraint=FixAtoms([0]))
+    bath = md.Bath("minimise", fmax_eV_per_A=1e-3)
+    run = md.Dynamics(atoms, potential, bath, 0.5, dtype="float64", path="reference")
+    began = run.now.positions
+    settings: dict[str, Any] = {"every": 50, "trajectory_every": 1000, "timestep_fs": 0.5}
+    md.run(run, tmp_path / "out", {}, steps=1000, **settings)
+    assert run.converged
+    assert run.largest_force <= 1e-3
+    assert run.now.step < 1000
+    np.testing.assert_array_equal(run.now.positions[0], began[0])
+    files = [(tmp_path / "out" / name).read_bytes() for name in ("trajectory.extxyz", "log.csv")]
+    md.run(run, tmp_path / "out", {}, steps=1000, resume=True, **settings)
+    assert files == [(tmp_path / "out" / name).read_bytes() for name in ("trajectory.extxyz", "log.csv")]
+    atoms.calc = Calculator(potential, dtype="float64")
+    FIRE(atoms, logfile=None).run(fmax=1e-3, steps=1000)
+    assert run.now.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-5)
+
+
 def test_refusals(potential: Potential, structures: dict[str, Atoms]) -> None:
     atoms = structures["molecule"]
     with pytest.raises(UserError, match="ensemble is 'npt'"):
@@ -411,6 +436,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     done = command()
     assert done.returncode == 0, done.stderr
     assert re.search(r"drift of the total energy [+-]", done.stdout)
+    assert re.search(r"[0-9.]+ ns/day, [0-9.e+]+ µs/atom-step", done.stdout)
     assert len((tmp_path / "out" / "log.csv").read_text().splitlines()) == 6
     assert len(ase.io.read(tmp_path / "out" / "trajectory.extxyz", ":")) == 3
     monkeypatch.setattr(md_command, "_use_all_cores", lambda: None)

@@ -1,5 +1,7 @@
 """`gmnn md CONFIG`: molecular dynamics on the device."""
 
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +39,7 @@ def run(config_path: str, overrides: list[str], resume: bool) -> int:
     bath = md.Bath(
         config.ensemble, config.temperature_K,
         config.temperature_K if config.final_temperature_K is None else config.final_temperature_K,
-        config.steps, config.friction_per_ps, config.relaxation_fs,
+        config.steps, config.friction_per_ps, config.relaxation_fs, config.fmax_eV_per_A,
     )  # fmt: skip
     piston = md.Piston(
         config.pressure, config.pressure_GPa,
@@ -56,19 +58,44 @@ def run(config_path: str, overrides: list[str], resume: bool) -> int:
     precision = "float32, network in TF32" if config.tf32_network else config.dtype
     print(f"{len(atoms)} atoms, {dynamics.grid.slots} neighbour slots, {config.ensemble}, {config.steps} steps of "
           f"{config.timestep_fs} fs, {precision}, path {config.path}", flush=True)  # fmt: skip
+    session = Session(len(atoms), config.timestep_fs)
     with tqdm(total=config.steps, unit="step", disable=None) as bar:
 
         def report(dynamics: "Dynamics") -> None:
             change = 1e3 * (dynamics.now.energy + dynamics.now.kinetic - total) / len(atoms)
-            bar.set_postfix_str(f"{dynamics.temperature:.0f} K, total {change:+.3f} meV/atom")
+            said = f"{dynamics.temperature:.0f} K, total {change:+.3f} meV/atom"
+            if config.ensemble == "minimise":
+                said = f"largest force {dynamics.largest_force:.3g} eV/Å"
+            session.steps += dynamics.now.step - max(int(bar.n), dynamics.now.step - config.every)
+            bar.set_postfix_str(f"{said}, {session.speed(time.perf_counter() - session.began)}")
             bar.update(dynamics.now.step - bar.n)
 
         seconds = md.run(
             dynamics, Path(config.output), facts, steps=config.steps, every=config.every,
             trajectory_every=config.trajectory_every, timestep_fs=config.timestep_fs, resume=resume, report=report,
         )  # fmt: skip
-    _summary(config, dynamics, seconds)
+    _summary(config, dynamics)
+    if session.steps:
+        print(f"this session {seconds:.1f} s, {session.speed(seconds)}; lists done again with more room: "
+              f"{dynamics.growths}")  # fmt: skip
+    print(f"trajectory, log and state: {config.output}")
     return 0
+
+
+@dataclass
+class Session:
+    """How fast this run goes, files and lists included."""
+
+    atoms: int
+    timestep_fs: float
+    steps: int = 0
+    """Done since it was started or resumed."""
+    began: float = field(default_factory=time.perf_counter)
+
+    def speed(self, seconds: float) -> str:
+        """Of the steps done in some seconds."""
+        each = seconds / self.steps
+        return f"{86400e-6 * self.timestep_fs / each:.3g} ns/day, {1e6 * each / self.atoms:.3g} µs/atom-step"
 
 
 def structure(config: "DynamicsConfig") -> "Atoms":
@@ -95,7 +122,7 @@ def _use_all_cores() -> None:
         jax.config.update("jax_num_cpu_devices", cores)
 
 
-def _summary(config: "DynamicsConfig", dynamics: "Dynamics", seconds: float) -> None:
+def _summary(config: "DynamicsConfig", dynamics: "Dynamics") -> None:
     import csv
 
     import numpy as np
@@ -104,11 +131,17 @@ def _summary(config: "DynamicsConfig", dynamics: "Dynamics", seconds: float) -> 
         rows = list(csv.DictReader(file))
     warm = rows[len(rows) // 5 :]
     mean = np.mean([float(row["temperature_K"]) for row in warm])
+    if config.ensemble == "minimise":
+        verdict = "converged" if dynamics.converged else "NOT converged"
+        print(f"{verdict} after {dynamics.now.step} steps: largest force {dynamics.largest_force:.3g} eV/Å, asked for "
+              f"{config.fmax_eV_per_A:g}; energy {dynamics.now.energy:.6f} eV")  # fmt: skip
+        return
     print(f"{config.steps * config.timestep_fs / 1000:g} ps; mean temperature of the last four fifths {mean:.1f} K")
-    if config.ensemble == "nve" and len(warm) > 2:
-        time, total = (np.array([float(row[key]) for row in warm]) for key in ("time_ps", "total_eV"))
-        slope = 1e3 * np.polyfit(time - time[0], total - total[0], 1)[0] / len(dynamics.atoms)
-        print(f"drift of the total energy {slope:+.2e} meV/atom/ps")
-    if seconds > 1:
-        print(f"this session {seconds:.0f} s; lists done again with more room: {dynamics.growths}")
-    print(f"trajectory, log and state: {config.output}")
+    for key in ("volume_A3", "density_g_per_cm3", "pressure_GPa") if config.pressure != "none" else ():
+        print(f"mean {key} {np.mean([float(row[key]) for row in warm]):.6g}")
+    conserved = {"nve": "total_eV", "nose_hoover": "conserved_eV"}.get(config.ensemble)
+    if conserved and config.pressure == "none" and config.final_temperature_K is None and len(warm) > 2:
+        times, total = (np.array([float(row[key]) for row in warm]) for key in ("time_ps", conserved))
+        slope = 1e3 * np.polyfit(times - times[0], total - total[0], 1)[0] / len(dynamics.atoms)
+        name = "total" if conserved == "total_eV" else "conserved"
+        print(f"drift of the {name} energy {slope:+.2e} meV/atom/ps")

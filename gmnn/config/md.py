@@ -20,8 +20,9 @@ class DynamicsConfig(BaseModel):
     """Folder of the trajectory, the log and the state; it must not hold another run."""
     repeat: tuple[Count, Count, Count] = (1, 1, 1)
     """Copies of the cell along its vectors."""
-    ensemble: Literal["nve", "langevin", "bussi", "nose_hoover"] = "langevin"
-    """`nve`: velocity Verlet; `langevin`: BAOAB; `bussi`: stochastic velocity rescaling; `nose_hoover`: a chain."""
+    ensemble: Literal["nve", "langevin", "bussi", "nose_hoover", "minimise"] = "langevin"
+    """`nve`: velocity Verlet; `langevin`: BAOAB; `bussi`: stochastic velocity rescaling; `nose_hoover`: a chain;
+    `minimise`: FIRE, to the nearest minimum."""
     steps: Count
     """Number of steps; a multiple of `every`."""
     timestep_fs: Positive = 0.5
@@ -34,6 +35,8 @@ class DynamicsConfig(BaseModel):
     """Friction of `langevin`, 1/ps."""
     relaxation_fs: Positive = 100.0
     """Time constant of `bussi` and `nose_hoover`, fs."""
+    fmax_eV_per_A: Positive = 0.01
+    """`minimise` stops where no force on a free atom is larger, at the latest after `steps`, eV/Å."""
     pressure: Literal["none", "isotropic", "anisotropic"] = "none"
     """Stochastic cell rescaling: `isotropic`, or of the shape of the cell too, for solids: `anisotropic`."""
     pressure_GPa: float = 0.0

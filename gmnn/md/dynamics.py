@@ -17,6 +17,7 @@ from ase import Atoms, units
 from gmnn import cell_list
 from gmnn.errors import UserError
 from gmnn.fast import compiled, evaluator
+from gmnn.md import fire
 from gmnn.md.integrators import ENSEMBLES, LINKS, Bath, Phase, State, chain_energy
 from gmnn.md.pressure import KINDS, Piston, tensor
 from gmnn.md.segment import Setting, segment
@@ -96,10 +97,13 @@ class Dynamics:
         )  # fmt: skip
         self._programs: dict[cell_list.Grid, Callable[..., Any]] = {}
         velocities = atoms.get_velocities()
-        if not np.any(velocities):
+        if bath.ensemble == "minimise":
+            velocities = np.zeros_like(velocities)
+        elif not np.any(velocities):
             velocities = maxwell(atoms, bath.first_K, self.fixed, np.random.default_rng(seed))
+        pace = np.array([timestep_fs * units.fs, fire.MIXING, 0.0])
         velocities = np.where(self.fixed[:, None], 0.0, velocities)
-        self.resume(0, State(atoms.positions, velocities, atoms.cell.array, np.zeros((2, LINKS))))
+        self.resume(0, State(atoms.positions, velocities, atoms.cell.array, np.zeros((2, LINKS)), pace))
 
     def run(self, steps: int) -> Moment:
         """Advance by a segment; UserError, with `now` as it was, where a number is not finite any more."""
@@ -121,7 +125,8 @@ class Dynamics:
         atoms = self.atoms.copy()
         atoms.set_cell(self.now.state.cell)
         atoms.positions = self.now.positions
-        atoms.set_velocities(self.now.velocities)
+        if self.bath.ensemble != "minimise":
+            atoms.set_velocities(self.now.velocities)
         return atoms
 
     @property
@@ -137,6 +142,16 @@ class Dynamics:
         return self.now.energy + self.now.kinetic + more
 
     @property
+    def largest_force(self) -> float:
+        """On an atom that is not fixed, eV/Å."""
+        return float(np.linalg.norm(self.now.forces[~self.fixed], axis=1).max(initial=0.0))
+
+    @property
+    def converged(self) -> bool:
+        """Whether a minimum was asked for and is reached."""
+        return self.bath.ensemble == "minimise" and self.largest_force <= self.bath.fmax_eV_per_A
+
+    @property
     def pressure(self) -> np.ndarray:
         """Now, [3, 3] GPa, of a structure that is periodic along three directions."""
         return tensor(self.atoms.get_masses(), self.now.velocities, self.now.virial, self.now.state.cell)
@@ -149,9 +164,9 @@ class Dynamics:
                 if self.grid not in self._programs:
                     self._programs[self.grid] = compiled(partial(segment, self._setting, self.grid))
                 start = jax.tree.map(lambda x: jnp.asarray(x, self.dtype), state)
-                phase, counts = jax.device_get(self._programs[self.grid](self._params, start, step, steps))
+                phase, counts, done = jax.device_get(self._programs[self.grid](self._params, start, step, steps))
             if not counts.overflow:
-                return self._moment(step + steps, phase, int(counts.rebuilds), state.cell)
+                return self._moment(step + int(done), phase, int(counts.rebuilds), state.cell)
             larger = cell_list.grow(self.grid, counts.most, counts.fullest)
             while larger == self.grid and (scale := next(smaller, None)) is not None:
                 larger = cell_list.plan(scale * state.positions, scale * state.cell, self.atoms.pbc, self.radius)
@@ -170,6 +185,8 @@ class Dynamics:
         if any(self.pbc) and np.isfinite(positions).all():
             positions = positions - wrap_shifts(positions, cell, self.atoms.pbc) @ cell
         kinetic = 0.5 * float(np.sum(self.atoms.get_masses()[:, None] * state.velocities**2))
+        if self.bath.ensemble == "minimise":
+            kinetic = 0.0
         state, energy = state._replace(positions=positions, cell=cell), float(energies.sum()) + self.offset
         return Moment(step, state, forces, energy, kinetic, virial, rebuilds)
 
@@ -195,5 +212,7 @@ def _check(bath: Bath, piston: Piston, atoms: Atoms) -> None:
         )
     if atoms.constraints:
         raise UserError("atoms are fixed, but a pressure moves all; take the constraints away, or hold no pressure")
-    if bath.ensemble == "nve":
-        raise UserError("a pressure needs a temperature, but ensemble is nve; take langevin, bussi or nose_hoover")
+    if bath.ensemble in ("nve", "minimise"):
+        raise UserError(
+            f"a pressure needs a temperature, but ensemble is {bath.ensemble}; take langevin, bussi or nose_hoover"
+        )

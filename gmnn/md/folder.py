@@ -38,8 +38,9 @@ def run(
     resume: bool = False,
     report: Report = lambda dynamics: None,
 ) -> float:
-    """Run to `steps` and keep everything in a folder; -> seconds it took. UserError if the folder holds another run.
+    """Run to `steps`, or to a minimum, and keep everything in a folder; -> seconds it took.
 
+    UserError if the folder holds another run.
     `facts` describe the run; a run is resumed only with the same. `report` is called after every segment.
     """
     with exclusive(output):
@@ -61,10 +62,10 @@ def run(
             _append(files["log"], _line(dynamics, timestep_fs))
             _save(dynamics, state, files)
         clock = time.perf_counter()
-        while dynamics.now.step < steps:
+        while dynamics.now.step < steps and not dynamics.converged:
             dynamics.run(every)
             _append(files["log"], _line(dynamics, timestep_fs))
-            if dynamics.now.step % trajectory_every == 0:
+            if dynamics.now.step % trajectory_every == 0 or dynamics.converged:
                 _append(files["trajectory"], _frame(dynamics))
             _save(dynamics, state, files)
             report(dynamics)
@@ -95,6 +96,8 @@ def _columns(dynamics: Dynamics, timestep_fs: float) -> dict[str, str]:
         grams = dynamics.atoms.get_masses().sum() / volume * 1e24 / units.mol
         found |= {"volume_A3": f"{volume:.6f}", "density_g_per_cm3": f"{grams:.6f}"}
         found["pressure_GPa"] = f"{np.trace(dynamics.pressure) / 3:.6f}"
+    if dynamics.bath.ensemble == "minimise":
+        found["largest_force_eV_per_A"] = f"{dynamics.largest_force:.8f}"
     if dynamics.bath.ensemble == "nose_hoover":
         found["conserved_eV"] = f"{dynamics.conserved:.8f}"
     return found

@@ -12,7 +12,7 @@ import numpy as np
 from ase import units
 from jax import Array
 
-ENSEMBLES = ("nve", "langevin", "bussi", "nose_hoover")
+ENSEMBLES = ("nve", "langevin", "bussi", "nose_hoover", "minimise")
 LINKS = 3  # thermostats in a chain
 _W = 1 / (2 - 2 ** (1 / 3))
 WEIGHTS = (_W, 1 - 2 * _W, _W)  # of Suzuki's and Yoshida's sub-steps of fourth order
@@ -23,7 +23,7 @@ class Bath:
     """What holds the temperature, and how tightly."""
 
     ensemble: str = "nve"
-    """`nve`, `langevin` (friction), `bussi` or `nose_hoover` (relaxation)."""
+    """`nve`, `langevin` (friction), `bussi` or `nose_hoover` (relaxation); `minimise`: FIRE."""
     first_K: float = 0.0
     """Temperature at the first step, K."""
     last_K: float = 0.0
@@ -31,6 +31,8 @@ class Bath:
     steps: int = 1
     friction_per_ps: float = 10.0
     relaxation_fs: float = 100.0
+    fmax_eV_per_A: float = 0.01
+    """`minimise` stops where no force on a free atom is larger."""
 
     def temperature(self, step: Any) -> Any:
         """k_B T at a step, eV; on the host of a NumPy number."""
@@ -45,6 +47,7 @@ class State(NamedTuple):
     velocities: Any  # [N, 3] Å / time; zero for fixed atoms
     cell: Any  # [3, 3] Å, rows; changes only where a pressure is held
     chain: Any  # [2, LINKS] of the Nosé-Hoover chain: positions, velocities in 1 / time
+    pace: Any  # [3] of FIRE: time step, mixing, steps downhill so far
 
 
 class Phase(NamedTuple):

@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array
 
 from gmnn import cell_list
+from gmnn.md import fire
 from gmnn.md.integrators import Bath, Phase, State, chained, drift, rescale
 from gmnn.md.pressure import Piston, least_stretch, strain, stretch, times
 from gmnn.system import Prediction, System
@@ -54,15 +55,17 @@ class _Loop(NamedTuple):
 
 def segment(
     given: Setting, grid: cell_list.Grid, params: Any, start: State, first: Array, steps: Array
-) -> tuple[Phase, Counts]:
-    """The program of a segment.
+) -> tuple[Phase, Counts, Array]:
+    """The program of a segment; -> its end, its lists, and the steps done, fewer where a minimum is reached.
 
     A list of radius R serves as long as no pair left out of it is nearer than r_max: with F the deformation of the cell
     since then and u the displacements beyond it, smallest stretch of F times R - 2 max |u| > r_max.
     """
     dtype, bath = start.positions.dtype, given.bath
-    masses = jnp.asarray(given.masses, dtype)[:, None]
-    push = jnp.where(jnp.asarray(given.fixed)[:, None], 0.0, 1.0 / masses)
+    minimises = bath.ensemble == "minimise"
+    masses = jnp.asarray(np.ones_like(given.masses) if minimises else given.masses, dtype)[:, None]
+    free = jnp.asarray(~given.fixed, dtype)[:, None]
+    push = free / masses
     holds, unit = given.piston.kind != "none", jnp.eye(3, dtype=dtype)
     numbers = jnp.asarray(given.numbers, jnp.int32)
 
@@ -78,7 +81,13 @@ def segment(
         """Step k - 1 of the segment; before the first one a step of no length, which finds neighbours and forces."""
         time, number = jnp.where(k > 0, given.time, 0.0).astype(dtype), first + k - 1
         key = jax.random.fold_in(jax.random.key(given.seed), number)
-        x, v, cell, chain = loop.phase.state
+        x, v, cell, chain, pace = loop.phase.state
+        if minimises:
+            steered, following = fire.steered(v, free * loop.phase.forces, pace, given.time)
+            v, pace = jnp.where(k > 0, steered, v), jnp.where(k > 0, following, pace)
+            time = jnp.where(k > 0, pace[0], 0.0)
+            half = 0.5 * time * push * loop.phase.forces
+            v = fire.limited(v + 2 * half, time) - half
         if holds:
             inside = times(v.T, masses * v) - loop.phase.virial
             thermal = bath.temperature(number).astype(dtype)
@@ -97,17 +106,24 @@ def segment(
         moved = (k == 0) | (left < 0) | (apart > (0.5 * left) ** 2)
         loop = jax.lax.cond(moved, rebuilt, lambda x, cell, loop, again: loop, x, cell, loop, k > 0)
         found = given.predict(params, System(x, numbers, cell, loop.neighbors, loop.shifts), loop.reverse)
-        v = v + 0.5 * time * push * found.forces
+        if not minimises:
+            v = v + 0.5 * time * push * found.forces
         if bath.ensemble == "bussi":
             v = rescale(bath, time, v, masses, given.freedom, key, number)
         if bath.ensemble == "nose_hoover":
             v, chain = chained(bath, time, v, masses, given.freedom, chain, number)
-        return loop._replace(phase=Phase(State(x, v, cell, chain), found.forces, found.energies, found.virial))
+        return loop._replace(phase=Phase(State(x, v, cell, chain, pace), found.forces, found.energies, found.virial))
 
     none = jnp.zeros((), jnp.int32)
     x, n, slots = start.positions, len(start.positions), grid.slots
     phase = Phase(start, jnp.zeros_like(x), jnp.zeros_like(x[:, 0]), jnp.zeros_like(unit))
     empty, shifts = jnp.zeros((n, slots), jnp.int32), jnp.zeros((n, slots, 3), jnp.int32)
     loop = _Loop(phase, x, unit, empty, shifts, empty, Counts(jnp.zeros((), bool), none, none, none))
-    end = jax.lax.fori_loop(0, steps + 1, step, loop)
-    return end.phase, end.counts
+
+    def unfinished(at: tuple[Array, _Loop]) -> Array:
+        k, loop = at
+        rests = minimises & (k > 0) & (fire.largest(free * loop.phase.forces) <= bath.fmax_eV_per_A)
+        return (k <= steps) & ~rests
+
+    done, end = jax.lax.while_loop(unfinished, lambda at: (at[0] + 1, step(*at)), (none, loop))
+    return end.phase, end.counts, done - 1
