@@ -163,7 +163,6 @@ def compare(environment: Path, work: Path, sizes: list[int]) -> None:
         row["us_per_atom"] = rates
         row["ratio"] = {
             "calculator": ratios(rates["apax calculator"], rates["gmnn calculator"]),
-            "loop": ratios(rates["apax calculator"], rates["gmnn loop"]),
             "batch": ratios(rates["apax batch"], rates["gmnn loop"]),
         }
         found[str(atoms)] = row
