@@ -46,7 +46,7 @@ def head(found: dict) -> str:
 def rows_of_comparison(found: dict) -> str:
     """Table of both programs."""
     rows = []
-    names = {"calculator": "energy + forces, ASE calculator", 
+    names = {"calculator": "energy + forces, ASE calculator",
              "batch": "Apax batch_eval, gmnn compiled loop"}  # fmt: skip
     for atoms, one in found["compare"].items():
         rates = one["us_per_atom"]
