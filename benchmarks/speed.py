@@ -1,0 +1,285 @@
+"""Speed on a CPU: energy and forces, and the step of dynamics, beside Apax 0.14 and over the number of atoms.
+
+    python benchmarks/speed.py prepare --data water.xyz --apax ENV --work DIR   an Apax model of water, imported
+    python benchmarks/speed.py compare --apax ENV --work DIR                    both in turns, same weights
+    python benchmarks/speed.py curve --work DIR                                 µs per atom and step over N
+    python benchmarks/speed.py all --apax ENV --work DIR                        compare and curve, about 12 minutes
+    python benchmarks/speed.py write                                            docs/speed.md from the results
+
+DIR keeps the models and the structure. Results in benchmarks/results/speed.json.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+import ase.io  # noqa: E402
+import numpy as np  # noqa: E402
+import yaml  # noqa: E402
+
+from benchmarks import speed_page  # noqa: E402
+from benchmarks.peers.apax import ENVIRONMENT, Apax  # noqa: E402
+from benchmarks.study.results import store, stored  # noqa: E402
+
+CALCULATOR = Path(__file__).with_name("peers") / "apax_speed.py"
+WORKER = Path(__file__).with_name("speed_worker.py")
+TRAIN, VALID, EPOCHS = 100, 10, 14
+TURNS = 5  # of both programs; energy and forces
+CALLS = {192: 20, 1536: 4}  # in a turn
+SEGMENT, WARM = 200, 200  # steps; five segments make 1,000
+APAX_STEPS = {192: (50, 250), 1536: (20, 60)}  # two lengths, whose difference leaves start and compilation out
+APAX_TURNS = {192: 2, 1536: 1}
+CURVE = (9, 24, 96, 192, 1536, 12288)
+REPLICAS = (1, 8, 64, 512)
+
+
+@dataclass
+class Worker:
+    """A process that measures what it is told to, line by line."""
+
+    process: subprocess.Popen
+
+    @classmethod
+    def start(cls, command: list[Any], cores: int) -> "Worker":
+        """A worker on the first cores."""
+        allowed = ",".join(map(str, sorted(os.sched_getaffinity(0))[:cores]))
+        process = subprocess.Popen(
+            ["taskset", "-c", allowed, *map(str, command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True, env=os.environ | ENVIRONMENT,
+        )  # fmt: skip
+        return cls(process)
+
+    def ask(self, *words: Any) -> Any:
+        """What it found."""
+        assert self.process.stdin
+        assert self.process.stdout
+        print(*words, file=self.process.stdin, flush=True)
+        for line in self.process.stdout:
+            if line.startswith("RESULT "):
+                return json.loads(line[7:])
+        raise SystemExit(f"the worker stopped at {words}")
+
+    def stop(self) -> None:
+        """End of its input."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def prepare(data: str, environment: Path, work: Path) -> None:
+    """Train Apax on a part of the frames if there is no model yet, import it, compare both on the frames behind."""
+    from gmnn import Calculator
+
+    frames, apax = ase.io.read(data, ":"), Apax(environment)
+    assert isinstance(frames, list)
+    work.mkdir(parents=True, exist_ok=True)
+    for name, part in (("train", frames[:TRAIN]), ("valid", frames[TRAIN : TRAIN + VALID])):
+        ase.io.write(work / f"{name}.extxyz", part)
+    (work / "train.yaml").write_text(yaml.safe_dump(_training()))
+    if not (work / "models" / "run" / "log.csv").exists():
+        command = [environment / "bin" / "apax", "train", "train.yaml"]
+        subprocess.run(command, cwd=work, env=os.environ | ENVIRONMENT, check=True, capture_output=True)
+    if not (work / "model").exists():
+        subprocess.run([sys.executable, "-m", "gmnn", "import-apax", work / "models/run", work / "model"], check=True)
+    unseen = frames[-4:]
+    box = frames[-1].copy()
+    box.calc = None
+    ase.io.write(work / "water.extxyz", box)
+    energies, forces = apax.predict(work, unseen)
+    found = Calculator(work / "model", path="fast").batch_eval(unseen)
+    ours = np.array([a.get_potential_energy() for a in found]), np.concatenate([a.get_forces() for a in found])
+    keep(
+        "model",
+        {
+            "frames": len(unseen), "train": TRAIN, "valid": VALID, "epochs": EPOCHS,
+            "energy_difference_eV_per_atom": float(np.max(np.abs(ours[0] - energies)) / len(box)),
+            "forces_difference_eV_per_A": float(np.max(np.abs(ours[1] - forces))),
+            "forces_mae_meV_per_A": float(
+                1e3 * np.mean(np.abs(ours[1] - np.concatenate([a.get_forces() for a in unseen])))
+            ),
+        },
+    )  # fmt: skip
+
+
+def _training() -> dict:
+    return {
+        "n_epochs": EPOCHS, "seed": 1,
+        "data": {
+            "directory": "models/", "experiment": "run", "train_data_path": "train.extxyz",
+            "val_data_path": "valid.extxyz", "batch_size": 1, "valid_batch_size": 5, "pos_unit": "Ang",
+            "energy_unit": "eV",
+        },
+        "model": {
+            "name": "gmnn", "basis": {"name": "bessel", "n_basis": 16, "r_max": 5.0}, "nn": [256, 256], "n_radial": 5,
+            "n_contr": 8, "descriptor_dtype": "fp32", "readout_dtype": "fp32", "scale_shift_dtype": "fp32",
+            "empirical_corrections": [{"name": "zbl", "r_max": 1.5}],
+        },
+        "loss": [{"name": "energy", "weight": 1.0}, {"name": "forces", "weight": 4.0}],
+        "metrics": [{"name": "energy", "reductions": ["mae"]}, {"name": "forces", "reductions": ["mae", "mse"]}],
+        "callbacks": [{"name": "csv"}],
+        "optimizer": {"schedule": {"name": "linear", "transition_begin": 0, "end_value": 1e-6}},
+    }  # fmt: skip
+
+
+def keep(section: str, values: Any) -> None:
+    """One more section of the results."""
+    results = stored("speed")
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "CPU")
+    store("speed", {**results, "cpu": cpu, "cores": len(os.sched_getaffinity(0)), section: values})
+
+
+def compare(environment: Path, work: Path, sizes: list[int]) -> None:
+    """Energy and forces, then dynamics, of both programs in turns; ratios turn by turn."""
+    found = stored("speed").get("compare", {})
+    cores = len(os.sched_getaffinity(0))
+    for atoms in sizes:
+        box = ase.io.read(work / "water.extxyz")
+        assert isinstance(box, ase.Atoms)
+        structure = work / f"water_{atoms}.extxyz"
+        ase.io.write(structure, box.repeat(round((atoms / len(box)) ** (1 / 3))))
+        theirs = Worker.start([environment / "bin/python", "-P", CALCULATOR, work / "models/run", structure], cores)
+        ours = Worker.start([sys.executable, WORKER, work / "model", structure, cores], cores)
+        row: dict[str, Any] = {"apax": Apax(environment).version(), "cores": cores, **ours.ask("facts", 0)}
+        ways = (("calculator", "calculator"), ("batch", "loop"))
+        rates: dict[str, list[float]] = {}
+        for their, our in ways:
+            theirs.ask(their, CALLS[atoms])  # compile
+            ours.ask(our, CALLS[atoms])
+            for _ in range(TURNS):
+                for name, worker, kind in (("apax", theirs, their), ("gmnn", ours, our)):
+                    seconds = worker.ask(kind, CALLS[atoms])
+                    rates.setdefault(f"{name} {kind}", []).append(1e6 * float(np.median(seconds)) / atoms)
+        theirs.stop()
+        row["us_per_atom"] = rates
+        row["ratio"] = {
+            "calculator": ratios(rates["apax calculator"], rates["gmnn calculator"]),
+            "batch": ratios(rates["apax batch"], rates["gmnn loop"]),
+        }
+        found[str(atoms)] = row
+        keep("compare", found)
+        print(atoms, row["us_per_atom"], row["ratio"], flush=True)
+        row["md"] = _md(environment, work, structure, atoms, ours)
+        ours.stop()
+        keep("compare", found)
+        print(atoms, row["md"], flush=True)
+
+
+def ratios(theirs: list[float], ours: list[float]) -> list[float]:
+    """Pair by pair."""
+    return [a / b for a, b in zip(theirs, ours, strict=True)]
+
+
+def _md(environment: Path, work: Path, structure: Path, atoms: int, ours: Worker) -> dict:
+    """The step of both at constant energy: Apax by its command and the difference of two lengths."""
+    first = ours.ask("md", WARM)
+    theirs, mine, rebuilds = [], [], []
+    for turn in range(APAX_TURNS[atoms]):
+        seconds = [_apax_md(environment, work, structure, n, turn) for n in APAX_STEPS[atoms]]
+        steps = APAX_STEPS[atoms][1] - APAX_STEPS[atoms][0]
+        theirs.append(1e6 * (seconds[1] - seconds[0]) / (steps * atoms))
+        segments = [ours.ask("md", SEGMENT) for _ in range(5)]
+        mine.append(1e6 * float(np.median([s["seconds"] for s in segments])) / (SEGMENT * atoms))
+        rebuilds += [s["rebuilds"] for s in segments]
+        last = segments[-1]
+    return {
+        "apax_us_per_atom_step": theirs, "gmnn_us_per_atom_step": mine, "ratio": ratios(theirs, mine),
+        "apax_steps": APAX_STEPS[atoms], "gmnn_steps": 5 * SEGMENT, "rebuilds_per_1000": 1000 * sum(rebuilds)
+        / (SEGMENT * len(rebuilds)), "first_segment_s": first["seconds"], "temperature_K": last["temperature_K"],
+        "total_change_meV_per_atom": 1e3 * (last["total_eV"] - first["total_eV"]) / atoms,
+    }  # fmt: skip
+
+
+def _apax_md(environment: Path, work: Path, structure: Path, steps: int, turn: int) -> float:
+    """Seconds of `apax md` for some steps, all included."""
+    config = {
+        "ensemble": {"name": "nve", "dt": 0.5, "temperature_schedule": {"name": "constant", "T0": 300.0}},
+        "duration": 0.5 * steps, "n_inner": 10, "sampling_rate": 10, "buffer_size": 100, "dr_threshold": 0.5,
+        "sim_dir": f"md/{structure.stem}_{steps}_{turn}_{time.time_ns()}", "initial_structure": str(structure),
+        "restart": False, "disable_pbar": True,
+    }  # fmt: skip
+    (work / "md.yaml").write_text(yaml.safe_dump(config))
+    clock = time.perf_counter()
+    subprocess.run(
+        [environment / "bin/apax", "md", "train.yaml", "md.yaml"], cwd=work, env=os.environ | ENVIRONMENT, check=True,
+        capture_output=True,
+    )  # fmt: skip
+    return time.perf_counter() - clock
+
+
+def curve(work: Path, sizes: list[int]) -> None:
+    """Energy and forces and the step of dynamics over the number of atoms, one core and all; copies of ethanol."""
+    from benchmarks.timing import water
+    from gmnn.embedded import ethanol
+
+    rows, both = [], sorted({1, len(os.sched_getaffinity(0))})
+    for atoms in sizes:
+        box = water(str(work / "water.extxyz"), atoms)
+        structure = work / f"curve_{len(box)}.extxyz"
+        ase.io.write(structure, box)
+        for cores in both:
+            worker = Worker.start([sys.executable, WORKER, work / "model", structure, cores], cores)
+            steps = max(5, min(200, 100_000 // len(box)))
+            row = {"cores": cores, **worker.ask("facts", 0), "md_steps": 5 * steps}
+            row["first_call_s"] = sum(worker.ask("loop", 1))
+            energy = [t for _ in range(5) for t in worker.ask("loop", max(1, 20_000 // len(box)))]
+            worker.ask("md", 1)
+            segments = [worker.ask("md", steps) for _ in range(5)]
+            row |= _spread("energy_forces", energy, len(box))
+            row |= _spread("md", [s["seconds"] / steps for s in segments], len(box))
+            row["rebuilds"] = sum(s["rebuilds"] for s in segments)
+            if len(box) <= 192 and cores == 1:
+                worker.ask("reference", 1)
+                row |= _spread("reference", worker.ask("reference", 5), len(box))
+            if len(box) == 1536:
+                row["parts_us_per_atom"] = {k: 1e6 * v / len(box) for k, v in worker.ask("parts", 5).items()}
+            worker.stop()
+            rows.append(row)
+            keep("curve", rows)
+            print(row, flush=True)
+    copies = []
+    molecule = work / "ethanol.extxyz"
+    ase.io.write(molecule, ase.Atoms(ethanol()[0].numbers, ethanol()[0].positions))
+    worker = Worker.start([sys.executable, WORKER, ROOT / "examples/ethanol", molecule, both[-1]], both[-1])
+    for count in REPLICAS:
+        worker.ask("copies", count)
+        copies.append({"copies": count, **_spread("", worker.ask("copies", count), 9 * count)})
+    worker.stop()
+    keep("copies", {"cores": both[-1], "rows": copies})
+
+
+def _spread(name: str, seconds: list[float], atoms: int) -> dict:
+    micro = 1e6 * np.array(seconds) / atoms
+    name = f"{name}_" if name else ""
+    return {f"{name}min_us": float(micro.min()), f"{name}median_us": float(np.median(micro)), f"{name}n": len(micro)}
+
+
+def main() -> None:
+    """Dispatch."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("prepare", "compare", "curve", "all", "write"))
+    parser.add_argument("--data", help="frames of liquid water")
+    parser.add_argument("--apax", type=Path, help="environment in which Apax is installed")
+    parser.add_argument("--work", type=Path, help="folder of the models")
+    parser.add_argument("--sizes", type=int, nargs="*", help="only these numbers of atoms")
+    arguments = parser.parse_args()
+    if arguments.what == "prepare":
+        prepare(arguments.data, arguments.apax.absolute(), arguments.work.absolute())
+    if arguments.what in ("compare", "all"):
+        compare(arguments.apax.absolute(), arguments.work.absolute(), arguments.sizes or list(CALLS))
+    if arguments.what in ("curve", "all"):
+        curve(arguments.work.absolute(), arguments.sizes or list(CURVE))
+    speed_page.write()
+
+
+if __name__ == "__main__":
+    main()
