@@ -62,7 +62,7 @@ class Run:
         clock = time.perf_counter()
         try:
             found = function()
-        except (jax.errors.JaxRuntimeError, UserError, MemoryError, NotImplementedError) as problem:
+        except Exception as problem:  # whatever it is, the other rows are worth having
             memory = "RESOURCE_EXHAUSTED" in str(problem) or isinstance(problem, MemoryError)
             self.record.add(part=part, **about, skipped="out of memory" if memory else str(problem)[:300])
             return None
@@ -104,7 +104,7 @@ def launches(program: Any) -> dict:
     """Kernels of a compiled program: fusions and calls of libraries or of Triton in the optimised HLO, each once."""
     text = program.as_text()
     names = ("fusion", "custom-call", "sort", "scatter", "gather", "copy", "dot", "while", "conditional")
-    return {name: len(re.findall(rf"= \S+ {name}\(", text)) for name in names}
+    return {name: len(re.findall(rf"= [^=\n]* {name}\(", text)) for name in names}
 
 
 def floors(potential: Potential, neighbors: float, slots: int, tf32: bool) -> dict:
@@ -133,11 +133,13 @@ def energy_and_forces(run: Run, atoms: Atoms, variant: Variant) -> dict:
     real = float(jnp.mean(jnp.sum(system.neighbors < len(atoms), axis=1)))
     least = floors(potential, real, system.neighbors.shape[1], tf32)
     found = per_atom(times, len(atoms))
+    if jax.default_backend() != "cpu":
+        found["fraction_of_floor"] = least["floor_us_per_atom"] / found["median_us_per_atom"]
     again = program(params, system, reverse).forces
     same = bool(jnp.all(program(params, system, reverse).forces == again))
     return {
         "compile_s": compile_s, **times, **found, **least, "neighbors_in_list": real, "bitwise_repeatable": same,
-        "fraction_of_floor": least["floor_us_per_atom"] / found["median_us_per_atom"], "kernels": launches(program),
+        "kernels": launches(program),
     }  # fmt: skip
 
 
@@ -245,13 +247,11 @@ def of_one_size(run: Run) -> None:
         atoms = water(run.structure, n)
         run.attempt("parts", partial(parts, run, atoms), **about(run, ("kernel", False), atoms))
     small = water(run.structure, 9 if run.quick else DRIFT_ATOMS)
-    for variant in run.variants:
+    for variant in run.variants[:1] if run.quick else run.variants:
         run.attempt("drift", partial(drift, run, small, variant), **about(run, variant, small))
-    for variant in run.variants:
         for copies in REPLICAS[:2] if run.quick else REPLICAS:
-            if not run.interpreted(variant[0], copies * len(small)):
-                facts = about(run, variant, small)
-                run.attempt("replicas", partial(replicas, run, small, variant, copies), **facts, copies=copies)
+            facts = about(run, variant, small)
+            run.attempt("replicas", partial(replicas, run, small, variant, copies), **facts, copies=copies)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def test_invariants_and_their_adjoint(n: int) -> None:
     np.testing.assert_allclose(jnp.transpose(adjoint, (2, 0, 1)), vjp(cotangent)[0], rtol=1e-12, atol=1e-10)
 
 
-BY_KERNEL = {"core": 0, "agnesi, cosine, offset": fused.FEW, "shallow": fused.FEW}  # from so many atoms one warp
+BY_KERNEL = {"core": 0, "agnesi, cosine, offset": fused.FEW}  # from so many atoms one warp
 
 
 @pytest.mark.parametrize("kind", KINDS)
