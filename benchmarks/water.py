@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["hold", "drift", "page"])
     parser.add_argument("--data")
-    parser.add_argument("--model", default="models/water")
+    parser.add_argument("--model", default="models/water_far")
     parser.add_argument("--temperature", type=int, default=300)
     parser.add_argument("--path", default="fast")
     parser.add_argument("--dtype", default="float32")

@@ -90,13 +90,13 @@ def toy(potential: Potential, predict: Callable[..., Prediction], *arguments: An
         return md.Dynamics(arguments[0], short, *arguments[1:], **{"dtype": "float64", "skin": 2.4, **settings})
 
 
-def nothing(_: Any, system: System) -> Prediction:
+def nothing(_: Any, system: System, reverse: Any = None) -> Prediction:
     """An ideal gas."""
     e = jnp.zeros(len(system.numbers), system.positions.dtype)
     return Prediction(e[0], e, jnp.zeros_like(system.positions), jnp.zeros((3, 3), e.dtype), e[:1])
 
 
-def soft(_: Any, system: System) -> Prediction:
+def soft(_: Any, system: System, reverse: Any = None) -> Prediction:
     """Soft spheres in a cube of 12 Å, E = sum over pairs of (1 - r^2 / 25)^3: at 1000 K a liquid that mixes fast."""
     apart = system.positions[:, None] - system.positions[None]
     apart = apart - 12.0 * jnp.round(apart / 12.0)
@@ -228,7 +228,7 @@ def test_a_chain_and_a_cell_go_on_where_they_were(potential: Potential, tmp_path
     assert float(last.split(",")[head.split(",").index("volume_A3")]) != pytest.approx(1728.0, rel=1e-4)
 
 
-def elastic(_: Any, system: System) -> Prediction:
+def elastic(_: Any, system: System, reverse: Any = None) -> Prediction:
     """A cell that pulls itself together, E = 65 kT |h|^2 / 800 Å^2 at 300 K, around an ideal gas."""
     stiffness = 65 * units.kB * 300.0 / 400.0
     e = jnp.full(len(system.numbers), 0.5 * stiffness * jnp.sum(system.cell**2) / len(system.numbers))

@@ -1,14 +1,15 @@
-"""Frames of water that no simulation near room temperature visits, for the training of configs/water.yaml.
+"""Frames of water that no simulation near room temperature visits, for the training of configs/water_far.yaml.
 
     pip install tblite
-    python benchmarks/reference/make_water.py stretched --data FILE --model models/water stretched.extxyz
-    python benchmarks/reference/make_water.py hot --data FILE --model models/water --temperature 1000 hot.extxyz
+    python benchmarks/reference/make_water.py stretched --data FILE --model models/water --count 22 far.extxyz
+    python benchmarks/reference/make_water.py hot --data FILE --model models/water --count 13 far.extxyz
 
 FILE: liquid water with energies and forces; of it the frames that MODEL was trained on. `stretched` moves single
 hydrogen atoms along their bonds, 0.80 ... 1.75 Å, and molecules as wholes; `hot` takes what MODEL itself makes of a
-frame after 10 ... 200 fs. The label of a frame is that of the frame it came from plus the difference that GFN1-xTB
-(Grimme, Bannwarth, Shushkov, J. Chem. Theory Comput. 13, 1989 (2017)) finds between the two. Can be stopped and
-started again: frames that the output holds are not made again.
+frame at 600 K after 10 ... 200 fs, which falls apart under the potential of configs/water.yaml. The label of a frame is
+that of the frame it came from plus the difference that GFN1-xTB (Grimme, Bannwarth, Shushkov, J. Chem. Theory Comput.
+13, 1989 (2017)) finds between the two. Can be stopped and started again: frames that the output holds are not made
+again. benchmarks/data/water_far.extxyz.xz is what these two commands made.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from ase.geometry import find_mic
 from tblite.ase import TBLite
 from tqdm import tqdm
 
-LARGEST_FORCE = 25.0  # eV/Å: frames beyond are of no use
+LARGEST_FORCE, HIGHEST = 25.0, 0.8  # eV/Å and eV per atom above the frame it came from: beyond, a frame is of no use
 BASES = 24  # frames that others are made of
 LONGEST, SHORTEST, SHARE = 1.75, 0.80, 0.12  # of bonds that are moved, Å, and how many of them
 
@@ -37,7 +38,7 @@ def main() -> None:
     parser.add_argument("kind", choices=["stretched", "hot"])
     parser.add_argument("--data", required=True)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--temperature", type=float, default=1000.0)
+    parser.add_argument("--temperature", type=float, default=600.0)
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("output", type=Path)
@@ -59,7 +60,8 @@ def main() -> None:
             labelled = label(arguments.data, place, moved)
         except CalculationFailed:  # xTB does not converge for some that are very far
             continue
-        if np.abs(labelled.get_forces()).max() > LARGEST_FORCE:
+        above = labelled.get_potential_energy() - base.get_potential_energy()
+        if np.abs(labelled.get_forces()).max() > LARGEST_FORCE or above > HIGHEST * len(base):
             continue
         labelled.info |= {"config_type": "far", "origin": origin}
         done.append(labelled)
@@ -120,9 +122,9 @@ def xtb(atoms: Atoms) -> tuple[float, np.ndarray]:
 
 def label(data: str, place: int, moved: Atoms) -> Atoms:
     """The moved frame with xTB's energy and forces, corrected by what they miss in the frame it came from."""
-    atoms = Atoms(moved.numbers, moved.positions.round(5), cell=moved.cell, pbc=moved.pbc)
+    atoms = Atoms(moved.numbers, moved.positions, cell=moved.cell, pbc=moved.pbc)
     (energy, forces), (more, push) = xtb(atoms), difference(data, place)
-    atoms.calc = SinglePointCalculator(atoms, energy=round(energy + more, 5), forces=(forces + push).round(4))
+    atoms.calc = SinglePointCalculator(atoms, energy=energy + more, forces=forces + push)
     return atoms
 
 
