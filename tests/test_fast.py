@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from gmnn.batches import on_device
 from gmnn.errors import UserError
 from gmnn.kernels import fused
 from gmnn.md import Bath, Dynamics
-from gmnn.md.dynamics import _segment
+from gmnn.md.segment import segment
 from gmnn.model_config import CoreConfig, ZBLConfig
 from gmnn.neighbors import make_system, stack
 from gmnn.potential import Potential
@@ -132,9 +133,10 @@ def test_a_segment_of_dynamics_lowers_for_a_gpu(
     for few in (0, fused.FEW) if path == "kernel" else (0,):
         monkeypatch.setattr(fused, "FEW", few)
         with jax.enable_x64(False):
-            prepared, dynamics._predict = fast.evaluator(dynamics.potential, path, "float32", tf32_network=few == 0)
-            x = jnp.asarray(atoms.positions, jnp.float32)
-            program = lowered_for_cuda(partial(_segment, dynamics, dynamics.grid), prepared, x, x, 0, 1)
+            prepared, predict = fast.evaluator(dynamics.potential, path, "float32", tf32_network=few == 0)
+            given = replace(dynamics._setting, predict=predict)
+            start = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), dynamics.now.state)
+            program = lowered_for_cuda(partial(segment, given, dynamics.grid), prepared, start, 0, 1)
         assert program.count("__gpu$xla.gpu.triton") == (2 if path == "kernel" else 0)
         products = [line for line in program.splitlines() if "stablehlo.dot_general" in line]
         coarse = [line for line in products if "lhs_precision_type = tf32" in line]
