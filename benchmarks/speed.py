@@ -29,6 +29,7 @@ import yaml  # noqa: E402
 from benchmarks import speed_page  # noqa: E402
 from benchmarks.peers.apax import ENVIRONMENT, Apax  # noqa: E402
 from benchmarks.study.results import store, stored  # noqa: E402
+from benchmarks.timing import per_atom, spread, water  # noqa: E402
 
 CALCULATOR = Path(__file__).with_name("peers") / "apax_speed.py"
 WORKER = Path(__file__).with_name("speed_worker.py")
@@ -218,7 +219,6 @@ def _apax_md(environment: Path, work: Path, structure: Path, steps: int, turn: i
 
 def curve(work: Path, sizes: list[int]) -> None:
     """Energy and forces and the step of dynamics over the number of atoms, one core and all; copies of ethanol."""
-    from benchmarks.timing import water
     from gmnn.embedded import ethanol
 
     rows, both = [], sorted({1, len(os.sched_getaffinity(0))})
@@ -234,12 +234,12 @@ def curve(work: Path, sizes: list[int]) -> None:
             energy = [t for _ in range(5) for t in worker.ask("loop", max(1, 20_000 // len(box)))]
             worker.ask("md", 1)
             segments = [worker.ask("md", steps) for _ in range(5)]
-            row |= _spread("energy_forces", energy, len(box))
-            row |= _spread("md", [s["seconds"] / steps for s in segments], len(box))
+            row |= _spread("energy_forces_", energy, len(box))
+            row |= _spread("md_", [s["seconds"] / steps for s in segments], len(box))
             row["rebuilds"] = sum(s["rebuilds"] for s in segments)
             if len(box) <= 192 and cores == 1:
                 worker.ask("reference", 1)
-                row |= _spread("reference", worker.ask("reference", 5), len(box))
+                row |= _spread("reference_", worker.ask("reference", 5), len(box))
             if len(box) == 1536:
                 row["parts_us_per_atom"] = {k: 1e6 * v / len(box) for k, v in worker.ask("parts", 5).items()}
             worker.stop()
@@ -258,9 +258,8 @@ def curve(work: Path, sizes: list[int]) -> None:
 
 
 def _spread(name: str, seconds: list[float], atoms: int) -> dict:
-    micro = 1e6 * np.array(seconds) / atoms
-    name = f"{name}_" if name else ""
-    return {f"{name}min_us": float(micro.min()), f"{name}median_us": float(np.median(micro)), f"{name}n": len(micro)}
+    times = spread(seconds)
+    return {f"{name}{key}": value for key, value in per_atom(times, atoms).items()} | {f"{name}n": times["repeats"]}
 
 
 def main() -> None:

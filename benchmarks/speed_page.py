@@ -100,9 +100,8 @@ def over_atoms(found: dict) -> str:
         return ""
     draw(found)
     rows = [
-        [f"{r['atoms']:,}", str(r["cores"]), f"{r['energy_forces_min_us']:.1f} / {r['energy_forces_median_us']:.1f}",
-         f"{r['md_min_us']:.1f} / {r['md_median_us']:.1f}",
-         f"{r['reference_median_us']:.0f}" if "reference_median_us" in r else "-",
+        [f"{r['atoms']:,}", str(r["cores"]), _both(r, "energy_forces"), _both(r, "md"),
+         f"{r['reference_median_us_per_atom']:.0f}" if "reference_n" in r else "-",
          f"{r['mean_neighbors']:.0f} / {r['max_neighbors']}" if "max_neighbors" in r else "-", str(r["slots"]),
          f"{r['rebuilds']} in {r['md_steps']}", f"{r['first_call_s']:.1f}"]
         for r in curve
@@ -121,11 +120,18 @@ def over_atoms(found: dict) -> str:
     return text
 
 
+def _both(row: dict, name: str) -> str:
+    return f"{row[f'{name}_min_us_per_atom']:.1f} / {row[f'{name}_median_us_per_atom']:.1f}"
+
+
 def copies(found: dict) -> str:
     """Many small systems at once."""
     if "copies" not in found:
         return ""
-    rows = [[str(r["copies"]), f"{r['min_us']:.1f}", f"{r['median_us']:.1f}"] for r in found["copies"]["rows"]]
+    rows = [
+        [str(r["copies"]), f"{r['min_us_per_atom']:.1f}", f"{r['median_us_per_atom']:.1f}"]
+        for r in found["copies"]["rows"]
+    ]
     return (
         f"## Copies of ethanol in one call, {found['copies']['cores']} cores\n\nModel `examples/ethanol`, energy and "
         "forces.\n\n" + table(["copies", "least, µs/atom", "median"], rows)
@@ -140,8 +146,9 @@ def draw(found: dict) -> None:
     for color, key, name in ((BLUE, "energy_forces", "energy + forces"), (ORANGE, "md", "NVE step")):
         for count in cores:
             rows = [r for r in found["curve"] if r["cores"] == count]
+            times = [r[f"{key}_median_us_per_atom"] for r in rows]
             axes.loglog(
-                [r["atoms"] for r in rows], [r[f"{key}_median_us"] for r in rows], "o-" if count > 1 else "o--",
+                [r["atoms"] for r in rows], times, "o-" if count > 1 else "o--",
                 color=color, markerfacecolor=color if count > 1 else "white", label=f"gmnn {name}, {count} core(s)",
             )  # fmt: skip
     for key, marker, name in (("calculator", "s", "Apax, calculator"), ("md", "^", "Apax, NVE step")):

@@ -29,7 +29,6 @@ from gmnn.batches import on_device
 from gmnn.neighbors import make_system, stack
 
 SKIN = 0.4
-BLOCK = 128  # atoms
 
 
 class Measured:
@@ -109,8 +108,8 @@ class Measured:
         x, cell = jnp.asarray(a.positions, "float32"), jnp.asarray(a.cell.array, "float32")
         pbc = tuple(map(bool, a.pbc))
         params, config = fast.prepare(self.potential, "float32"), self.potential.config
-        blocks = -(-n // BLOCK)
-        moments = jnp.asarray(self.rng.normal(size=(blocks, config.n_radial, 20, BLOCK)), "float32")
+        blocks = -(-n // fast.CPU_BLOCK)
+        moments = jnp.asarray(self.rng.normal(size=(blocks, config.n_radial, 20, fast.CPU_BLOCK)), "float32")
 
         def invariants(m: Any) -> Any:
             features, kept = contractions.invariants(m)
@@ -123,7 +122,7 @@ class Measured:
                 f = jnp.dot(kernel.T, f, precision="highest")
             return f
 
-        features = jnp.asarray(self.rng.normal(size=(blocks, params.kernels[0].shape[1], BLOCK)), "float32")
+        features = jnp.asarray(self.rng.normal(size=(blocks, params.kernels[0].shape[1], fast.CPU_BLOCK)), "float32")
         programs: dict[str, tuple[Callable[..., Any], Any]] = {
             "list": (lambda x: cell_list.build(grid, pbc, radius, x, cell), x),  # type: ignore[arg-type]
             "invariants and adjoint": (lambda m: jax.lax.map(invariants, m), moments),

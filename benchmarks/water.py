@@ -50,12 +50,13 @@ def main() -> None:
             f"water_{arguments.temperature}", structure=arguments.data, temperature_K=arguments.temperature,
             model=arguments.model, ensemble="langevin", steps=round(2000 * ps), every=200, trajectory_every=400,
         )  # fmt: skip
-        found = held(folder) | {"rdf": {"data": rdf(ase.io.read(arguments.data, ":")), **results.get("rdf", {})}}
-        results.setdefault("rdf", {})["data"] = found["rdf"]["data"]
         frames = ase.io.read(folder / "trajectory.extxyz", ":")
-        results["rdf"][str(arguments.temperature)] = rdf(frames[len(frames) // 10 :])
-        found.pop("rdf")
-        results.setdefault("held", {})[str(arguments.temperature)] = found
+        curves = {
+            "data": rdf(ase.io.read(arguments.data, ":")),
+            str(arguments.temperature): rdf(frames[len(frames) // 10 :]),
+        }
+        results["rdf"] = results.get("rdf", {}) | curves
+        results.setdefault("held", {})[str(arguments.temperature)] = held(log(folder), frames)
     elif arguments.what == "drift":
         ps, name = arguments.ps or 50.0, f"{arguments.path} {arguments.dtype}"
         folder = dynamics(
@@ -85,9 +86,8 @@ def log(folder: Path) -> dict[str, np.ndarray]:
     return {key: np.array([float(row[key]) for row in rows]) for key in rows[0]}
 
 
-def held(folder: Path) -> dict:
-    """Temperature and energy of a run, its closest contacts, and how many of its molecules are whole at the end."""
-    found, frames = log(folder), ase.io.read(folder / "trajectory.extxyz", ":")
+def held(found: dict[str, np.ndarray], frames: list[Atoms]) -> dict:
+    """Temperature of a run, its closest contacts, and how many of its molecules are not whole."""
     warm = found["time_ps"] > 0.1 * found["time_ps"][-1]
     closest = {name: min(float(distances(a, *pair).min()) for a in frames) for name, pair in PAIRS.items()}
     broken = [int(np.sum((distances(a, 8, 1) < BONDED).sum(axis=1) != 2)) for a in frames]
@@ -103,9 +103,7 @@ def held(folder: Path) -> dict:
 def distances(atoms: Atoms, one: int, other: int) -> np.ndarray:
     """Of all pairs of these elements, [A, B] Å; infinite for an atom and itself."""
     a, b = np.flatnonzero(atoms.numbers == one), np.flatnonzero(atoms.numbers == other)
-    fraction = atoms.get_scaled_positions(wrap=False)
-    shift = fraction[a][:, None] - fraction[b][None]
-    r = np.linalg.norm((shift - np.round(shift)) @ atoms.cell.array, axis=2)
+    r = atoms.get_all_distances(mic=True)[np.ix_(a, b)]
     return np.where(a[:, None] == b, np.inf, r)
 
 

@@ -71,6 +71,22 @@ def monomial_components(u: Sequence[Array]) -> dict[tuple[int, ...], Array]:
     return values
 
 
+def monomial_gradient(u: Sequence[Array], factors: Sequence[Array]) -> tuple[list[Array], Array]:
+    """Of sum_c Q_c u^c over the ranks 1 to 3, the derivatives by the three components of u, and its value.
+
+    `factors`: the 19 Q_c in the order of COMPONENTS, of the shape of a component of u.
+    """
+    values = monomial_components(u)
+    by_u, value = [jnp.zeros_like(u[0])] * 3, jnp.zeros_like(u[0])
+    for q, abc in zip(factors, COMPONENTS[1:], strict=True):
+        value = value + q * values[abc]
+        for a in sorted(set(abc)):
+            rest = list(abc)
+            rest.remove(a)
+            by_u[a] = by_u[a] + (abc.count(a) * q) * values[tuple(rest)]
+    return by_u, value
+
+
 def monomials(unit: Array) -> Array:
     """Packed components of 1, u, u u, u u u.  [..., 3] -> [..., 20]"""
     return jnp.stack(list(monomial_components((unit[..., 0], unit[..., 1], unit[..., 2])).values()), axis=-1)

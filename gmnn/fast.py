@@ -16,7 +16,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gmnn import contractions, core, tables
-from gmnn.descriptor import COMPONENTS, HIGHEST, monomial_components
+from gmnn.descriptor import COMPONENTS, HIGHEST, monomial_components, monomial_gradient
 from gmnn.errors import UserError
 from gmnn.joining import collected, everyone, joined, predicted
 from gmnn.model import OUTPUT_GAIN, SWISH_UNIT, constants, scale_shift
@@ -225,7 +225,7 @@ def _block(
 
     d_functions = jnp.einsum("ick,isc->isk", shown, d_raw, precision=HIGHEST)
     d_shown = sum(functions[:, s][:, None] * d_raw[:, s][:, :, None] for s in range(config.n_radial))  # [B, 20, K]
-    d_unit, d_gate = _gradient(unit, d_shown)
+    d_unit, d_gate = monomial_gradient(unit, [d_shown[:, c] for c in range(1, len(COMPONENTS))])
     d_r = jnp.sum(slope[:, : config.n_radial] * d_functions, axis=1) + slope[:, -2] * d_gate
     d_r = d_r + 0.5 * (slope[:, -1] - repulsion) * inverse
     d_unit = [gate * shorter * d for d in d_unit]  # by the vector at fixed length
@@ -284,17 +284,3 @@ def network(
     for kernel, slope in zip(params.kernels[:0:-1], slopes[::-1], strict=True):
         back = slope * jnp.dot(kernel.T, back, precision=precision)
     return (params.shift[e_i][None] + sigma[None] * psi).T, jnp.dot(params.kernels[0].T, back, precision=precision)
-
-
-def _gradient(unit: tuple[Array, ...], d_shown: Array) -> tuple[list[Array], Array]:
-    """Of sum_c Q_c u^c over the ranks 1 to 3, the derivatives by u, 3 x [B, K], and its value [B, K]."""
-    monomials = monomial_components(unit)
-    by_unit, value = [jnp.zeros_like(unit[0])] * 3, jnp.zeros_like(unit[0])
-    for c, abc in enumerate(COMPONENTS[1:], start=1):
-        q = d_shown[:, c]
-        value = value + q * monomials[abc]
-        for a in sorted(set(abc)):
-            rest = list(abc)
-            rest.remove(a)
-            by_unit[a] = by_unit[a] + (abc.count(a) * q) * monomials[tuple(rest)]
-    return by_unit, value

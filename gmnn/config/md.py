@@ -68,6 +68,4 @@ class DynamicsConfig(BaseModel):
         for name in ("steps", "trajectory_every"):
             if getattr(self, name) % self.every:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be a multiple of every ({self.every})")
-        if self.tf32_network and (self.path == "reference" or self.dtype != "float32"):
-            raise ValueError("tf32_network needs path fast or kernel and dtype float32")
         return self

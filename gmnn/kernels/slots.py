@@ -14,7 +14,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from gmnn import core, tables
-from gmnn.descriptor import COMPONENTS, monomial_components
+from gmnn.descriptor import monomial_components, monomial_gradient, total
 
 LANES = 32  # A
 MULTIPLICITIES = [float(w) for w in core.MULTIPLICITIES]
@@ -149,19 +149,13 @@ def forces(plan: Plan, refs: Atoms, moment: Any, by_moment: Any, gradient: Any, 
 
     def add(k: Array, totals: list[Array]) -> list[Array]:
         of = slot(plan, refs, centre, k)
-        ones = monomial_components(of.unit)
-        gate, plain = of.value[n], list(ones.values())
-        d_r, d_gate, d_unit = zero, zero, [zero, zero, zero]
+        gate, plain = of.value[n], list(monomial_components(of.unit).values())
+        d_r = zero
         for s in range(n):
             behind = sum(plain[c] * d_raw[20 * s + c] for c in range(1, 20))
             d_r = d_r + of.slope[s] * (d_raw[20 * s] + gate * behind)
-        for c, abc in enumerate(COMPONENTS[1:], start=1):
-            q = sum(of.value[s] * d_raw[20 * s + c] for s in range(n))
-            d_gate = d_gate + q * plain[c]
-            for a in sorted(set(abc)):
-                rest = list(abc)
-                rest.remove(a)
-                d_unit[a] = d_unit[a] + (abc.count(a) * q) * ones[tuple(rest)]
+        by_monomial = [total(of.value[s] * d_raw[20 * s + c] for s in range(n)) for c in range(1, 20)]
+        d_unit, d_gate = monomial_gradient(of.unit, by_monomial)
         d_r = d_r + of.slope[n] * d_gate
         d_r = d_r + 0.5 * (of.slope[n + 1] - of.value[n + 1] * of.inverse) * of.inverse
         d_unit = [gate * of.shorter * d for d in d_unit]  # by the vector at fixed length

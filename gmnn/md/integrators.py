@@ -18,6 +18,11 @@ _W = 1 / (2 - 2 ** (1 / 3))
 WEIGHTS = (_W, 1 - 2 * _W, _W)  # of Suzuki's and Yoshida's sub-steps of fourth order
 
 
+def ramp(first: float, last: float, done: Any) -> Any:
+    """From `first` to `last`, linear in the share of the steps that are done; constant before 0 and after 1."""
+    return first + (last - first) * done.clip(0.0, 1.0)
+
+
 @dataclass(frozen=True)
 class Bath:
     """What holds the temperature, and how tightly."""
@@ -36,8 +41,7 @@ class Bath:
 
     def temperature(self, step: Any) -> Any:
         """k_B T at a step, eV; on the host of a NumPy number."""
-        done = (step / self.steps).clip(0.0, 1.0)
-        return units.kB * (self.first_K + (self.last_K - self.first_K) * done)
+        return units.kB * ramp(self.first_K, self.last_K, step / self.steps)
 
 
 class State(NamedTuple):

@@ -14,6 +14,8 @@ import numpy as np
 from ase import units
 from jax import Array
 
+from gmnn.md.integrators import ramp
+
 KINDS = ("none", "isotropic", "anisotropic")
 LARGEST = 0.1  # strain in one step, beyond which nothing is right any more
 ORDER = 6  # of the series of the exponential, 1e-10 at the largest strain
@@ -36,8 +38,7 @@ class Piston:
 
     def pressure(self, step: Any) -> Any:
         """At a step, eV/Å^3."""
-        done = (step / self.steps).clip(0.0, 1.0)
-        return units.GPa * (self.first_GPa + (self.last_GPa - self.first_GPa) * done)
+        return units.GPa * ramp(self.first_GPa, self.last_GPa, step / self.steps)
 
 
 def strain(piston: Piston, time: Array, inside: Array, cell: Array, thermal: Array, key: Array, step: Array) -> Array:

@@ -86,8 +86,8 @@ def segment(
             steered, following = fire.steered(v, free * loop.phase.forces, pace, given.time)
             v, pace = jnp.where(k > 0, steered, v), jnp.where(k > 0, following, pace)
             time = jnp.where(k > 0, pace[0], 0.0)
-            half = 0.5 * time * push * loop.phase.forces
-            v = fire.limited(v + 2 * half, time) - half
+            v = fire.limited(v + time * push * loop.phase.forces, time)
+            x = x + time * v
         if holds:
             inside = times(v.T, masses * v) - loop.phase.virial
             thermal = bath.temperature(number).astype(dtype)
@@ -95,7 +95,8 @@ def segment(
         noise = jax.random.normal(key, x.shape, dtype) if bath.ensemble == "langevin" else jnp.zeros_like(x)
         if bath.ensemble == "nose_hoover":
             v, chain = chained(bath, time, v, masses, given.freedom, chain, number)
-        x, v = drift(bath, time, x, v, loop.phase.forces, push, noise, number)
+        if not minimises:
+            x, v = drift(bath, time, x, v, loop.phase.forces, push, noise, number)
         left = jnp.asarray(given.skin, dtype)
         if holds:
             longer, v = stretch(change), times(v, stretch(-change))
