@@ -85,7 +85,7 @@ class Measured:
         clock = time.perf_counter()
         now = dynamics.run(steps)
         return {
-            "seconds": time.perf_counter() - clock, "rebuilds": now.rebuilds, "temperature_K": dynamics.temperature,
+            "seconds": time.perf_counter() - clock, "rebuilds": now.rebuilds, "temperature_K": now.temperature,
             "total_eV": now.energy + now.kinetic, "slots": dynamics.grid.slots, "growths": dynamics.growths,
         }  # fmt: skip
 

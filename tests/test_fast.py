@@ -135,7 +135,7 @@ def test_a_segment_of_dynamics_lowers_for_a_gpu(
         with jax.enable_x64(False):
             prepared, predict = fast.evaluator(dynamics.potential, path, "float32", tf32_network=few == 0)
             given = replace(dynamics._setting, predict=predict)
-            start = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), dynamics.now.state)
+            start = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32)[None], dynamics.now.state)
             program = lowered_for_cuda(partial(segment, given, dynamics.grid), prepared, start, 0, 1)
         assert program.count("__gpu$xla.gpu.triton") == (2 if path == "kernel" else 0)
         products = [line for line in program.splitlines() if "stablehlo.dot_general" in line]

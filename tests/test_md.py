@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ase.io
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -86,17 +87,18 @@ def toy(potential: Potential, predict: Callable[..., Prediction], *arguments: An
     """Dynamics under an energy of which everything is known, with a list of a short radius, which it does not use."""
     short = replace(potential, config=replace(potential.config, r_max=0.6))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gmnn.md.dynamics.evaluator", lambda *_: (jnp.zeros(()), predict))
+        each = lambda params, systems, reverse: jax.vmap(predict, (None, 0))(params, systems)  # noqa: E731
+        patch.setattr("gmnn.md.dynamics.evaluator", lambda *_: (jnp.zeros(()), each))
         return md.Dynamics(arguments[0], short, *arguments[1:], **{"dtype": "float64", "skin": 2.4, **settings})
 
 
-def nothing(_: Any, system: System, reverse: Any = None) -> Prediction:
+def nothing(_: Any, system: System) -> Prediction:
     """An ideal gas."""
     e = jnp.zeros(len(system.numbers), system.positions.dtype)
     return Prediction(e[0], e, jnp.zeros_like(system.positions), jnp.zeros((3, 3), e.dtype), e[:1])
 
 
-def soft(_: Any, system: System, reverse: Any = None) -> Prediction:
+def soft(_: Any, system: System) -> Prediction:
     """Soft spheres in a cube of 12 Å, E = sum over pairs of (1 - r^2 / 25)^3: at 1000 K a liquid that mixes fast."""
     apart = system.positions[:, None] - system.positions[None]
     apart = apart - 12.0 * jnp.round(apart / 12.0)
@@ -111,7 +113,7 @@ def liquid() -> Atoms:
 
 @pytest.mark.parametrize("ensemble", ["langevin", "bussi", "nose_hoover"])
 def test_the_bath_gives_the_canonical_distribution(potential: Potential, ensemble: str) -> None:
-    """Kinetic energy, equipartition over elements and over each degree of freedom, in an interacting liquid.
+    """Kinetic energy, equipartition over elements and over each degree of freedom, in replicas of a liquid.
 
     Samples lie 100 fs apart, against 20 fs of the bath, which leaves correlations of the whole below 0.2: the mean of
     n has a standard error of sigma / sqrt(n), of which 5 are the bound, with sigma of the Gamma distribution that the
@@ -120,28 +122,29 @@ def test_the_bath_gives_the_canonical_distribution(potential: Potential, ensembl
     autocorrelation, the mean over all degrees. With the centre of mass at rest an atom has the share 1 - m / M.
     """
     bath = md.Bath(ensemble, 1000.0, 1000.0, friction_per_ps=20.0, relaxation_fs=20.0)
-    run = toy(potential, soft, liquid(), bath, 2.0, seed=1)
+    run = toy(potential, soft, liquid(), bath, 2.0, seed=1, replicas=4)
     run.run(200)
     masses, temperatures, shares, conserved = run.atoms.get_masses(), [], [], []
     n, freedom = 200, run.freedom
     assert freedom == (81 if ensemble == "langevin" else 78)
-    for _ in range(n):
-        now = run.run(50)
-        temperatures.append(run.temperature)
-        shares.append(masses[:, None] * now.velocities**2 / units.kB)
-        conserved.append(run.conserved)
+    for _ in range(n // 4):
+        run.run(50)
+        temperatures += [now.temperature for now in run.replicas]
+        shares.append([masses[:, None] * now.velocities**2 / units.kB for now in run.replicas])
+        conserved.append([now.conserved for now in run.replicas])
     sigma = 1000.0 * np.sqrt(2.0 / freedom)
     assert abs(np.mean(temperatures) - 1000.0) < 5 * sigma / np.sqrt(n)
     assert abs(np.var(temperatures, ddof=1) / sigma**2 - 1) < 5 * np.sqrt(2 / n)
     assert stats.kstest(temperatures, stats.gamma(freedom / 2, scale=2000.0 / freedom).cdf).pvalue > 1e-4
-    each = np.array(shares) / (1.0 if ensemble == "langevin" else (1 - masses / masses.sum())[None, :, None])
-    off = each / 1000.0 - 1.0
+    each = np.array(shares) / (1.0 if ensemble == "langevin" else (1 - masses / masses.sum())[:, None])
+    off = each / 1000.0 - 1.0  # [time, replica, atom, direction]
     alike = 1 + 2 * sum(max(0.0, np.mean(off[k:] * off[:-k]) / np.mean(off**2)) for k in range(1, 6))
+    off = off.reshape(n, *off.shape[2:])
     assert np.abs(off.mean(axis=0)).max() < 5 * np.sqrt(2 * alike / n)
     for element in (slice(0, None, 2), slice(1, None, 2)):
         assert abs(off[:, element].mean()) < 5 * np.sqrt(2 * alike / off[:, element].size)
     if ensemble == "nose_hoover":  # of more than 3 eV that come and go
-        assert np.ptp(conserved) < 0.02
+        assert np.ptp(conserved, axis=0).max() < 0.02
 
 
 @pytest.mark.parametrize("ensemble", ["langevin", "bussi", "nose_hoover"])
@@ -159,9 +162,9 @@ def test_time_constants_act(potential: Potential, ensemble: str) -> None:
         bath = md.Bath(ensemble, 900.0, 900.0, friction_per_ps=1000.0 / (2 * tau), relaxation_fs=tau)
         run = toy(potential, nothing, atoms, bath, 2.0, seed=1)
         run.run(15 if chain else 50)
-        way[tau] = (run.temperature - 300.0) / 600.0
+        way[tau] = (run.now.temperature - 300.0) / 600.0
         if chain:
-            assert np.log(run.temperature / 300.0) == pytest.approx(2 / 3 * (30.0 / tau) ** 2, rel=0.2)
+            assert np.log(run.now.temperature / 300.0) == pytest.approx(2 / 3 * (30.0 / tau) ** 2, rel=0.2)
         else:
             assert abs(way[tau] - (1 - np.exp(-100.0 / tau))) < 0.3
     assert way[50.0] > 2 * way[500.0]
@@ -180,7 +183,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
     first = new()
     start = first.now
     md.run(first, tmp_path / "whole", {"a": 1}, steps=80, **settings)
-    first.resume(0, start.state)
+    first.resume(0, [start.state])
 
     class Killed(Exception):
         pass
@@ -211,24 +214,70 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
         md.run(again, tmp_path / "cut", {"a": 1}, steps=80, resume=True, **settings)
 
 
+def test_replicas_are_runs_of_their_own(potential: Potential, structures: dict[str, Atoms]) -> None:
+    """Each goes the way of a single run from its velocities, to rounding; under a bath each has noise of its own."""
+    settings: dict[str, Any] = {"dtype": "float64", "path": "reference", "skin": 0.1}
+    together, single = (
+        md.Dynamics(structures["crystal"], potential, md.Bath("nve", 800.0, 800.0), 1.0, replicas=n, **settings)
+        for n in (3, 1)
+    )
+    start = together.states
+    together.run(30)
+    assert together.now.rebuilds > 1
+    for state, one in zip(start, together.replicas, strict=True):
+        single.resume(0, [state])
+        single.run(30)
+        np.testing.assert_allclose(one.velocities, single.now.velocities, atol=1e-9)
+        np.testing.assert_allclose(one.virial, single.now.virial, atol=1e-8)
+        assert one.energy == pytest.approx(single.now.energy, abs=1e-9)
+    gas = Atoms("HO" * 64, 60.0 * np.indices((8, 4, 4)).reshape(3, -1).T, cell=[480.0, 240.0, 240.0], pbc=True)
+    run = toy(potential, nothing, gas, md.Bath("langevin", 300.0, 300.0), 2.0, replicas=2)
+    before, roots = run.states, np.sqrt(gas.get_masses())[:, None]
+    run.run(10)
+    kicks = [roots * (one.velocities - old.velocities) for one, old in zip(run.replicas, before, strict=True)]
+    assert abs(np.corrcoef(kicks[0].ravel(), kicks[1].ravel())[0, 1]) < 5 / np.sqrt(kicks[0].size)
+
+
+def test_the_closest_approach_is_that_of_all_steps(potential: Potential, structures: dict[str, Atoms]) -> None:
+    """A hot molecule, every step looked at; nothing is watched in a crystal."""
+    atoms = moving(structures["molecule"], 1500.0)
+    whole, steps = (md.Dynamics(atoms, potential, md.Bath(), 0.5, dtype="float64", skin=3.0) for _ in range(2))
+    whole.run(40)
+    r = [steps.now.snapshot(atoms).get_all_distances()]
+    for _ in range(40):
+        steps.run(1)
+        r.append(steps.now.snapshot(atoms).get_all_distances())
+    z = atoms.numbers
+    assert len(whole.now.setting.pairs) > 1
+    came = []
+    for (a, b), closest in zip(whole.now.setting.pairs, whole.now.closest, strict=True):
+        of_kind = (z[:, None] == a) & (z[None] == b) & ~np.eye(len(z), dtype=bool)
+        assert closest == pytest.approx(np.array(r)[:, of_kind].min(), abs=1e-9)
+        came.append(closest < r[0][of_kind].min())
+    assert any(came)
+    assert md.Dynamics(structures["crystal"], potential, md.Bath()).now.closest.size == 0
+
+
 def test_a_chain_and_a_cell_go_on_where_they_were(potential: Potential, tmp_path: Path) -> None:
-    """Files byte for byte from the state in the middle."""
+    """Files of three replicas byte for byte from the state in the middle."""
     bath, piston = md.Bath("nose_hoover", 1000.0, 1000.0, steps=40), md.Piston("anisotropic", 1.0, 2.0, 40, 200.0)
     settings: dict[str, Any] = {"every": 10, "trajectory_every": 10, "timestep_fs": 2.0, "resume": True}
-    runs = [toy(potential, soft, liquid(), bath, 2.0, piston=piston) for _ in range(2)]
-    start = runs[0].now
+    runs = [toy(potential, soft, liquid(), bath, 2.0, piston=piston, replicas=3) for _ in range(2)]
+    start = runs[0].states
     md.run(runs[0], tmp_path / "whole", {}, steps=40, **settings)
-    runs[0].resume(0, start.state)
+    runs[0].resume(0, start)
     md.run(runs[0], tmp_path / "cut", {}, steps=20, **settings)
     md.run(runs[1], tmp_path / "cut", {}, steps=40, **settings)
     for file in ("trajectory.extxyz", "log.csv"):
         assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
     head, *_, last = (tmp_path / "cut" / "log.csv").read_text().splitlines()
-    assert {"conserved_eV", "volume_A3", "density_g_per_cm3", "pressure_GPa"} < set(head.split(","))
+    assert {"conserved_eV", "volume_A3", "density_g_per_cm3", "pressure_GPa", "replica"} < set(head.split(","))
+    frames = ase.io.read(tmp_path / "cut" / "trajectory.extxyz", ":")
+    assert [(a.info["step"], a.info["replica"]) for a in frames] == [(n, k) for n in range(0, 50, 10) for k in range(3)]
     assert float(last.split(",")[head.split(",").index("volume_A3")]) != pytest.approx(1728.0, rel=1e-4)
 
 
-def elastic(_: Any, system: System, reverse: Any = None) -> Prediction:
+def elastic(_: Any, system: System) -> Prediction:
     """A cell that pulls itself together, E = 65 kT |h|^2 / 800 Å^2 at 300 K, around an ideal gas."""
     stiffness = 65 * units.kB * 300.0 / 400.0
     e = jnp.full(len(system.numbers), 0.5 * stiffness * jnp.sum(system.cell**2) / len(system.numbers))
@@ -258,7 +307,7 @@ def test_the_piston_gives_the_distribution_of_volumes(potential: Potential, kind
     for _ in range(n):
         run.run(300 if held == 0 else 200)
         cells.append(run.now.state.cell)
-        pressures.append(np.trace(run.pressure) / 3)
+        pressures.append(np.trace(run.now.pressure) / 3)
     volumes, square = np.abs(np.linalg.det(cells)), np.einsum("nia,nja->nij", cells, cells)
 
     def agrees(samples: np.ndarray, mean: float, variance: float) -> None:
@@ -293,7 +342,7 @@ def test_a_list_stays_right_while_the_cell_shrinks(potential: Potential, structu
     calculator, rebuilds, began = Calculator(potential, dtype="float64"), 0, atoms.cell.array
     for _ in range(4):
         rebuilds += run.run(10).rebuilds
-        snapshot = run.snapshot()
+        snapshot = run.now.snapshot(run.atoms)
         snapshot.calc = calculator
         assert run.now.energy == pytest.approx(snapshot.get_potential_energy(), abs=1e-8)
         np.testing.assert_allclose(run.now.forces, snapshot.get_forces(), atol=1e-8)
@@ -307,19 +356,19 @@ def test_a_list_stays_right_while_the_cell_shrinks(potential: Potential, structu
         ends.append((other.get_potential_energy(), other.get_volume()))
     slope = -(ends[1][0] - ends[0][0]) / (ends[1][1] - ends[0][1])
     ideal = 2 * run.now.kinetic / (3 * snapshot.get_volume())
-    assert np.trace(run.pressure) / 3 * units.GPa == pytest.approx(slope + ideal, rel=1e-6)
+    assert np.trace(run.now.pressure) / 3 * units.GPa == pytest.approx(slope + ideal, rel=1e-6)
 
 
 def test_a_cell_that_shrinks_in_a_segment_gets_wider_bins(potential: Potential) -> None:
     """An ideal gas in a cube of 6.3 Å, of two bins across, which reach too short before the first segment ends."""
     atoms = Atoms("HOHO", np.random.default_rng(1).uniform(0, 6.3, (4, 3)), cell=[6.3] * 3, pbc=True)
     piston = md.Piston("isotropic", 2.0, 2.0, relaxation_fs=100.0, compressibility_per_GPa=0.5)
-    run = toy(potential, nothing, atoms, md.Bath("langevin", 300.0, 300.0), 2.0, piston=piston)
+    run = toy(potential, nothing, atoms, md.Bath("langevin", 300.0, 300.0), 2.0, piston=piston, replicas=4)
     narrow = run.grid.bins
     run.run(15)
     assert run.growths > 0
     assert max(run.grid.bins[:2]) < max(narrow[:2])
-    assert run.snapshot().get_volume() < 0.85 * atoms.get_volume()
+    assert min(one.snapshot(run.atoms).get_volume() for one in run.replicas) < 0.85 * atoms.get_volume()
 
 
 def test_a_smallest_stretch_is_never_too_large() -> None:
@@ -371,7 +420,7 @@ def test_fire_finds_the_minimum_of_ases(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"every": 50, "trajectory_every": 1000, "timestep_fs": 0.5}
     md.run(run, tmp_path / "out", {}, steps=1000, **settings)
     assert run.converged
-    assert run.largest_force <= 1e-3
+    assert run.now.largest_force <= 1e-3
     assert run.now.step < 1000
     np.testing.assert_array_equal(run.now.positions[0], began[0])
     files = [(tmp_path / "out" / name).read_bytes() for name in ("trajectory.extxyz", "log.csv")]
@@ -436,6 +485,9 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     done = command()
     assert done.returncode == 0, done.stderr
     assert re.search(r"drift of the total energy [+-]", done.stdout)
+    approaches = re.findall(r"^([CHO]-[CHO]) +([0-9.]+) +([0-9.]+)$", done.stdout, re.M)
+    assert [pair for pair, *_ in approaches] == ["H-H", "C-H", "H-O", "C-C", "C-O"]
+    assert all(0.01 < float(proved) < float(closest) for _, closest, proved in approaches)
     assert re.search(r"[0-9.]+ ns/day, [0-9.e+]+ µs/atom-step", done.stdout)
     assert len((tmp_path / "out" / "log.csv").read_text().splitlines()) == 6
     assert len(ase.io.read(tmp_path / "out" / "trajectory.extxyz", ":")) == 3

@@ -2,11 +2,13 @@
 
     pip install tblite
     python benchmarks/reference/make_water.py stretched --data FILE --model models/water --count 22 water_far.extxyz
+    python benchmarks/reference/make_water.py pushed --data FILE --model models/water --count 40 water_far.extxyz
     python benchmarks/reference/make_water.py hot --data FILE --model models/water --count 13 water_far.extxyz
 
 FILE: liquid water with energies and forces; of it the frames that MODEL was trained on. `stretched` moves single
-hydrogen atoms along their bonds, 0.80 ... 1.75 Å, and molecules as wholes; `hot` takes what MODEL itself makes of a
-frame at 600 K after 10 ... 200 fs, which falls apart under the potential of configs/water.yaml. The label of a frame is
+hydrogen atoms along their bonds, 0.80 ... 1.75 Å, and molecules as wholes; `pushed` moves pairs of molecules until an
+atom of one and an atom of the other are as near as CONTACTS says; `hot` takes what MODEL itself makes of a frame at
+600 K after 10 ... 200 fs, which falls apart under the potential of configs/water.yaml. The label of a frame is
 that of the frame it came from plus the difference that GFN1-xTB (Grimme, Bannwarth, Shushkov, J. Chem. Theory Comput.
 13, 1989 (2017)) finds between the two. Can be stopped and started again: frames that the output holds are not made
 again. These two commands make 27 frames, on one core in five minutes.
@@ -30,12 +32,15 @@ from tqdm import tqdm
 LARGEST_FORCE, HIGHEST = 25.0, 0.8  # eV/Å and eV per atom above the frame it came from: beyond, a frame is of no use
 BASES = 24  # frames that others are made of
 LONGEST, SHORTEST, SHARE = 1.75, 0.80, 0.12  # of bonds that are moved, Å, and how many of them
+CONTACTS = {(1, 1): (0.65, 1.8), (8, 1): (1.05, 1.7), (1, 8): (1.05, 1.7), (8, 8): (1.9, 2.6)}  # Å
+OTHERS = {(1, 1): 1.6, (8, 1): 1.6, (1, 8): 1.6, (8, 8): 2.5}  # Å: no other pair of two molecules comes nearer
+PAIRS = 8  # of molecules that are pushed together in a frame
 
 
 def main() -> None:
     """Make, label, append."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=["stretched", "hot"])
+    parser.add_argument("kind", choices=["stretched", "pushed", "hot"])
     parser.add_argument("--data", required=True)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--temperature", type=float, default=600.0)
@@ -45,7 +50,7 @@ def main() -> None:
     arguments = parser.parse_args()
     split = json.loads((arguments.model / "split.json").read_text())["splits"]
     training = split["train"]["indices"][:BASES]
-    name = arguments.kind if arguments.kind == "stretched" else f"hot{arguments.temperature:.0f}"
+    name = f"hot{arguments.temperature:.0f}" if arguments.kind == "hot" else arguments.kind
     done = ase.io.read(arguments.output, ":") if arguments.output.is_file() else []
     present = {atoms.info["origin"] for atoms in done}
     for k in tqdm(range(arguments.count), disable=None):
@@ -55,7 +60,7 @@ def main() -> None:
         rng = np.random.default_rng([arguments.seed, k, len(name)])
         place = training[int(rng.integers(len(training)))]
         base = ase.io.read(arguments.data, place)
-        moved = stretched(base, rng) if name == "stretched" else hot(base, rng, arguments)
+        moved = hot(base, rng, arguments) if arguments.kind == "hot" else MOVES[name](base, rng)
         try:
             labelled = label(arguments.data, place, moved)
         except CalculationFailed:  # xTB does not converge for some that are very far
@@ -73,12 +78,9 @@ def main() -> None:
 def stretched(base: Atoms, rng: np.random.Generator) -> Atoms:
     """Some hydrogen atoms on other places of their bonds, some molecules moved and turned."""
     atoms = Atoms(base.numbers, base.positions, cell=base.cell, pbc=base.pbc)
-    oxygen, hydrogen = np.flatnonzero(base.numbers == 8), np.flatnonzero(base.numbers == 1)
-    vectors = np.array([find_mic(base.positions[hydrogen] - base.positions[o], base.cell)[0] for o in oxygen])
-    owner = np.linalg.norm(vectors, axis=2).argmin(0)
     shift, angle = rng.choice([0.0, 0.1, 0.25]), rng.choice([0.0, 5.0, 15.0])
-    for m, o in enumerate(oxygen):
-        own, bonds = hydrogen[owner == m], vectors[m, owner == m]
+    for o, own in molecules(base):
+        bonds = find_mic(base.positions[own] - base.positions[o], base.cell)[0]
         lengths = np.linalg.norm(bonds, axis=1)
         if rng.random() < 0.5:  # a molecule as a whole
             axis = rng.normal(size=3) * np.deg2rad(angle)
@@ -93,6 +95,45 @@ def stretched(base: Atoms, rng: np.random.Generator) -> Atoms:
     return atoms
 
 
+def pushed(base: Atoms, rng: np.random.Generator) -> Atoms:
+    """Pairs of molecules moved towards each other, each half the way, until one atom touches one of the other."""
+    atoms, whole = Atoms(base.numbers, base.positions, cell=base.cell, pbc=base.pbc), molecules(base)
+    kind = np.zeros(len(base), int)
+    for m, (o, own) in enumerate(whole):
+        kind[[o, *own]] = m
+    least = np.array([[OTHERS[a, b] for b in base.numbers] for a in base.numbers])
+    apart, left, used = kind[:, None] != kind, PAIRS, set[int]()
+    for _ in range(1000):
+        if not left:
+            break
+        zs = list(CONTACTS)[rng.choice(len(CONTACTS), p=[0.5, 0.15, 0.15, 0.2])]
+        a = int(rng.choice(np.flatnonzero(base.numbers == zs[0])))
+        r = atoms.get_distances(a, range(len(atoms)), mic=True)
+        near = np.flatnonzero((base.numbers == zs[1]) & (kind != kind[a]) & (r < 3.5))
+        b = int(rng.choice(near)) if len(near) else a
+        if {kind[a], kind[b]} & used or a == b:
+            continue
+        tried, target = atoms.copy(), rng.uniform(*CONTACTS[zs])
+        step = 0.5 * (1.0 - target / r[b]) * atoms.get_distance(a, b, mic=True, vector=True)
+        tried.positions[kind == kind[a]] += step
+        tried.positions[kind == kind[b]] -= step
+        close = apart & (tried.get_all_distances(mic=True) < least)
+        close[[a, b], [b, a]] = False
+        if not close[(kind == kind[a]) | (kind == kind[b])].any():
+            atoms, left, used = tried, left - 1, used | {kind[a], kind[b]}
+    return atoms
+
+
+MOVES = {"stretched": stretched, "pushed": pushed}
+
+
+def molecules(atoms: Atoms) -> list[tuple[int, np.ndarray]]:
+    """Of every molecule its oxygen and its hydrogens."""
+    oxygen, hydrogen = np.flatnonzero(atoms.numbers == 8), np.flatnonzero(atoms.numbers == 1)
+    owner = atoms.get_all_distances(mic=True)[np.ix_(oxygen, hydrogen)].argmin(0)
+    return [(int(o), hydrogen[owner == m]) for m, o in enumerate(oxygen)]
+
+
 def hot(base: Atoms, rng: np.random.Generator, arguments: argparse.Namespace) -> Atoms:
     """What the model makes of a frame in a while at a temperature."""
     from gmnn import folder, md
@@ -101,7 +142,7 @@ def hot(base: Atoms, rng: np.random.Generator, arguments: argparse.Namespace) ->
     bath = md.Bath("langevin", arguments.temperature, arguments.temperature, friction_per_ps=50.0)
     dynamics = md.Dynamics(start, folder.load(str(arguments.model)), bath, 0.25, seed=int(rng.integers(1 << 30)))
     dynamics.run(4 * int(rng.integers(10, 200)))
-    return dynamics.snapshot()
+    return dynamics.now.snapshot(start)
 
 
 @cache

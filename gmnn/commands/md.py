@@ -48,24 +48,25 @@ def run(config_path: str, overrides: list[str], resume: bool) -> int:
     )  # fmt: skip
     dynamics = md.Dynamics(
         atoms, potential, bath, config.timestep_fs, config.dtype, config.path, config.skin, config.seed, piston,
-        config.tf32_network,
+        config.tf32_network, config.replicas,
     )  # fmt: skip
     ramps = (config.final_temperature_K, config.final_pressure_GPa)
     a_longer_run_is_another = any(end is not None for end in ramps)  # as they follow the share of steps
     facts = config.model_dump(mode="json", exclude={"output"} if a_longer_run_is_another else {"output", "steps"})
     facts["parameters"] = folder.tree_digest(potential.trained)
-    total = dynamics.now.energy + dynamics.now.kinetic
+    total, count = _total(dynamics), len(atoms) * config.replicas
     precision = "float32, network in TF32" if config.tf32_network else config.dtype
-    print(f"{len(atoms)} atoms, {dynamics.grid.slots} neighbour slots, {config.ensemble}, {config.steps} steps of "
-          f"{config.timestep_fs} fs, {precision}, path {config.path}", flush=True)  # fmt: skip
-    session = Session(len(atoms), config.timestep_fs)
+    copies = f"{config.replicas} replicas of " if config.replicas > 1 else ""
+    print(f"{copies}{len(atoms)} atoms, {dynamics.grid.slots} neighbour slots, {config.ensemble}, {config.steps} steps "
+          f"of {config.timestep_fs} fs, {precision}, path {config.path}", flush=True)  # fmt: skip
+    session = Session(count, config.timestep_fs)
     with tqdm(total=config.steps, unit="step", disable=None) as bar:
 
         def report(dynamics: "Dynamics") -> None:
-            change = 1e3 * (dynamics.now.energy + dynamics.now.kinetic - total) / len(atoms)
-            said = f"{dynamics.temperature:.0f} K, total {change:+.3f} meV/atom"
+            mean = sum(one.temperature for one in dynamics.replicas) / config.replicas
+            said = f"{mean:.0f} K, total {1e3 * (_total(dynamics) - total) / count:+.3f} meV/atom"
             if config.ensemble == "minimise":
-                said = f"largest force {dynamics.largest_force:.3g} eV/Å"
+                said = f"largest force {_largest(dynamics):.3g} eV/Å"
             session.steps += dynamics.now.step - max(int(bar.n), dynamics.now.step - config.every)
             bar.set_postfix_str(f"{said}, {session.speed(time.perf_counter() - session.began)}")
             bar.update(dynamics.now.step - bar.n)
@@ -74,12 +75,20 @@ def run(config_path: str, overrides: list[str], resume: bool) -> int:
             dynamics, Path(config.output), facts, steps=config.steps, every=config.every,
             trajectory_every=config.trajectory_every, timestep_fs=config.timestep_fs, resume=resume, report=report,
         )  # fmt: skip
-    _summary(config, dynamics)
+    _summary(config, dynamics, atoms)
     if session.steps:
         print(f"this session {seconds:.1f} s, {session.speed(seconds)}; lists done again with more room: "
               f"{dynamics.growths}")  # fmt: skip
     print(f"trajectory, log and state: {config.output}")
     return 0
+
+
+def _total(dynamics: "Dynamics") -> float:
+    return sum(one.energy + one.kinetic for one in dynamics.replicas)
+
+
+def _largest(dynamics: "Dynamics") -> float:
+    return max(one.largest_force for one in dynamics.replicas)
 
 
 @dataclass
@@ -122,26 +131,54 @@ def _use_all_cores() -> None:
         jax.config.update("jax_num_cpu_devices", cores)
 
 
-def _summary(config: "DynamicsConfig", dynamics: "Dynamics") -> None:
+def _approaches(dynamics: "Dynamics", atoms: "Atoms", rows: list[dict[str, str]]) -> None:
+    """How near pairs of an isolated structure came, beside what its energy allows (T1 of docs/certificate.md)."""
+    from gmnn.certificate.barrier import barrier_radii
+    from gmnn.elements import pair_name
+    from gmnn.md import approach_column
+
+    pairs, index = dynamics.now.setting.pairs, dynamics.potential.element_index
+    if not pairs:
+        return
+    highest = max(float(row["total_eV"]) for row in rows) - float(rows[0]["potential_eV"])
+    radii = barrier_radii(dynamics.potential, atoms, max(0.0, highest)).radii
+    print("pair  closest, Å   never closer than, Å")
+    for a, b in pairs:
+        closest, proved = min(float(row[approach_column(a, b)]) for row in rows), radii[index[a], index[b]]
+        print(f"{pair_name(a, b):<6}{closest:>10.3f}   {'nothing proved' if proved != proved else f'{proved:.3f}'}")
+    always = "" if dynamics.bath.ensemble == "nve" else ", the largest of the log"
+    print(f"with {highest:.2f} eV above the start{always}; gmnn certify says what this rests on")
+
+
+def _summary(config: "DynamicsConfig", dynamics: "Dynamics", atoms: "Atoms") -> None:
     import csv
 
     import numpy as np
 
     with open(Path(config.output) / "log.csv") as file:
         rows = list(csv.DictReader(file))
-    warm = rows[len(rows) // 5 :]
+    warm = [row for row in rows if int(row["step"]) > dynamics.now.step // 5]
     mean = np.mean([float(row["temperature_K"]) for row in warm])
     if config.ensemble == "minimise":
         verdict = "converged" if dynamics.converged else "NOT converged"
-        print(f"{verdict} after {dynamics.now.step} steps: largest force {dynamics.largest_force:.3g} eV/Å, asked for "
-              f"{config.fmax_eV_per_A:g}; energy {dynamics.now.energy:.6f} eV")  # fmt: skip
+        energies = ", ".join(f"{one.energy:.6f}" for one in dynamics.replicas)
+        print(f"{verdict} after {dynamics.now.step} steps: largest force {_largest(dynamics):.3g} eV/Å, asked for "
+              f"{config.fmax_eV_per_A:g}; energy {energies} eV")  # fmt: skip
         return
     print(f"{config.steps * config.timestep_fs / 1000:g} ps; mean temperature of the last four fifths {mean:.1f} K")
     for key in ("volume_A3", "density_g_per_cm3", "pressure_GPa") if config.pressure != "none" else ():
         print(f"mean {key} {np.mean([float(row[key]) for row in warm]):.6g}")
+    _approaches(dynamics, atoms, rows)
     conserved = {"nve": "total_eV", "nose_hoover": "conserved_eV"}.get(config.ensemble)
-    if conserved and config.pressure == "none" and config.final_temperature_K is None and len(warm) > 2:
-        times, total = (np.array([float(row[key]) for row in warm]) for key in ("time_ps", conserved))
-        slope = 1e3 * np.polyfit(times - times[0], total - total[0], 1)[0] / len(dynamics.atoms)
+    if (
+        conserved
+        and config.pressure == "none"
+        and config.final_temperature_K is None
+        and len(warm) > 2 * config.replicas
+    ):
+        times, total = (
+            np.array([float(row[key]) for row in warm]).reshape(-1, config.replicas) for key in ("time_ps", conserved)
+        )
+        slope = 1e3 * np.polyfit(times[:, 0], (total - total[0]).mean(axis=1), 1)[0] / len(dynamics.atoms)
         name = "total" if conserved == "total_eV" else "conserved"
         print(f"drift of the {name} energy {slope:+.2e} meV/atom/ps")

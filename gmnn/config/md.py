@@ -20,6 +20,9 @@ class DynamicsConfig(BaseModel):
     """Folder of the trajectory, the log and the state; it must not hold another run."""
     repeat: tuple[Count, Count, Count] = (1, 1, 1)
     """Copies of the cell along its vectors."""
+    replicas: Count = 1
+    """Copies of the structure that move at the same time and know nothing of each other, each with velocities and noise
+    of its own."""
     ensemble: Literal["nve", "langevin", "bussi", "nose_hoover", "minimise"] = "langevin"
     """`nve`: velocity Verlet; `langevin`: BAOAB; `bussi`: stochastic velocity rescaling; `nose_hoover`: a chain;
     `minimise`: FIRE, to the nearest minimum."""

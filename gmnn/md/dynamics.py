@@ -7,7 +7,7 @@ grown and the segment done again.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,10 @@ from gmnn import cell_list
 from gmnn.errors import UserError
 from gmnn.fast import compiled, evaluator
 from gmnn.md import fire
-from gmnn.md.integrators import ENSEMBLES, LINKS, Bath, Phase, State, chain_energy
-from gmnn.md.pressure import KINDS, Piston, tensor
-from gmnn.md.segment import Setting, segment
+from gmnn.md.integrators import ENSEMBLES, LINKS, Bath, State
+from gmnn.md.moment import Moment
+from gmnn.md.pressure import KINDS, Piston
+from gmnn.md.segment import End, Setting, segment
 from gmnn.md.start import degrees_of_freedom, fixed_atoms, maxwell
 from gmnn.neighbors import wrap_shifts
 from gmnn.potential import Potential
@@ -30,37 +31,15 @@ SMALLER = 8  # times 3 % that a cell under pressure may shrink in a segment
 TRIES = 20  # growths of the list for one segment; each is by a tenth or more
 
 
-class Moment(NamedTuple):
-    """The structure at the end of a segment, on the host, in float64."""
-
-    step: int
-    state: State  # positions in the cell along periodic directions
-    forces: np.ndarray  # [N, 3] eV/Å
-    energy: float  # eV, with the atomic references
-    kinetic: float  # eV
-    virial: np.ndarray  # [3, 3] eV, dE/d(strain)
-    rebuilds: int  # lists made in this segment
-
-    @property
-    def positions(self) -> np.ndarray:
-        """[N, 3] Å, in the cell along periodic directions."""
-        return self.state.positions
-
-    @property
-    def velocities(self) -> np.ndarray:
-        """[N, 3] Å / ASE's unit of time."""
-        return self.state.velocities
-
-
 class Dynamics:
-    """Dynamics of one structure under a trained potential.
+    """Dynamics of one structure, or of replicas of it that know nothing of each other, under a trained potential.
 
-    Constraints of the structure other than FixAtoms are refused. Without velocities the structure gets those of a
-    Maxwell distribution at the bath's first temperature, the centre of mass at rest (and an isolated molecule without
-    rotation) where no atom is fixed.
+    Constraints of the structure other than FixAtoms are refused. Without velocities the structure, and with `replicas`
+    every one of them, gets those of a Maxwell distribution at the bath's first temperature, the centre of mass at rest
+    (and an isolated molecule without rotation) where no atom is fixed.
     """
 
-    now: Moment
+    replicas: list[Moment]
 
     def __init__(
         self,
@@ -74,6 +53,7 @@ class Dynamics:
         seed: int = 0,
         piston: Piston = AT_REST,
         tf32_network: bool = False,
+        replicas: int = 1,
     ) -> None:
         potential.require_elements(atoms.numbers)
         if not len(atoms):
@@ -97,79 +77,69 @@ class Dynamics:
         )  # fmt: skip
         self._programs: dict[cell_list.Grid, Callable[..., Any]] = {}
         velocities = atoms.get_velocities()
-        if bath.ensemble == "minimise":
-            velocities = np.zeros_like(velocities)
-        elif not np.any(velocities):
-            velocities = maxwell(atoms, bath.first_K, self.fixed, np.random.default_rng(seed))
-        pace = np.array([timestep_fs * units.fs, fire.MIXING, 0.0])
-        velocities = np.where(self.fixed[:, None], 0.0, velocities)
-        self.resume(0, State(atoms.positions, velocities, atoms.cell.array, np.zeros((2, LINKS)), pace))
+        pace, rng = np.array([timestep_fs * units.fs, fire.MIXING, 0.0]), np.random.default_rng(seed)
+        states = []
+        for _ in range(replicas):
+            own = velocities
+            if bath.ensemble == "minimise":
+                own = np.zeros_like(velocities)
+            elif replicas > 1 or not np.any(velocities):
+                own = maxwell(atoms, bath.first_K, self.fixed, rng)
+            own = np.where(self.fixed[:, None], 0.0, own)
+            states.append(State(atoms.positions, own, atoms.cell.array, np.zeros((2, LINKS)), pace))
+        self.resume(0, states)
+
+    @property
+    def now(self) -> Moment:
+        """The structure, or its first replica, as it is now."""
+        return self.replicas[0]
+
+    @property
+    def states(self) -> list[State]:
+        """Of all replicas, from which the run goes on."""
+        return [one.state for one in self.replicas]
 
     def run(self, steps: int) -> Moment:
-        """Advance by a segment; UserError, with `now` as it was, where a number is not finite any more."""
-        found = self._advanced(self.now.step, self.now.state, steps)
-        if not (np.isfinite(found.energy) and np.isfinite(found.positions).all() and np.isfinite(found.forces).all()):
+        """Advance all replicas by a segment; UserError, with these as they were, where a number is not finite any more.
+
+        -> the first one.
+        """
+        found = self._advanced(self.now.step, self.states, steps)
+        if lost := [k for k, one in enumerate(found) if not one.finite]:
+            which = f" of replica {lost[0]}" if len(found) > 1 else ""
             raise UserError(
-                f"a number is not finite any more between steps {self.now.step} and {found.step}; take a shorter "
-                f"time step, or look at the structure of step {self.now.step}, the last good one"
+                f"a number{which} is not finite any more between steps {self.now.step} and {found[0].step}; take a "
+                f"shorter time step, or look at the structure of step {self.now.step}, the last good one"
             )
-        self.now = found
-        return found
+        self.replicas = found
+        return self.now
 
-    def resume(self, step: int, state: State) -> None:
+    def resume(self, step: int, states: list[State]) -> None:
         """Start, or go on from the end of an earlier segment."""
-        self.now = self._advanced(step, state, 0)
-
-    def snapshot(self) -> Atoms:
-        """The structure as it is now, with momenta."""
-        atoms = self.atoms.copy()
-        atoms.set_cell(self.now.state.cell)
-        atoms.positions = self.now.positions
-        if self.bath.ensemble != "minimise":
-            atoms.set_velocities(self.now.velocities)
-        return atoms
-
-    @property
-    def temperature(self) -> float:
-        """Now, K, from the degrees of freedom that move."""
-        return 2.0 * self.now.kinetic / (max(self.freedom, 1) * units.kB)
-
-    @property
-    def conserved(self) -> float:
-        """Energy that `nve`, and `nose_hoover` at a constant temperature, keep, eV."""
-        chain = self.bath.ensemble == "nose_hoover"
-        more = chain_energy(self.bath, self.freedom, self.now.state.chain, self.now.step) if chain else 0.0
-        return self.now.energy + self.now.kinetic + more
-
-    @property
-    def largest_force(self) -> float:
-        """On an atom that is not fixed, eV/Å."""
-        return float(np.linalg.norm(self.now.forces[~self.fixed], axis=1).max(initial=0.0))
+        self.replicas = self._advanced(step, states, 0)
 
     @property
     def converged(self) -> bool:
-        """Whether a minimum was asked for and is reached."""
-        return self.bath.ensemble == "minimise" and self.largest_force <= self.bath.fmax_eV_per_A
+        """Whether a minimum was asked for and is reached, by all replicas."""
+        largest = max(one.largest_force for one in self.replicas)
+        return self.bath.ensemble == "minimise" and largest <= self.bath.fmax_eV_per_A
 
-    @property
-    def pressure(self) -> np.ndarray:
-        """Now, [3, 3] GPa, of a structure that is periodic along three directions."""
-        return tensor(self.atoms.get_masses(), self.now.velocities, self.now.virial, self.now.state.cell)
-
-    def _advanced(self, step: int, state: State, steps: int) -> Moment:
+    def _advanced(self, step: int, states: list[State], steps: int) -> list[Moment]:
         """The end of a segment; done again with a larger list as long as it did not fit."""
         smaller = iter(0.97 ** np.arange(SMALLER if self.piston.kind != "none" else 1))
         for _ in range(TRIES):
             with self._precision():
                 if self.grid not in self._programs:
                     self._programs[self.grid] = compiled(partial(segment, self._setting, self.grid))
-                start = jax.tree.map(lambda x: jnp.asarray(x, self.dtype), state)
-                phase, counts, done = jax.device_get(self._programs[self.grid](self._params, start, step, steps))
-            if not counts.overflow:
-                return self._moment(step + int(done), phase, int(counts.rebuilds), state.cell)
-            larger = cell_list.grow(self.grid, counts.most, counts.fullest)
+                start = jax.tree.map(lambda *x: jnp.asarray(np.stack(x), self.dtype), *states)
+                end: End = jax.device_get(self._programs[self.grid](self._params, start, step, steps))
+            if not end.counts.overflow:
+                return self._moments(step, end, states)
+            larger = cell_list.grow(self.grid, end.counts.most, end.counts.fullest)
+            smallest = min(states, key=lambda state: abs(np.linalg.det(state.cell)))
             while larger == self.grid and (scale := next(smaller, None)) is not None:
-                larger = cell_list.plan(scale * state.positions, scale * state.cell, self.atoms.pbc, self.radius)
+                home, cell = scale * smallest.positions, scale * smallest.cell
+                larger = cell_list.plan(home, cell, self.atoms.pbc, self.radius)
             if larger == self.grid:
                 raise UserError(
                     f"positions are not finite, or too far out, or the cell collapses, after step {step}; take a "
@@ -179,16 +149,20 @@ class Dynamics:
             self.grid, self.growths = larger, self.growths + 1
         raise UserError(f"the neighbour list did not fit after growing {TRIES} times; is the structure collapsing?")
 
-    def _moment(self, step: int, phase: Phase, rebuilds: int, before: np.ndarray) -> Moment:
-        state, forces, energies, virial = jax.tree.map(lambda x: np.asarray(x, float), phase)
-        positions, cell = state.positions, before if self.piston.kind == "none" else state.cell
-        if any(self.pbc) and np.isfinite(positions).all():
-            positions = positions - wrap_shifts(positions, cell, self.atoms.pbc) @ cell
-        kinetic = 0.5 * float(np.sum(self.atoms.get_masses()[:, None] * state.velocities**2))
-        if self.bath.ensemble == "minimise":
-            kinetic = 0.0
-        state, energy = state._replace(positions=positions, cell=cell), float(energies.sum()) + self.offset
-        return Moment(step, state, forces, energy, kinetic, virial, rebuilds)
+    def _moments(self, first: int, end: End, before: list[State]) -> list[Moment]:
+        step, rebuilds, found = first + int(end.done), int(end.counts.rebuilds), []
+        for k, old in enumerate(before):
+            own = jax.tree.map(lambda x, k=k: np.asarray(x[k], float), (end.phase, end.closest))
+            (state, forces, energies, virial), closest = own
+            x, cell = state.positions, old.cell if self.piston.kind == "none" else state.cell
+            if any(self.pbc) and np.isfinite(x).all():
+                x = x - wrap_shifts(x, cell, self.atoms.pbc) @ cell
+            kinetic = 0.5 * float(np.sum(self.atoms.get_masses()[:, None] * state.velocities**2))
+            if self.bath.ensemble == "minimise":
+                kinetic = 0.0
+            state, energy = state._replace(positions=x, cell=cell), float(energies.sum()) + self.offset
+            found.append(Moment(self._setting, step, state, forces, energy, kinetic, virial, closest, rebuilds))
+        return found
 
     def _precision(self) -> Any:
         return jax.enable_x64(self.dtype == "float64")

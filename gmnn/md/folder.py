@@ -18,6 +18,7 @@ from ase import units
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from gmnn.cell_list import Grid
+from gmnn.elements import pair_name
 from gmnn.errors import UserError
 from gmnn.folder import exclusive, write_bytes, write_json
 from gmnn.md.dynamics import Dynamics
@@ -56,17 +57,17 @@ def run(
         if state.exists():
             _restore(dynamics, state, files)
         else:
-            files["log"].write_text(",".join(_columns(dynamics, timestep_fs)) + "\n")
+            files["log"].write_text(",".join(_columns(dynamics, 0, timestep_fs)) + "\n")
             files["trajectory"].write_text("")
-            _append(files["trajectory"], _frame(dynamics))
-            _append(files["log"], _line(dynamics, timestep_fs))
+            _append(files["trajectory"], _frames(dynamics))
+            _append(files["log"], _lines(dynamics, timestep_fs))
             _save(dynamics, state, files)
         clock = time.perf_counter()
         while dynamics.now.step < steps and not dynamics.converged:
             dynamics.run(every)
-            _append(files["log"], _line(dynamics, timestep_fs))
+            _append(files["log"], _lines(dynamics, timestep_fs))
             if dynamics.now.step % trajectory_every == 0 or dynamics.converged:
-                _append(files["trajectory"], _frame(dynamics))
+                _append(files["trajectory"], _frames(dynamics))
             _save(dynamics, state, files)
             report(dynamics)
         return time.perf_counter() - clock
@@ -82,37 +83,54 @@ def _changed(description: Path, facts: dict[str, Any]) -> list[str]:
     return sorted(key for key in {**before, **same} if before.get(key) != same.get(key))
 
 
-def _columns(dynamics: Dynamics, timestep_fs: float) -> dict[str, str]:
+def _columns(dynamics: Dynamics, replica: int, timestep_fs: float) -> dict[str, str]:
     """A line of the log by column."""
-    now = dynamics.now
+    now = dynamics.replicas[replica]
     found = {
         "step": str(now.step), "time_ps": f"{now.step * timestep_fs / 1000:.6f}",
-        "temperature_K": f"{dynamics.temperature:.4f}", "potential_eV": f"{now.energy:.8f}",
+        "temperature_K": f"{now.temperature:.4f}", "potential_eV": f"{now.energy:.8f}",
         "kinetic_eV": f"{now.kinetic:.8f}", "total_eV": f"{now.energy + now.kinetic:.8f}",
         "rebuilds": str(now.rebuilds),
     }  # fmt: skip
+    if len(dynamics.replicas) > 1:
+        found = {"replica": str(replica), **found}
     if all(dynamics.pbc):
         volume = abs(np.linalg.det(now.state.cell))
         grams = dynamics.atoms.get_masses().sum() / volume * 1e24 / units.mol
         found |= {"volume_A3": f"{volume:.6f}", "density_g_per_cm3": f"{grams:.6f}"}
-        found["pressure_GPa"] = f"{np.trace(dynamics.pressure) / 3:.6f}"
+        found["pressure_GPa"] = f"{np.trace(now.pressure) / 3:.6f}"
     if dynamics.bath.ensemble == "minimise":
-        found["largest_force_eV_per_A"] = f"{dynamics.largest_force:.8f}"
+        found["largest_force_eV_per_A"] = f"{now.largest_force:.8f}"
     if dynamics.bath.ensemble == "nose_hoover":
-        found["conserved_eV"] = f"{dynamics.conserved:.8f}"
+        found["conserved_eV"] = f"{now.conserved:.8f}"
+    for pair, r in zip(now.setting.pairs, now.closest, strict=True):
+        found[approach_column(*pair)] = f"{r:.4f}"
     return found
 
 
-def _line(dynamics: Dynamics, timestep_fs: float) -> str:
-    return ",".join(_columns(dynamics, timestep_fs).values()) + "\n"
+def approach_column(a: int, b: int) -> str:
+    """Of the log: the smallest distance of such a pair at any step since the line before."""
+    return f"closest_{pair_name(a, b)}_A"
 
 
-def _frame(dynamics: Dynamics) -> str:
-    atoms = dynamics.snapshot()
-    atoms.info["step"] = dynamics.now.step
-    atoms.calc = SinglePointCalculator(atoms, energy=dynamics.now.energy, forces=dynamics.now.forces)
+def _lines(dynamics: Dynamics, timestep_fs: float) -> str:
+    """A line of the log for every replica."""
+    every = range(len(dynamics.replicas))
+    return "".join(",".join(_columns(dynamics, k, timestep_fs).values()) + "\n" for k in every)
+
+
+def _frames(dynamics: Dynamics) -> str:
+    """A frame of the trajectory for every replica."""
+    frames = []
+    for k, now in enumerate(dynamics.replicas):
+        atoms = now.snapshot(dynamics.atoms)
+        atoms.info["step"] = now.step
+        if len(dynamics.replicas) > 1:
+            atoms.info["replica"] = k
+        atoms.calc = SinglePointCalculator(atoms, energy=now.energy, forces=now.forces)
+        frames.append(atoms)
     text = io.StringIO()
-    ase.io.write(text, atoms, format="extxyz")
+    ase.io.write(text, frames, format="extxyz")
     return text.getvalue()
 
 
@@ -125,9 +143,10 @@ def _append(path: Path, text: str) -> None:
 
 def _save(dynamics: Dynamics, state: Path, files: dict[str, Path]) -> None:
     """Write the state, after the files it speaks of."""
-    now, data = dynamics.now, io.BytesIO()
+    data, step = io.BytesIO(), dynamics.now.step
     sizes = {name: np.asarray(file.stat().st_size) for name, file in files.items()}
-    np.savez(data, allow_pickle=False, step=now.step, grid=np.hstack(dynamics.grid), **now.state._asdict(), **sizes)
+    together = State(*(np.stack(x) for x in zip(*dynamics.states, strict=True)))
+    np.savez(data, allow_pickle=False, step=step, grid=np.hstack(dynamics.grid), **together._asdict(), **sizes)
     write_bytes(state, data.getvalue())
 
 
@@ -143,4 +162,5 @@ def _restore(dynamics: Dynamics, state: Path, files: dict[str, Path]) -> None:
         os.truncate(file, int(values[name]))
     *grid, room, slots = values["grid"].tolist()
     dynamics.grid = Grid(tuple(grid[:3]), tuple(grid[3:]), room, slots)
-    dynamics.resume(int(values["step"]), State(*(values[name] for name in State._fields)))
+    replicas = zip(*(values[name] for name in State._fields), strict=True)
+    dynamics.resume(int(values["step"]), [State(*one) for one in replicas])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +19,7 @@ from gmnn.system import Prediction, System
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """What does not change while a structure moves."""
+    """What does not change while a structure moves, nor between its replicas."""
 
     numbers: np.ndarray  # [N]
     masses: np.ndarray  # [N] amu
@@ -31,7 +32,23 @@ class Setting:
     radius: float  # of the list, Å
     skin: float  # Å of it
     seed: int
-    predict: Callable[[Any, System, Array], Prediction]  # of parameters, system, reverse slots
+    predict: Callable[[Any, System, Array], Prediction]  # of parameters, systems [R], reverse slots
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Atomic numbers, in ascending order, of the pairs of an isolated structure, whose approaches are watched."""
+        kinds = np.unique(self.numbers).tolist()
+        found = [(a, b) for a, b in combinations_with_replacement(kinds, 2) if a != b or np.sum(self.numbers == a) > 1]
+        return [] if any(self.pbc) else found
+
+
+class End(NamedTuple):
+    """Of a segment of R replicas."""
+
+    phase: Phase
+    closest: Array  # [R, P] Å, of all pairs of a kind at all steps; infinite for what was never within reach
+    counts: "Counts"
+    done: Array  # [] steps
 
 
 class Counts(NamedTuple):
@@ -43,88 +60,118 @@ class Counts(NamedTuple):
     rebuilds: Array  # [], without the first
 
 
-class _Loop(NamedTuple):
-    phase: Phase
-    built: Array  # [N, 3] positions the list was made for, deformed with the cell since then
-    deformed: Array  # [3, 3] by which
-    neighbors: Array  # [N, K], as in System
-    shifts: Array  # [N, K, 3]
-    reverse: Array  # [N, K], as in cell_list.Slots
+class _Lists(NamedTuple):
+    built: Array  # [R, N, 3] positions the lists were made for, deformed with the cells since then
+    deformed: Array  # [R, 3, 3] by which
+    neighbors: Array  # [R, N, K], as in System
+    shifts: Array  # [R, N, K, 3]
+    reverse: Array  # [R, N, K], as in cell_list.Slots
     counts: Counts
 
 
-def segment(
-    given: Setting, grid: cell_list.Grid, params: Any, start: State, first: Array, steps: Array
-) -> tuple[Phase, Counts, Array]:
-    """The program of a segment; -> its end, its lists, and the steps done, fewer where a minimum is reached.
+def segment(given: Setting, grid: cell_list.Grid, params: Any, start: State, first: Array, steps: Array) -> End:
+    """The program of a segment of R replicas; it does fewer steps where all of these are minimised.
 
     A list of radius R serves as long as no pair left out of it is nearer than r_max: with F the deformation of the cell
     since then and u the displacements beyond it, smallest stretch of F times R - 2 max |u| > r_max.
     """
-    dtype, bath = start.positions.dtype, given.bath
+    dtype, bath, (replicas, n, _) = start.positions.dtype, given.bath, start.positions.shape
     minimises = bath.ensemble == "minimise"
     masses = jnp.asarray(np.ones_like(given.masses) if minimises else given.masses, dtype)[:, None]
     free = jnp.asarray(~given.fixed, dtype)[:, None]
     push = free / masses
     holds, unit = given.piston.kind != "none", jnp.eye(3, dtype=dtype)
-    numbers = jnp.asarray(given.numbers, jnp.int32)
+    numbers = jnp.broadcast_to(jnp.asarray(given.numbers, jnp.int32), (replicas, n))
 
-    def rebuilt(x: Array, cell: Array, loop: _Loop, again: Array) -> _Loop:
-        found, before = cell_list.build(grid, given.pbc, given.radius, x, cell), loop.counts
+    def rebuilt(x: Array, cell: Array, lists: _Lists, again: Array) -> _Lists:
+        one, before = lambda x, cell: cell_list.build(grid, given.pbc, given.radius, x, cell), lists.counts
+        found = jax.tree.map(lambda a: a[None], one(x[0], cell[0])) if replicas == 1 else jax.vmap(one)(x, cell)
         counts = Counts(
-            before.overflow | found.overflow, jnp.maximum(before.most, found.most),
-            jnp.maximum(before.fullest, found.fullest), before.rebuilds + again,
+            before.overflow | jnp.any(found.overflow), jnp.maximum(before.most, jnp.max(found.most)),
+            jnp.maximum(before.fullest, jnp.max(found.fullest)), before.rebuilds + again,
         )  # fmt: skip
-        return _Loop(loop.phase, x, unit, found.neighbors, found.shifts, found.reverse, counts)
+        deformed = jnp.broadcast_to(unit, lists.deformed.shape)
+        return _Lists(x, deformed, found.neighbors, found.shifts, found.reverse, counts)
 
-    def step(k: Array, loop: _Loop) -> _Loop:
-        """Step k - 1 of the segment; before the first one a step of no length, which finds neighbours and forces."""
+    def moved(key: Array, k: Array, phase: Phase) -> tuple[State, Array, Array]:
+        """A replica until its next forces, with the time that passes and the strain of its cell."""
         time, number = jnp.where(k > 0, given.time, 0.0).astype(dtype), first + k - 1
-        key = jax.random.fold_in(jax.random.key(given.seed), number)
-        x, v, cell, chain, pace = loop.phase.state
-        if minimises:
-            steered, following = fire.steered(v, free * loop.phase.forces, pace, given.time)
-            v, pace = jnp.where(k > 0, steered, v), jnp.where(k > 0, following, pace)
-            time = jnp.where(k > 0, pace[0], 0.0)
-            v = fire.limited(v + time * push * loop.phase.forces, time)
-            x = x + time * v
+        x, v, cell, chain, pace = phase.state
+        change = jnp.zeros_like(unit)
         if holds:
-            inside = times(v.T, masses * v) - loop.phase.virial
+            inside = times(v.T, masses * v) - phase.virial
             thermal = bath.temperature(number).astype(dtype)
             change = strain(given.piston, time, inside, cell, thermal, jax.random.fold_in(key, 1), number)
+        if minimises:
+            steered, following = fire.steered(v, free * phase.forces, pace, given.time)
+            v, pace = jnp.where(k > 0, steered, v), jnp.where(k > 0, following, pace)
+            time = jnp.where(k > 0, pace[0], 0.0)
+            v = fire.limited(v + time * push * phase.forces, time)
+            return State(x + time * v, v, cell, chain, pace), time, change
         noise = jax.random.normal(key, x.shape, dtype) if bath.ensemble == "langevin" else jnp.zeros_like(x)
         if bath.ensemble == "nose_hoover":
             v, chain = chained(bath, time, v, masses, given.freedom, chain, number)
-        if not minimises:
-            x, v = drift(bath, time, x, v, loop.phase.forces, push, noise, number)
-        left = jnp.asarray(given.skin, dtype)
+        x, v = drift(bath, time, x, v, phase.forces, push, noise, number)
         if holds:
             longer, v = stretch(change), times(v, stretch(-change))
             x, cell = times(x, longer), times(cell, longer)
-            loop = loop._replace(built=times(loop.built, longer), deformed=times(loop.deformed, longer))
-            left = least_stretch(loop.deformed) * given.radius - (given.radius - given.skin)
-        apart = jnp.max(jnp.sum((x - loop.built) ** 2, axis=1))
-        moved = (k == 0) | (left < 0) | (apart > (0.5 * left) ** 2)
-        loop = jax.lax.cond(moved, rebuilt, lambda x, cell, loop, again: loop, x, cell, loop, k > 0)
-        found = given.predict(params, System(x, numbers, cell, loop.neighbors, loop.shifts), loop.reverse)
+        return State(x, v, cell, chain, pace), time, change
+
+    def outgrown(x: Array, change: Array, built: Array, deformed: Array) -> tuple[Array, Array, Array]:
+        """Whether a replica has moved too far for its list; and what the list was built for, deformed."""
+        left = jnp.asarray(given.skin, dtype)
+        if holds:
+            built, deformed = times(built, stretch(change)), times(deformed, stretch(change))
+            left = least_stretch(deformed) * given.radius - (given.radius - given.skin)
+        apart = jnp.max(jnp.sum((x - built) ** 2, axis=1))
+        return (left < 0) | (apart > (0.5 * left) ** 2), built, deformed
+
+    def kicked(key: Array, k: Array, state: State, time: Array, forces: Array) -> State:
+        """A replica after the half kick of its new forces."""
+        number, v, chain = first + k - 1, state.velocities, state.chain
         if not minimises:
-            v = v + 0.5 * time * push * found.forces
+            v = v + 0.5 * time * push * forces
         if bath.ensemble == "bussi":
             v = rescale(bath, time, v, masses, given.freedom, key, number)
         if bath.ensemble == "nose_hoover":
             v, chain = chained(bath, time, v, masses, given.freedom, chain, number)
-        return loop._replace(phase=Phase(State(x, v, cell, chain, pace), found.forces, found.energies, found.virial))
+        return state._replace(velocities=v, chain=chain)
 
-    none = jnp.zeros((), jnp.int32)
-    x, n, slots = start.positions, len(start.positions), grid.slots
-    phase = Phase(start, jnp.zeros_like(x), jnp.zeros_like(x[:, 0]), jnp.zeros_like(unit))
-    empty, shifts = jnp.zeros((n, slots), jnp.int32), jnp.zeros((n, slots, 3), jnp.int32)
-    loop = _Loop(phase, x, unit, empty, shifts, empty, Counts(jnp.zeros((), bool), none, none, none))
+    def approach(x: Array, neighbors: Array) -> Array:
+        """Of a replica without a cell the smallest distance of every kind of pair, [P]."""
+        index = jnp.minimum(neighbors, n - 1)
+        r = jnp.sqrt(jnp.sum((x[index] - x[:, None]) ** 2, axis=2))
+        there = jnp.where(neighbors < n, jnp.asarray(given.numbers)[index], 0)
+        found = [jnp.min(jnp.where((given.numbers == a)[:, None] & (there == b), r, jnp.inf)) for a, b in given.pairs]
+        return jnp.stack(found) if found else jnp.zeros(0, dtype)
 
-    def unfinished(at: tuple[Array, _Loop]) -> Array:
-        k, loop = at
-        rests = minimises & (k > 0) & (fire.largest(free * loop.phase.forces) <= bath.fmax_eV_per_A)
+    def step(k: Array, phase: Phase, lists: _Lists, closest: Array) -> tuple[Phase, _Lists, Array]:
+        """Step k - 1 of the segment; before the first one a step of no length, which finds neighbours and forces."""
+        key = jax.random.fold_in(jax.random.key(given.seed), first + k - 1)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(replicas))
+        state, time, change = jax.vmap(moved, (0, None, 0))(keys, k, phase)
+        far, built, deformed = jax.vmap(outgrown)(state.positions, change, lists.built, lists.deformed)
+        lists = lists._replace(built=built, deformed=deformed)
+        again, keep = (k == 0) | jnp.any(far), lambda x, cell, lists, again: lists
+        lists = jax.lax.cond(again, rebuilt, keep, state.positions, state.cell, lists, k > 0)
+        system = System(state.positions, numbers, state.cell, lists.neighbors, lists.shifts)
+        found = given.predict(params, system, lists.reverse)
+        state = jax.vmap(kicked, (0, None, 0, 0, 0))(keys, k, state, time, found.forces)
+        closest = jnp.minimum(closest, jax.vmap(approach)(state.positions, lists.neighbors))
+        return Phase(state, found.forces, found.energies, found.virial), lists, closest
+
+    none, x, slots = jnp.zeros((), jnp.int32), start.positions, grid.slots
+    phase = Phase(start, jnp.zeros_like(x), jnp.zeros_like(x[..., 0]), jnp.zeros_like(start.cell))
+    empty, shifts = jnp.zeros((replicas, n, slots), jnp.int32), jnp.zeros((replicas, n, slots, 3), jnp.int32)
+    deformed = jnp.broadcast_to(unit, start.cell.shape)
+    lists = _Lists(x, deformed, empty, shifts, empty, Counts(jnp.zeros((), bool), none, none, none))
+    closest = jnp.full((replicas, len(given.pairs)), jnp.inf, dtype)
+
+    def unfinished(at: tuple[Array, Phase, _Lists, Array]) -> Array:
+        k, phase = at[:2]
+        rests = minimises & (k > 0) & (jnp.max(jax.vmap(fire.largest)(free[None] * phase.forces)) <= bath.fmax_eV_per_A)
         return (k <= steps) & ~rests
 
-    done, end = jax.lax.while_loop(unfinished, lambda at: (at[0] + 1, step(*at)), (none, loop))
-    return end.phase, end.counts, done - 1
+    begin = (none, phase, lists, closest)
+    done, phase, lists, closest = jax.lax.while_loop(unfinished, lambda at: (at[0] + 1, *step(*at)), begin)
+    return End(phase, closest, lists.counts, done - 1)
