@@ -3,15 +3,23 @@
     pip install tblite
     python benchmarks/reference/make_water.py stretched --data FILE --model models/water --count 22 water_far.extxyz
     python benchmarks/reference/make_water.py pushed --data FILE --model models/water --count 40 water_far.extxyz
+    python benchmarks/reference/make_water.py oxygens --data FILE --model models/water --count 16 water_far.extxyz
     python benchmarks/reference/make_water.py hot --data FILE --model models/water --count 13 water_far.extxyz
+    python benchmarks/reference/make_water.py run --data FILE --model models/water --count 12 water_far.extxyz \
+        --trajectory runs/water_1000/trajectory.extxyz --first 46
+    python benchmarks/reference/make_water.py run --data FILE --model models/water --count 12 water_far.extxyz \
+        --trajectory runs/water_2000/trajectory.extxyz --first 1
 
 FILE: liquid water with energies and forces; of it the frames that MODEL was trained on. `stretched` moves single
 hydrogen atoms along their bonds, 0.80 ... 1.75 Å, and molecules as wholes; `pushed` moves pairs of molecules until an
-atom of one and an atom of the other are as near as CONTACTS says; `hot` takes what MODEL itself makes of a frame at
-600 K after 10 ... 200 fs, which falls apart under the potential of configs/water.yaml. The label of a frame is
-that of the frame it came from plus the difference that GFN1-xTB (Grimme, Bannwarth, Shushkov, J. Chem. Theory Comput.
-13, 1989 (2017)) finds between the two. Can be stopped and started again: frames that the output holds are not made
-again. These two commands make 27 frames, on one core in five minutes.
+atom of one and an atom of the other are as near as CONTACTS says, `oxygens` until their oxygen atoms are; `hot` takes
+what MODEL itself makes of a frame at 600 K after 10 ... 200 fs, which falls apart under the potential of
+configs/water.yaml; `run` takes frames of a trajectory from the place where it is lost, under the potential trained on
+the 67 frames of `stretched`, `pushed` and `hot`: at 1,000 K after 10 ps, at 2,000 K from the start. The label of a
+frame is that of the frame it came from plus the difference that GFN1-xTB (Grimme, Bannwarth, Shushkov, J. Chem. Theory
+Comput. 13, 1989 (2017)) finds between the two; of a `run`, xTB's own, the energy plus what it misses on average. Can be
+stopped and started again: frames that the output holds are not made again. All together are a hundred frames, as some
+are beyond the limits below, and take twenty minutes on one core.
 """
 
 import argparse
@@ -32,7 +40,10 @@ from tqdm import tqdm
 LARGEST_FORCE, HIGHEST = 25.0, 0.8  # eV/Å and eV per atom above the frame it came from: beyond, a frame is of no use
 BASES = 24  # frames that others are made of
 LONGEST, SHORTEST, SHARE = 1.75, 0.80, 0.12  # of bonds that are moved, Å, and how many of them
-CONTACTS = {(1, 1): (0.65, 1.8), (8, 1): (1.05, 1.7), (1, 8): (1.05, 1.7), (8, 8): (1.9, 2.6)}  # Å
+CONTACTS = {  # Å, and of all pairs the share of this kind
+    "pushed": {(1, 1): (0.65, 1.8, 0.5), (8, 1): (1.05, 1.7, 0.15), (1, 8): (1.05, 1.7, 0.15), (8, 8): (1.9, 2.6, 0.2)},
+    "oxygens": {(8, 8): (1.35, 2.2, 1.0)},
+}
 OTHERS = {(1, 1): 1.6, (8, 1): 1.6, (1, 8): 1.6, (8, 8): 2.5}  # Å: no other pair of two molecules comes nearer
 PAIRS = 8  # of molecules that are pushed together in a frame
 
@@ -40,12 +51,14 @@ PAIRS = 8  # of molecules that are pushed together in a frame
 def main() -> None:
     """Make, label, append."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=["stretched", "pushed", "hot"])
+    parser.add_argument("kind", choices=["stretched", *CONTACTS, "hot", "run"])
     parser.add_argument("--data", required=True)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--temperature", type=float, default=600.0)
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--trajectory")
+    parser.add_argument("--first", type=int, default=0, help="frame of the trajectory")
     parser.add_argument("output", type=Path)
     arguments = parser.parse_args()
     split = json.loads((arguments.model / "split.json").read_text())["splits"]
@@ -54,15 +67,20 @@ def main() -> None:
     done = ase.io.read(arguments.output, ":") if arguments.output.is_file() else []
     present = {atoms.info["origin"] for atoms in done}
     for k in tqdm(range(arguments.count), disable=None):
-        origin = f"{name} {arguments.seed} {k}"
+        origin = f"{Path(arguments.trajectory).parent.name if name == 'run' else name} {arguments.seed} {k}"
         if origin in present:
             continue
         rng = np.random.default_rng([arguments.seed, k, len(name)])
         place = training[int(rng.integers(len(training)))]
         base = ase.io.read(arguments.data, place)
-        moved = hot(base, rng, arguments) if arguments.kind == "hot" else MOVES[name](base, rng)
+        if name == "run":
+            moved = ase.io.read(arguments.trajectory, arguments.first + k)
+        elif arguments.kind == "hot":
+            moved = hot(base, rng, arguments)
+        else:
+            moved = stretched(base, rng) if name == "stretched" else pushed(base, rng, CONTACTS[name])
         try:
-            labelled = label(arguments.data, place, moved)
+            labelled = label(moved, arguments.data, training[: BASES // 4] if name == "run" else [place])
         except CalculationFailed:  # xTB does not converge for some that are very far
             continue
         above = labelled.get_potential_energy() - base.get_potential_energy()
@@ -95,7 +113,7 @@ def stretched(base: Atoms, rng: np.random.Generator) -> Atoms:
     return atoms
 
 
-def pushed(base: Atoms, rng: np.random.Generator) -> Atoms:
+def pushed(base: Atoms, rng: np.random.Generator, contacts: dict) -> Atoms:
     """Pairs of molecules moved towards each other, each half the way, until one atom touches one of the other."""
     atoms, whole = Atoms(base.numbers, base.positions, cell=base.cell, pbc=base.pbc), molecules(base)
     kind = np.zeros(len(base), int)
@@ -106,14 +124,14 @@ def pushed(base: Atoms, rng: np.random.Generator) -> Atoms:
     for _ in range(1000):
         if not left:
             break
-        zs = list(CONTACTS)[rng.choice(len(CONTACTS), p=[0.5, 0.15, 0.15, 0.2])]
+        zs = list(contacts)[rng.choice(len(contacts), p=[share for *_, share in contacts.values()])]
         a = int(rng.choice(np.flatnonzero(base.numbers == zs[0])))
         r = atoms.get_distances(a, range(len(atoms)), mic=True)
         near = np.flatnonzero((base.numbers == zs[1]) & (kind != kind[a]) & (r < 3.5))
         b = int(rng.choice(near)) if len(near) else a
         if {kind[a], kind[b]} & used or a == b:
             continue
-        tried, target = atoms.copy(), rng.uniform(*CONTACTS[zs])
+        tried, target = atoms.copy(), rng.uniform(*contacts[zs][:2])
         step = 0.5 * (1.0 - target / r[b]) * atoms.get_distance(a, b, mic=True, vector=True)
         tried.positions[kind == kind[a]] += step
         tried.positions[kind == kind[b]] -= step
@@ -122,9 +140,6 @@ def pushed(base: Atoms, rng: np.random.Generator) -> Atoms:
         if not close[(kind == kind[a]) | (kind == kind[b])].any():
             atoms, left, used = tried, left - 1, used | {kind[a], kind[b]}
     return atoms
-
-
-MOVES = {"stretched": stretched, "pushed": pushed}
 
 
 def molecules(atoms: Atoms) -> list[tuple[int, np.ndarray]]:
@@ -160,10 +175,14 @@ def xtb(atoms: Atoms) -> tuple[float, np.ndarray]:
     return bare.get_potential_energy(), bare.get_forces()
 
 
-def label(data: str, place: int, moved: Atoms) -> Atoms:
-    """The moved frame with xTB's energy and forces, corrected by what they miss in the frame it came from."""
+def label(moved: Atoms, data: str, places: list[int]) -> Atoms:
+    """The moved frame with xTB's energy and forces, corrected by what they miss in the frame it came from.
+
+    Of several frames it came from none: the energy is corrected by their mean, forces are not.
+    """
     atoms = Atoms(moved.numbers, moved.positions, cell=moved.cell, pbc=moved.pbc)
-    (energy, forces), (more, push) = xtb(atoms), difference(data, place)
+    (energy, forces), missing = xtb(atoms), [difference(data, place) for place in places]
+    more, push = np.mean([e for e, _ in missing]), missing[0][1] if len(missing) == 1 else 0.0
     atoms.calc = SinglePointCalculator(atoms, energy=energy + more, forces=forces + push)
     return atoms
 
