@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator as ASECalculator
@@ -48,7 +49,7 @@ class Calculator(ASECalculator):
         `path`: how energies and forces are computed, `reference` (autodiff) or `fast` (tables and a written adjoint,
         several times as fast; docs/md.md has its errors), or `kernel`, the same for a GPU.
         """
-        from gmnn.fast import compiled, evaluator  # imports flax
+        from gmnn.fast import compiled, evaluator, everywhere  # imports flax
 
         super().__init__(**kwargs)
         self.potential = potential if isinstance(potential, Potential) else load(potential)
@@ -63,11 +64,12 @@ class Calculator(ASECalculator):
             self._params, predict = evaluator(self.potential, path, dtype)
             if self.potential.config.n_members > 1:  # forces of members go by autodiff on either path
                 self._trained = evaluator(self.potential, "reference", dtype)[0]
-        self._predict = compiled(predict)
+        self._predict, self._everywhere = compiled(predict), everywhere if path == "fast" else lambda arrays: arrays
         self._member_forces = jax.jit(self.potential.member_forces)
         if self.potential.config.n_members > 1:
             self.implemented_properties = [*self.implemented_properties, "energy_std", "forces_std"]
         self._kept: tuple[Atoms, System] | None = None  # the structure the list was made for, in float64 on the host
+        self._there: System | None = None  # the same on the device
 
     def calculate(
         self, atoms: Atoms | None = None, properties: Sequence[str] = ("energy",), system_changes: Any = all_changes
@@ -80,7 +82,9 @@ class Calculator(ASECalculator):
             raise PropertyNotImplementedError("stress needs three cell vectors and at least one periodic direction")
         system = self._update(atoms)
         with self._precision():
-            there = on_device(system, self.dtype)
+            if self._there is None:
+                self._there = self._everywhere(on_device(system, self.dtype))
+            there = self._there._replace(positions=self._everywhere(jnp.asarray(system.positions, self.dtype)))
             prediction = self._predict(self._params, there)
             self.results = self._results(atoms, jax.tree.map(np.asarray, prediction))
             if self.potential.config.n_members > 1:
@@ -139,7 +143,7 @@ class Calculator(ASECalculator):
         cutoff = self.potential.config.r_max + self.skin
         system = make_system(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc, cutoff)
         system = pad(system, len(atoms), max(slots, capacity(system.neighbors.shape[1])))
-        self._kept = (atoms.copy(), system)
+        self._kept, self._there = (atoms.copy(), system), None
         return system
 
     def _results(self, atoms: Atoms, prediction: Prediction) -> dict[str, Any]:
