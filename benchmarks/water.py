@@ -5,7 +5,7 @@
 
 FILE: the liquid water that configs/water.yaml was trained on. `hold` runs `gmnn md` for 100 ps with Langevin dynamics
 from the last frame of FILE; `drift` 50 ps at constant energy from the end of the run at 300 K. Runs lie in
-runs/water_*, and one that was stopped goes on. Results in benchmarks/results/water.json, for docs/md.md.
+runs/MODEL_*, and one that was stopped goes on. Results in benchmarks/results/water.json, for docs/md.md.
 """
 
 import argparse
@@ -28,7 +28,10 @@ from benchmarks.study.results import store, stored  # noqa: E402
 
 PAIRS = {"O-O": (8, 8), "O-H": (8, 1), "H-H": (1, 1)}
 BONDED = 1.25  # Å: hydrogen and oxygen nearer than this are one molecule
-CURVES = (("data", GREY, "data, 330 K"), ("300", BLUE, "300 K"), ("1000", ORANGE, "1,000 K"))
+CURVES = (
+    ("data", GREY, "data, 330 K"), ("water_far 300", BLUE, "300 K"), ("water_boxes 300", "tab:green", "300 K, boxes"),
+    ("water_boxes 1000", ORANGE, "1,000 K, boxes"),
+)  # fmt: skip
 EDGES = np.arange(0.0, 6.0001, 0.05)
 
 
@@ -43,24 +46,24 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--ps", type=float)
     arguments = parser.parse_args()
-    results = stored("water")
+    results, model = stored("water"), Path(arguments.model).name
     if arguments.what == "hold":
-        ps = arguments.ps or 100.0
+        ps, name = arguments.ps or 100.0, f"{model} {arguments.temperature}"
         folder = dynamics(
-            f"water_{arguments.temperature}", structure=arguments.data, temperature_K=arguments.temperature,
+            name.replace(" ", "_"), structure=arguments.data, temperature_K=arguments.temperature,
             model=arguments.model, ensemble="langevin", steps=round(2000 * ps), every=200, trajectory_every=400,
         )  # fmt: skip
         frames = ase.io.read(folder / "trajectory.extxyz", ":")
         curves = {
             "data": rdf(ase.io.read(arguments.data, ":")),
-            str(arguments.temperature): rdf(frames[len(frames) // 10 :]),
+            name: rdf(frames[len(frames) // 10 :]),
         }
         results["rdf"] = results.get("rdf", {}) | curves
-        results.setdefault("held", {})[str(arguments.temperature)] = held(log(folder), frames)
+        results.setdefault("held", {})[name] = held(log(folder), frames)
     elif arguments.what == "drift":
-        ps, name = arguments.ps or 50.0, f"{arguments.path} {arguments.dtype}"
+        ps, name = arguments.ps or 50.0, f"{model} {arguments.path} {arguments.dtype}"
         folder = dynamics(
-            f"water_nve_{arguments.path}_{arguments.dtype}", structure="runs/water_300/trajectory.extxyz",
+            f"{name.replace(' ', '_')}_nve", structure=f"runs/{model}_300/trajectory.extxyz",
             model=arguments.model, ensemble="nve", steps=round(2000 * ps), every=100, trajectory_every=10_000,
             path=arguments.path, dtype=arguments.dtype,
         )  # fmt: skip
@@ -138,18 +141,20 @@ def drift(folder: Path) -> dict:
 def page(results: dict) -> None:
     """The tables of docs/md.md and their figure."""
     rows = [
-        [f"{T} K", f"{one['ps']:.0f} ps", f"{one['mean_temperature_K']:.0f} K", f"{one['largest_temperature_K']:.0f} K",
-         *(f"{one['closest_A'][name]:.2f}" for name in PAIRS), f"{one['molecules_not_whole_on_average']:.2f}"]
-        for T, one in results.get("held", {}).items()
+        [*f"{name} K".split(maxsplit=1), f"{one['ps']:.0f} ps", f"{one['mean_temperature_K']:.0f} K",
+         f"{one['largest_temperature_K']:.0f} K", *(f"{one['closest_A'][pair]:.2f}" for pair in PAIRS),
+         f"{one['molecules_not_whole_on_average']:.2f}"]
+        for name, one in results.get("held", {}).items()
     ]  # fmt: skip
-    head = ["bath", "time", "mean T", "largest T", *(f"closest {name}, Å" for name in PAIRS), "molecules not whole"]
+    closest = [f"closest {pair}, Å" for pair in PAIRS]
+    head = ["model", "bath", "time", "mean T", "largest T", *closest, "molecules not whole"]
     drifts = [
-        [name.split()[0], name.split()[1], f"{one['ps']:.0f} ps", f"{one['mean_temperature_K']:.0f} K",
+        [*name.split(), f"{one['ps']:.0f} ps", f"{one['mean_temperature_K']:.0f} K",
          f"{one['drift_meV_per_atom_ps']:+.1e} ± {one['standard_error_meV_per_atom_ps']:.0e}",
          f"{one['spread_meV_per_atom']:.3f}"]
         for name, one in results.get("drift", {}).items()
     ]  # fmt: skip
-    heads = ["path", "precision", "time", "mean T", "drift, meV/atom/ps", "σ(E), meV/atom"]
+    heads = ["model", "path", "precision", "time", "mean T", "drift, meV/atom/ps", "σ(E), meV/atom"]
     rewrite(ROOT / "docs" / "md.md", {"held": table(head, rows), "drift": table(heads, drifts)})
     figure = Figure(figsize=(9.0, 2.8), layout="constrained")
     middle = 0.5 * (EDGES[1:] + EDGES[:-1])
