@@ -26,7 +26,6 @@ from gmnn.potential import Potential
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_disable_most_optimizations", True)  # tests wait for compilers, not for programs
 jax.config.update(
     "jax_compilation_cache_dir",
     os.environ.get("GMNN_TEST_CACHE") or str(Path(tempfile.gettempdir()) / "gmnn-tests-jax-cache"),
