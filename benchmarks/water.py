@@ -92,8 +92,9 @@ def log(folder: Path) -> dict[str, np.ndarray]:
 def held(found: dict[str, np.ndarray], frames: list[Atoms]) -> dict:
     """Temperature of a run, its closest contacts, and how many of its molecules are not whole."""
     warm = found["time_ps"] > 0.1 * found["time_ps"][-1]
-    closest = {name: min(float(distances(a, *pair).min()) for a in frames) for name, pair in PAIRS.items()}
-    broken = [int(np.sum((distances(a, 8, 1) < BONDED).sum(axis=1) != 2)) for a in frames]
+    r = [distances(atoms) for atoms in frames]
+    closest = {name: min(float(one[name].min()) for one in r) for name in PAIRS}
+    broken = [int(np.sum((one["O-H"] < BONDED).sum(axis=1) != 2)) for one in r]
     return {
         "ps": float(found["time_ps"][-1]), "frames": len(frames), "atoms": len(frames[0]),
         "mean_temperature_K": float(found["temperature_K"][warm].mean()),
@@ -103,19 +104,18 @@ def held(found: dict[str, np.ndarray], frames: list[Atoms]) -> dict:
     }  # fmt: skip
 
 
-def distances(atoms: Atoms, one: int, other: int) -> np.ndarray:
-    """Of all pairs of these elements, [A, B] Å; infinite for an atom and itself."""
-    a, b = np.flatnonzero(atoms.numbers == one), np.flatnonzero(atoms.numbers == other)
-    r = atoms.get_all_distances(mic=True)[np.ix_(a, b)]
-    return np.where(a[:, None] == b, np.inf, r)
+def distances(atoms: Atoms) -> dict[str, np.ndarray]:
+    """Of all pairs of two elements, [A, B] Å; infinite for an atom and itself."""
+    r = atoms.get_all_distances(mic=True)
+    np.fill_diagonal(r, np.inf)
+    return {name: r[np.ix_(atoms.numbers == a, atoms.numbers == b)] for name, (a, b) in PAIRS.items()}
 
 
 def rdf(frames: list[Atoms]) -> dict[str, list[float]]:
     """g(r) of the three kinds of pairs, in shells of 0.05 Å."""
-    shells = 4.0 / 3.0 * np.pi * np.diff(EDGES**3)
-    found = {}
+    shells, r, found = 4.0 / 3.0 * np.pi * np.diff(EDGES**3), [distances(atoms) for atoms in frames], {}
     for name, pair in PAIRS.items():
-        counts = np.mean([np.histogram(distances(a, *pair), EDGES)[0] for a in frames], axis=0)
+        counts = np.mean([np.histogram(one[name], EDGES)[0] for one in r], axis=0)
         of_one, of_other = (int(np.sum(frames[0].numbers == z)) for z in pair)
         found[name] = np.round(counts * frames[0].get_volume() / (of_one * of_other * shells), 4).tolist()
     return found

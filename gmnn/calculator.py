@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator as ASECalculator
@@ -49,7 +48,7 @@ class Calculator(ASECalculator):
         `path`: how energies and forces are computed, `reference` (autodiff) or `fast` (tables and a written adjoint,
         several times as fast; docs/md.md has its errors), or `kernel`, the same for a GPU.
         """
-        from gmnn.fast import compiled, evaluator, everywhere  # imports flax
+        from gmnn.fast import compiled, evaluator  # imports flax
 
         super().__init__(**kwargs)
         self.potential = potential if isinstance(potential, Potential) else load(potential)
@@ -64,12 +63,11 @@ class Calculator(ASECalculator):
             self._params, predict = evaluator(self.potential, path, dtype)
             if self.potential.config.n_members > 1:  # forces of members go by autodiff on either path
                 self._trained = evaluator(self.potential, "reference", dtype)[0]
-        self._predict, self._everywhere = compiled(predict), everywhere if path == "fast" else lambda arrays: arrays
+        self._predict, self._place = compiled(predict), jax.tree.leaves(self._params)[0].sharding
         self._member_forces = jax.jit(self.potential.member_forces)
         if self.potential.config.n_members > 1:
             self.implemented_properties = [*self.implemented_properties, "energy_std", "forces_std"]
-        self._kept: tuple[Atoms, System] | None = None  # the structure the list was made for, in float64 on the host
-        self._there: System | None = None  # the same on the device
+        self._kept: tuple[Atoms, np.ndarray, System] | None = None  # for which the list was made; home, device
 
     def calculate(
         self, atoms: Atoms | None = None, properties: Sequence[str] = ("energy",), system_changes: Any = all_changes
@@ -80,11 +78,8 @@ class Calculator(ASECalculator):
             raise UserError("the structure has no atoms")
         if "stress" in properties and not _has_stress(atoms):
             raise PropertyNotImplementedError("stress needs three cell vectors and at least one periodic direction")
-        system = self._update(atoms)
         with self._precision():
-            if self._there is None:
-                self._there = self._everywhere(on_device(system, self.dtype))
-            there = self._there._replace(positions=self._everywhere(jnp.asarray(system.positions, self.dtype)))
+            there = self._update(atoms)
             prediction = self._predict(self._params, there)
             self.results = self._results(atoms, jax.tree.map(np.asarray, prediction))
             if self.potential.config.n_members > 1:
@@ -125,12 +120,12 @@ class Calculator(ASECalculator):
         return out
 
     def _update(self, atoms: Atoms) -> System:
-        """The system with current positions on the kept neighbour list, or on a new one where that is too old."""
+        """The system on the device, with current positions on the kept list or on a new one where that is too old."""
         slots = 0
         if self._kept is not None:
-            built, system = self._kept
+            built, home, there = self._kept
             if len(built) == len(atoms):
-                slots = system.neighbors.shape[1]
+                slots = there.neighbors.shape[1]
                 unchanged = (
                     np.array_equal(built.numbers, atoms.numbers)
                     and np.array_equal(built.cell.array, atoms.cell.array)
@@ -138,13 +133,14 @@ class Calculator(ASECalculator):
                 )
                 moved = atoms.positions - built.positions  # a NaN compares False and is reported by make_system
                 if unchanged and np.max(np.einsum("ia,ia->i", moved, moved)) <= (0.5 * self.skin) ** 2:
-                    return system._replace(positions=system.positions + moved)
+                    return there._replace(positions=jax.device_put((home + moved).astype(self.dtype), self._place))
         self.potential.require_elements(atoms.numbers)
         cutoff = self.potential.config.r_max + self.skin
         system = make_system(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc, cutoff)
         system = pad(system, len(atoms), max(slots, capacity(system.neighbors.shape[1])))
-        self._kept, self._there = (atoms.copy(), system), None
-        return system
+        there = jax.device_put(on_device(system, self.dtype), self._place)
+        self._kept = (atoms.copy(), system.positions, there)
+        return there
 
     def _results(self, atoms: Atoms, prediction: Prediction) -> dict[str, Any]:
         n = len(atoms)

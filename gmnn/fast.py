@@ -89,7 +89,8 @@ def prepare(potential: Potential, dtype: str, intervals: int = tables.INTERVALS)
         tables.tabulate(potential, dtype, intervals), tuple(cast(kernel.T) for kernel in kernels),
         tuple(cast(bias[:, None]) for bias in biases), cast(sigma), cast(mu), bound,
     )  # fmt: skip
-    return everywhere(prepared)
+    mesh = _cores()
+    return jax.device_put(prepared, NamedSharding(mesh, PartitionSpec())) if mesh.size > 1 else prepared
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -122,12 +123,6 @@ def predict(
         )  # fmt: skip
         reverse = None  # a slot's partner may be on another device
     return predicted(system, *share(params, joined(system), rows, everyone(system, reverse)))
-
-
-def everywhere(arrays: Any) -> Any:
-    """Arrays where `predict` looks for them: a copy on each device that shares the atoms, made once."""
-    mesh = _cores()
-    return jax.device_put(arrays, NamedSharding(mesh, PartitionSpec())) if mesh.size > 1 else arrays
 
 
 def _cores() -> Mesh:

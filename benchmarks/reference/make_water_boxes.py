@@ -4,11 +4,10 @@
     python benchmarks/reference/make_water_boxes.py --data FILE --model models/water_far boxes.extxyz
     cat water_far.extxyz boxes.extxyz > water_boxes.extxyz
 
-MODEL moves replicas of a box of 8.95 Å at 300
-K, whose molecules are then bent, stretched and pushed together, several in every frame; and at 1,000 and 1,500 K, where
-it gets lost in what it does not know, of which frames are taken as they are. Labels are GFN1-xTB's, the energy plus
-what it misses of a molecule on average in FILE; their forces are no better than 0.2 eV/Å. 267 frames take eight minutes
-on one core. What the potential gains and loses is in docs/md.md.
+MODEL moves replicas of a box of 8.95 Å at 300 K, whose molecules are then bent, stretched and pushed together, several
+in every frame; and at 1,000 and 1,500 K, where it gets lost in what it does not know, of which frames are taken as they
+are. Labels are GFN1-xTB's, the energy plus what it misses of a molecule on average in FILE; their forces are no better
+than 0.2 eV/Å. 267 frames take eight minutes on one core. What the potential gains and loses is in docs/md.md.
 """
 
 import argparse
@@ -67,8 +66,7 @@ def main() -> None:
 
 def dynamics(potential: Potential, seed: int, rng: np.random.Generator) -> dict[float, list[Atoms]]:
     """Frames of the liquid by temperature, K."""
-    start = lattice(rng)
-    start = md.Dynamics(start, potential, md.Bath("minimise", fmax_eV_per_A=0.5))
+    start = md.Dynamics(lattice(rng), potential, md.Bath("minimise", fmax_eV_per_A=0.5))
     start.run(500)
     box, found = start.now.snapshot(start.atoms), {}
     for T, count in SAMPLED.items():

@@ -66,7 +66,7 @@ def run(config_path: str, overrides: list[str], resume: bool) -> int:
             mean = sum(one.temperature for one in dynamics.replicas) / config.replicas
             said = f"{mean:.0f} K, total {1e3 * (_total(dynamics) - total) / count:+.3f} meV/atom"
             if config.ensemble == "minimise":
-                said = f"largest force {_largest(dynamics):.3g} eV/Å"
+                said = f"largest force {dynamics.largest_force:.3g} eV/Å"
             session.steps += dynamics.now.step - max(int(bar.n), dynamics.now.step - config.every)
             bar.set_postfix_str(f"{said}, {session.speed(time.perf_counter() - session.began)}")
             bar.update(dynamics.now.step - bar.n)
@@ -85,10 +85,6 @@ def run(config_path: str, overrides: list[str], resume: bool) -> int:
 
 def _total(dynamics: "Dynamics") -> float:
     return sum(one.energy + one.kinetic for one in dynamics.replicas)
-
-
-def _largest(dynamics: "Dynamics") -> float:
-    return max(one.largest_force for one in dynamics.replicas)
 
 
 @dataclass
@@ -162,20 +158,16 @@ def _summary(config: "DynamicsConfig", dynamics: "Dynamics", atoms: "Atoms") -> 
     if config.ensemble == "minimise":
         verdict = "converged" if dynamics.converged else "NOT converged"
         energies = ", ".join(f"{one.energy:.6f}" for one in dynamics.replicas)
-        print(f"{verdict} after {dynamics.now.step} steps: largest force {_largest(dynamics):.3g} eV/Å, asked for "
+        print(f"{verdict} after {dynamics.now.step} steps: largest force {dynamics.largest_force:.3g} eV/Å, asked for "
               f"{config.fmax_eV_per_A:g}; energy {energies} eV")  # fmt: skip
         return
     print(f"{config.steps * config.timestep_fs / 1000:g} ps; mean temperature of the last four fifths {mean:.1f} K")
     for key in ("volume_A3", "density_g_per_cm3", "pressure_GPa") if config.pressure != "none" else ():
         print(f"mean {key} {np.mean([float(row[key]) for row in warm]):.6g}")
     _approaches(dynamics, atoms, rows)
+    constant = config.pressure == "none" and config.final_temperature_K is None and len(warm) > 2 * config.replicas
     conserved = {"nve": "total_eV", "nose_hoover": "conserved_eV"}.get(config.ensemble)
-    if (
-        conserved
-        and config.pressure == "none"
-        and config.final_temperature_K is None
-        and len(warm) > 2 * config.replicas
-    ):
+    if conserved and constant:
         times, total = (
             np.array([float(row[key]) for row in warm]).reshape(-1, config.replicas) for key in ("time_ps", conserved)
         )

@@ -119,10 +119,14 @@ class Dynamics:
         self.replicas = self._advanced(step, states, 0)
 
     @property
+    def largest_force(self) -> float:
+        """On an atom that is not fixed, of all replicas, eV/Å."""
+        return max(one.largest_force for one in self.replicas)
+
+    @property
     def converged(self) -> bool:
         """Whether a minimum was asked for and is reached, by all replicas."""
-        largest = max(one.largest_force for one in self.replicas)
-        return self.bath.ensemble == "minimise" and largest <= self.bath.fmax_eV_per_A
+        return self.bath.ensemble == "minimise" and self.largest_force <= self.bath.fmax_eV_per_A
 
     def _advanced(self, step: int, states: list[State], steps: int) -> list[Moment]:
         """The end of a segment; done again with a larger list as long as it did not fit."""
@@ -157,7 +161,7 @@ class Dynamics:
             x, cell = state.positions, old.cell if self.piston.kind == "none" else state.cell
             if any(self.pbc) and np.isfinite(x).all():
                 x = x - wrap_shifts(x, cell, self.atoms.pbc) @ cell
-            kinetic = 0.5 * float(np.sum(self.atoms.get_masses()[:, None] * state.velocities**2))
+            kinetic = 0.5 * float(np.sum(self._setting.masses[:, None] * state.velocities**2))
             if self.bath.ensemble == "minimise":
                 kinetic = 0.0
             state, energy = state._replace(positions=x, cell=cell), float(energies.sum()) + self.offset

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations_with_replacement
 from typing import Any, NamedTuple
 
@@ -34,21 +35,14 @@ class Setting:
     seed: int
     predict: Callable[[Any, System, Array], Prediction]  # of parameters, systems [R], reverse slots
 
-    @property
+    @cached_property
     def pairs(self) -> list[tuple[int, int]]:
         """Atomic numbers, in ascending order, of the pairs of an isolated structure, whose approaches are watched."""
-        kinds = np.unique(self.numbers).tolist()
-        found = [(a, b) for a, b in combinations_with_replacement(kinds, 2) if a != b or np.sum(self.numbers == a) > 1]
-        return [] if any(self.pbc) else found
-
-
-class End(NamedTuple):
-    """Of a segment of R replicas."""
-
-    phase: Phase
-    closest: Array  # [R, P] Å, of all pairs of a kind at all steps; infinite for what was never within reach
-    counts: "Counts"
-    done: Array  # [] steps
+        if any(self.pbc):
+            return []
+        kinds, counts = np.unique(self.numbers, return_counts=True)
+        pairs = combinations_with_replacement(zip(kinds.tolist(), counts, strict=True), 2)
+        return [(a, b) for (a, several), (b, _) in pairs if a != b or several > 1]
 
 
 class Counts(NamedTuple):
@@ -58,6 +52,15 @@ class Counts(NamedTuple):
     most: Array  # []
     fullest: Array  # []
     rebuilds: Array  # [], without the first
+
+
+class End(NamedTuple):
+    """Of a segment of R replicas."""
+
+    phase: Phase
+    closest: Array  # [R, P] Å, of all pairs of a kind at all steps; infinite for what was never within reach
+    counts: Counts
+    done: Array  # [] steps
 
 
 class _Lists(NamedTuple):
@@ -93,42 +96,42 @@ def segment(given: Setting, grid: cell_list.Grid, params: Any, start: State, fir
         deformed = jnp.broadcast_to(unit, lists.deformed.shape)
         return _Lists(x, deformed, found.neighbors, found.shifts, found.reverse, counts)
 
-    def moved(key: Array, k: Array, phase: Phase) -> tuple[State, Array, Array]:
-        """A replica until its next forces, with the time that passes and the strain of its cell."""
-        time, number = jnp.where(k > 0, given.time, 0.0).astype(dtype), first + k - 1
+    def moved(key: Array, k: Array, number: Array, phase: Phase) -> tuple[State, Array, Array]:
+        """A replica until its next forces, with the time that passes and the deformation of its cell."""
+        time = jnp.where(k > 0, given.time, 0.0).astype(dtype)
         x, v, cell, chain, pace = phase.state
-        change = jnp.zeros_like(unit)
-        if holds:
-            inside = times(v.T, masses * v) - phase.virial
-            thermal = bath.temperature(number).astype(dtype)
-            change = strain(given.piston, time, inside, cell, thermal, jax.random.fold_in(key, 1), number)
         if minimises:
             steered, following = fire.steered(v, free * phase.forces, pace, given.time)
             v, pace = jnp.where(k > 0, steered, v), jnp.where(k > 0, following, pace)
             time = jnp.where(k > 0, pace[0], 0.0)
             v = fire.limited(v + time * push * phase.forces, time)
-            return State(x + time * v, v, cell, chain, pace), time, change
+            return State(x + time * v, v, cell, chain, pace), time, unit
+        if holds:
+            inside = times(v.T, masses * v) - phase.virial
+            thermal = bath.temperature(number).astype(dtype)
+            change = strain(given.piston, time, inside, cell, thermal, jax.random.fold_in(key, 1), number)
         noise = jax.random.normal(key, x.shape, dtype) if bath.ensemble == "langevin" else jnp.zeros_like(x)
         if bath.ensemble == "nose_hoover":
             v, chain = chained(bath, time, v, masses, given.freedom, chain, number)
         x, v = drift(bath, time, x, v, phase.forces, push, noise, number)
+        longer = unit
         if holds:
             longer, v = stretch(change), times(v, stretch(-change))
             x, cell = times(x, longer), times(cell, longer)
-        return State(x, v, cell, chain, pace), time, change
+        return State(x, v, cell, chain, pace), time, longer
 
-    def outgrown(x: Array, change: Array, built: Array, deformed: Array) -> tuple[Array, Array, Array]:
+    def outgrown(x: Array, longer: Array, built: Array, deformed: Array) -> tuple[Array, Array, Array]:
         """Whether a replica has moved too far for its list; and what the list was built for, deformed."""
         left = jnp.asarray(given.skin, dtype)
         if holds:
-            built, deformed = times(built, stretch(change)), times(deformed, stretch(change))
+            built, deformed = times(built, longer), times(deformed, longer)
             left = least_stretch(deformed) * given.radius - (given.radius - given.skin)
         apart = jnp.max(jnp.sum((x - built) ** 2, axis=1))
         return (left < 0) | (apart > (0.5 * left) ** 2), built, deformed
 
-    def kicked(key: Array, k: Array, state: State, time: Array, forces: Array) -> State:
+    def kicked(key: Array, number: Array, state: State, time: Array, forces: Array) -> State:
         """A replica after the half kick of its new forces."""
-        number, v, chain = first + k - 1, state.velocities, state.chain
+        v, chain = state.velocities, state.chain
         if not minimises:
             v = v + 0.5 * time * push * forces
         if bath.ensemble == "bussi":
@@ -139,24 +142,27 @@ def segment(given: Setting, grid: cell_list.Grid, params: Any, start: State, fir
 
     def approach(x: Array, neighbors: Array) -> Array:
         """Of a replica without a cell the smallest distance of every kind of pair, [P]."""
+        if not given.pairs:
+            return jnp.zeros(0, dtype)
         index = jnp.minimum(neighbors, n - 1)
         r = jnp.sqrt(jnp.sum((x[index] - x[:, None]) ** 2, axis=2))
         there = jnp.where(neighbors < n, jnp.asarray(given.numbers)[index], 0)
         found = [jnp.min(jnp.where((given.numbers == a)[:, None] & (there == b), r, jnp.inf)) for a, b in given.pairs]
-        return jnp.stack(found) if found else jnp.zeros(0, dtype)
+        return jnp.stack(found)
 
     def step(k: Array, phase: Phase, lists: _Lists, closest: Array) -> tuple[Phase, _Lists, Array]:
         """Step k - 1 of the segment; before the first one a step of no length, which finds neighbours and forces."""
-        key = jax.random.fold_in(jax.random.key(given.seed), first + k - 1)
+        number = first + k - 1
+        key = jax.random.fold_in(jax.random.key(given.seed), number)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(replicas))
-        state, time, change = jax.vmap(moved, (0, None, 0))(keys, k, phase)
-        far, built, deformed = jax.vmap(outgrown)(state.positions, change, lists.built, lists.deformed)
+        state, time, longer = jax.vmap(moved, (0, None, None, 0))(keys, k, number, phase)
+        far, built, deformed = jax.vmap(outgrown)(state.positions, longer, lists.built, lists.deformed)
         lists = lists._replace(built=built, deformed=deformed)
         again, keep = (k == 0) | jnp.any(far), lambda x, cell, lists, again: lists
         lists = jax.lax.cond(again, rebuilt, keep, state.positions, state.cell, lists, k > 0)
         system = System(state.positions, numbers, state.cell, lists.neighbors, lists.shifts)
         found = given.predict(params, system, lists.reverse)
-        state = jax.vmap(kicked, (0, None, 0, 0, 0))(keys, k, state, time, found.forces)
+        state = jax.vmap(kicked, (0, None, 0, 0, 0))(keys, number, state, time, found.forces)
         closest = jnp.minimum(closest, jax.vmap(approach)(state.positions, lists.neighbors))
         return Phase(state, found.forces, found.energies, found.virial), lists, closest
 
