@@ -16,6 +16,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gmnn import contractions, core, tables
+from gmnn.apart import apart
 from gmnn.descriptor import COMPONENTS, HIGHEST, monomial_components, monomial_gradient
 from gmnn.errors import UserError
 from gmnn.joining import collected, everyone, joined, predicted
@@ -203,12 +204,13 @@ def _block(
 ) -> tuple[Array, Array]:
     """Energies of atoms [B, M] and dE/d(vector) of their slots [B, 3, K]."""
     config = potential.config
-    inverse, value, slope = _apart(params, partial(_lookup, config, params), *vectors, e_i, e_j)
+    real = params.scale[0] >= 0  # as always
+    inverse, value, slope = apart(real, partial(_lookup, config, params), *vectors, e_i, e_j)
     normal = tuple(x * inverse for x in vectors)
     shorter = 1.0 / (1.0 / inverse + config.unit_offset) if config.unit_offset else inverse
     unit = tuple(x * shorter for x in vectors)
     functions, gate, repulsion = value[:, : config.n_radial], value[:, -2], value[:, -1] * inverse
-    raw, shown = _apart(params, _moments, unit, functions, gate)
+    raw, shown = apart(real, _moments, unit, functions, gate)
 
     moments = jnp.transpose(raw, (1, 2, 0))  # [S, 20, B]
     shrink, weights = jnp.ones_like(inverse[:, 0]), jnp.asarray(core.MULTIPLICITIES, raw.dtype)[None, :, None]
@@ -232,18 +234,6 @@ def _block(
     d_r = d_r - sum(u * d for u, d in zip(unit, d_unit, strict=True))
     gradient = jnp.stack([d_r * a + d for a, d in zip(normal, d_unit, strict=True)], axis=1)
     return members + 0.5 * jnp.sum(repulsion, axis=1)[:, None], gradient
-
-
-def _apart(params: FastParams, function: Callable[..., Any], *arguments: Any) -> Any:
-    """function(*arguments), computed once: on a CPU XLA would otherwise repeat it in every loop that uses a result.
-
-    A branch that is always taken (no sigma is negative), which XLA cannot know.
-    """
-    if jax.default_backend() != "cpu":
-        return function(*arguments)
-    like = jax.eval_shape(function, *arguments)
-    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
-    return jax.lax.cond(params.scale[0] >= 0, function, lambda *_: nothing, *arguments)
 
 
 def _lookup(

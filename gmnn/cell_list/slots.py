@@ -1,5 +1,6 @@
 """Dense neighbour slots and their reverse from the candidates of a grid, inside a compiled program."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from gmnn.apart import apart
 from gmnn.cell_list.runs import MARGIN, Grid, Pbc, columns, find_runs, images_of, lay_out, near_in, turns
 from gmnn.errors import UserError
 
@@ -31,6 +33,11 @@ def _take(x: Array, index: Array) -> Array:
     return x.at[index].get(mode="promise_in_bounds")
 
 
+def _of_row(x: Array, index: Array) -> Array:
+    """x[b, index[b, k]], never out of bounds.  [B, T], [B, K] -> [B, K]"""
+    return _take(x.ravel(), index + np.arange(0, x.size, x.shape[1], dtype=np.int32)[:, None])
+
+
 def _select(near: Array, slots: int) -> tuple[Array, Array]:
     """Places of the first `slots` true values of each row, the width of the row where there are fewer, and how many.
 
@@ -47,8 +54,8 @@ def _select(near: Array, slots: int) -> tuple[Array, Array]:
     slot = jnp.arange(slots, dtype=jnp.int32)[None]
     at = jnp.sum(upto[:, None, :] <= slot[:, :, None], axis=2, dtype=jnp.int32)
     full = jnp.minimum(at, words - 1)
-    left = slot - jnp.take_along_axis(upto - ones, full, axis=1)
-    word, bit = jnp.take_along_axis(packed, full, axis=1), jnp.zeros_like(at)
+    left = slot - _of_row(upto - ones, full)
+    word, bit = _of_row(packed, full), jnp.zeros_like(at)
     for step in (16, 8, 4, 2, 1):
         low = jax.lax.population_count(word & np.uint32((1 << step) - 1)).astype(jnp.int32)
         up = left >= low
@@ -82,16 +89,23 @@ def build(grid: Grid, pbc: Pbc, radius: float, positions: Array, cell: Array) ->
     if max(codes * count, (slots + 1) * count, count * (turns(grid, pbc) + 1) + grid.room) > NONE:
         raise UserError(f"{count} atoms with {slots} slots and {codes} images do not fit into indices of 32 bits")
     atoms = lay_out(jnp, grid, pbc, radius, positions, cell)
+    once = partial(apart, atoms.before[0] == 0)  # as always
+    tape = atoms.atom * codes + atoms.turn.astype(jnp.int32)
 
     def keys_of(i: Array) -> tuple[Array, Array, Array]:
-        runs = find_runs(jnp, grid, pbc, atoms, i)
-        near = jax.lax.optimization_barrier(near_in(jnp, grid, pbc, radius, atoms, runs, i))
-        candidate, most = _select(near, slots)
-        column = jnp.minimum(candidate, near.shape[1] - 1) // grid.room
-        place = jnp.take_along_axis(runs.first, column, axis=1) + candidate - column * grid.room
+        runs = once(partial(find_runs, jnp, grid, pbc), atoms, i)
+        near = once(partial(near_in, jnp, grid, pbc, radius), atoms, runs, i)
+        candidate, most = once(partial(_select, slots=slots), near)
         code = jnp.sum((runs.image + images[None, None]) << offsets[None, None], axis=2, dtype=jnp.int32)
-        code = jnp.take_along_axis(code, column, axis=1) + _take(atoms.turn, place).astype(jnp.int32)
-        keys = jnp.where(candidate < near.shape[1], _take(atoms.atom, place) * codes + code, NONE)
+        begin = runs.first - np.arange(0, near.shape[1], grid.room, dtype=np.int32)[None]
+
+        def looked_up(tape: Array, begin: Array, code: Array, candidate: Array) -> Array:
+            last = jnp.minimum(candidate, near.shape[1] - 1)
+            column = last // grid.room
+            keys = _take(tape, _of_row(begin, column) + last) + _of_row(code, column)
+            return jnp.where(candidate < near.shape[1], keys, NONE)
+
+        keys = once(looked_up, tape, begin, code, candidate)
         return jax.lax.sort(keys), most, jnp.max(runs.length, axis=1)
 
     limit = max(1, (CPU_BLOCK if jax.default_backend() == "cpu" else BLOCK) // (len(columns(grid)) * grid.room))
@@ -104,7 +118,7 @@ def build(grid: Grid, pbc: Pbc, radius: float, positions: Array, cell: Array) ->
     filled, atom, code = keys < NONE, keys >> int(sum(widths)), keys & (codes - 1)
     row = jnp.where(filled, atom, 0)
     back = jnp.arange(count, dtype=jnp.int32)[:, None] * codes + (far - code)
-    slot = jax.lax.optimization_barrier(_find(keys, row, back))  # or else it is searched for twice
+    slot = once(_find, keys, row, back)
     reverse = row * slots + jnp.minimum(slot, slots - 1)
     mutual = jnp.all(~filled | (_take(keys.ravel(), reverse) == back))
     shifts = [
