@@ -3,7 +3,8 @@
     python benchmarks/speed.py prepare --data water.xyz --apax ENV --work DIR   an Apax model of water, imported
     python benchmarks/speed.py compare --apax ENV --work DIR                    both in turns, same weights
     python benchmarks/speed.py curve --work DIR                                 µs per atom and step over N
-    python benchmarks/speed.py all --apax ENV --work DIR                        compare and curve, about 12 minutes
+    python benchmarks/speed.py lammps --lammps ENV --work DIR                   SNAP, POD and UF3 of LAMMPS, in turns
+    python benchmarks/speed.py all --apax ENV --lammps ENV --work DIR           all three, about 20 minutes
     python benchmarks/speed.py write                                            docs/speed.md from the results
 
 DIR keeps the models and the structure. Results in benchmarks/results/speed.json.
@@ -28,6 +29,7 @@ import yaml  # noqa: E402
 
 from benchmarks import speed_page  # noqa: E402
 from benchmarks.peers.apax import ENVIRONMENT, Apax  # noqa: E402
+from benchmarks.peers.lammps import STYLES, Lammps  # noqa: E402
 from benchmarks.study.results import store, stored  # noqa: E402
 from benchmarks.timing import per_atom, spread, water  # noqa: E402
 
@@ -41,6 +43,7 @@ APAX_STEPS = {192: (50, 650), 1536: (20, 220)}  # two lengths, whose difference 
 APAX_TURNS = {192: 2, 1536: 1}
 CURVE = (9, 24, 96, 192, 1536, 12288)
 REPLICAS = (1, 8, 64, 512)
+LAMMPS_STEPS = {192: 80, 1536: 16}
 
 
 @dataclass
@@ -257,6 +260,28 @@ def curve(work: Path, sizes: list[int]) -> None:
     keep("copies", {"cores": both[-1], "rows": copies})
 
 
+def beside_lammps(environment: Path, work: Path, sizes: list[int]) -> None:
+    """The step of gmnn and of potentials of LAMMPS, in turns, on one core and on all."""
+    program, both = Lammps(environment), sorted({1, len(os.sched_getaffinity(0))})
+    rows = []
+    for atoms, cores in ((n, c) for n in sizes for c in both):
+        box = water(str(work / "water.extxyz"), atoms)
+        structure = work / f"water_{atoms}.extxyz"
+        ase.io.write(structure, box)
+        worker = Worker.start([sys.executable, WORKER, work / "model", structure, cores], cores)
+        worker.ask("md", WARM)
+        rates: dict[str, list[float]] = {}
+        for _ in range(TURNS):
+            rates.setdefault("gmnn", []).append(1e6 * worker.ask("md", SEGMENT)["seconds"] / (SEGMENT * atoms))
+            for style in STYLES:
+                spent = program.us_per_atom(style, box, work, cores, LAMMPS_STEPS[atoms])
+                rates.setdefault(style, []).append(spent)
+        worker.stop()
+        rows.append({"atoms": atoms, "cores": cores, "us_per_atom_step": rates})
+        keep("lammps", {"version": program.version(), "rows": rows})
+        print(rows[-1], flush=True)
+
+
 def _spread(name: str, seconds: list[float], atoms: int) -> dict:
     times = spread(seconds)
     return {f"{name}{key}": value for key, value in per_atom(times, atoms).items()} | {f"{name}n": times["repeats"]}
@@ -265,9 +290,10 @@ def _spread(name: str, seconds: list[float], atoms: int) -> dict:
 def main() -> None:
     """Dispatch."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("prepare", "compare", "curve", "all", "write"))
+    parser.add_argument("what", choices=("prepare", "compare", "curve", "lammps", "all", "write"))
     parser.add_argument("--data", help="frames of liquid water")
     parser.add_argument("--apax", type=Path, help="environment in which Apax is installed")
+    parser.add_argument("--lammps", type=Path, help="environment in which LAMMPS is installed")
     parser.add_argument("--work", type=Path, help="folder of the models")
     parser.add_argument("--sizes", type=int, nargs="*", help="only these numbers of atoms")
     arguments = parser.parse_args()
@@ -277,6 +303,8 @@ def main() -> None:
         compare(arguments.apax.absolute(), arguments.work.absolute(), arguments.sizes or list(CALLS))
     if arguments.what in ("curve", "all"):
         curve(arguments.work.absolute(), arguments.sizes or list(CURVE))
+    if arguments.what in ("lammps", "all"):
+        beside_lammps(arguments.lammps.absolute(), arguments.work.absolute(), arguments.sizes or list(LAMMPS_STEPS))
     speed_page.write()
 
 

@@ -19,7 +19,7 @@ def write() -> None:
     found = stored("speed")
     if not found:
         return
-    parts = [head(found)] + [make(found) for make in (compared, over_atoms, copies) if make(found)]
+    parts = [head(found)] + [make(found) for make in (compared, beside_lammps, over_atoms, copies) if make(found)]
     (ROOT / "docs" / "speed.md").write_text("\n".join(parts))
     if "compare" in found and "<!-- speed -->" in (ROOT / "README.md").read_text():
         rewrite(ROOT / "README.md", {"speed": rows_of_comparison(found).rstrip()})
@@ -93,6 +93,24 @@ def compared(found: dict) -> str:
     )
 
 
+def beside_lammps(found: dict) -> str:
+    """Potentials of LAMMPS."""
+    if "lammps" not in found:
+        return ""
+    rows = []
+    for one in found["lammps"]["rows"]:
+        rates = {name: float(np.median(values)) for name, values in one["us_per_atom_step"].items()}
+        rows.append([str(one["atoms"]), str(one["cores"]), *(f"{rate:.1f}" for rate in rates.values())])
+    names = list(found["lammps"]["rows"][0]["us_per_atom_step"])
+    return (
+        f"## Beside potentials of LAMMPS\n\nThe step on the same box, in turns, medians of the turns. "
+        f"{found['lammps']['version']}, one MPI rank for each core: SNAP (2J = 6), POD (two and three bodies) and UF3 "
+        "(two and three bodies, the latter within 4 Å), cutoff 5 Å, in the sizes that come with LAMMPS, with random "
+        "coefficients: their atoms rest, and their list is made every eight steps (`benchmarks/peers/lammps.py`). gmnn "
+        "moves its atoms.\n\n" + table(["atoms", "cores", *names], rows)
+    )
+
+
 def over_atoms(found: dict) -> str:
     """The curve and its figure."""
     curve = found.get("curve")
@@ -157,6 +175,10 @@ def draw(found: dict) -> None:
             for n, one in found.get("compare", {}).items() if key != "md" or "md" in one
         }  # fmt: skip
         axes.loglog(list(points), [np.median(v) for v in points.values()], marker, color=GREY, label=name)
+    points = [one for one in found.get("lammps", {}).get("rows", []) if one["cores"] == max(cores)]
+    for marker, style in zip("xD+", ("SNAP", "POD", "UF3"), strict=True):
+        times = [np.median(one["us_per_atom_step"][style]) for one in points]
+        axes.loglog([one["atoms"] for one in points], times, marker, color="black", label=f"{style} of LAMMPS")
     axes.axhspan(*FLOOR, color=GREY, alpha=0.25, lw=0, label="floor, 2 cores")
     axes.set(xlabel="atoms of water", ylabel="µs / (atom · step)")
     axes.grid(alpha=0.3, which="both")

@@ -42,6 +42,21 @@ def test_formats_of_ase(tmp_path: Path, suffix: str) -> None:
         np.testing.assert_allclose(got, atoms.get_forces(), atol=1e-7)  # extxyz writes eight decimals
 
 
+def test_some_frames_of_a_file(tmp_path: Path) -> None:
+    """FILE@SLICE, unless a file has that name; of no frames nothing is made."""
+    frames = [frame(energy=-5.0 - k) for k in range(10)]
+    path = tmp_path / "ten.xyz"
+    write(path, frames)
+    energies = read_dataset(str(path)).energies
+    for some, expected in (("@2:5", energies[2:5]), ("@-3:", energies[-3:]), ("@::4", energies[::4])):
+        np.testing.assert_array_equal(read_dataset(f"{path}{some}").energies, expected)
+    (tmp_path / "ten.xyz@2:5").write_bytes(path.read_bytes())
+    np.testing.assert_array_equal(read_dataset(f"{path}@2:5").energies, energies)
+    for wrong, words in (("@20:", "no frames"), ("@::0", "cannot read"), ("@first", "does not exist")):
+        with pytest.raises(UserError, match=words):
+            read_dataset(f"{path}{wrong}")
+
+
 def test_split_is_seeded_disjoint_and_complete() -> None:
     """Three disjoint parts of the embedded set, the same for the same seed, others for another."""
     base = config("ethanol", n_train=200, n_valid=50)

@@ -1,6 +1,7 @@
 """From a file that ASE reads to checked frames with labels in eV and Å."""
 
 import hashlib
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ Values = list[np.ndarray | None]  # of one label, one for each frame
 def read_dataset(source: str, labels: LabelsConfig | None = None) -> Dataset:
     """All frames of a file, or of the embedded set `ethanol`, checked; UserError names the frames that are wrong.
 
+    `FILE@SLICE` takes some of the frames, as ASE does: `run.xyz@-100:`, `run.xyz@::10`; they are counted from 0 again.
     Keys, units and signs are those of `labels`; they are not asked for the embedded set, which is in eV and Å.
     """
     if source == "ethanol":
@@ -193,11 +195,13 @@ def _scaled(atoms: Atoms, factor: float) -> Atoms:
 def _read_file(source: str) -> tuple[list[Atoms], str]:
     from ase.io import read
 
-    path = Path(source)
+    path, some = Path(source), ":"
+    if not path.is_file() and (sliced := re.fullmatch(r"(.+)@(-?\d*:-?\d*(?::-?\d+)?)", source)):
+        path, some = Path(sliced[1]), sliced[2]
     if not path.is_file():
-        raise UserError(f"the data file {source} does not exist; give a file that ASE reads, or `ethanol`")
+        raise UserError(f"the data file {path} does not exist; give a file that ASE reads, or `ethanol`")
     try:
-        frames = read(path, ":")
+        frames = read(path, some)
     except Exception as error:  # ASE's readers raise anything on a malformed file
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"ASE cannot read {source}: {reason}") from None
