@@ -12,8 +12,9 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
+from gmnn.commands.calculators import declared, load_calculator, load_model, make, presets, provider
 from gmnn.commands.outcome import exit_code
-from gmnn.commands.scan_inputs import load_calculator, load_model, load_reference, load_structure, other_frames
+from gmnn.commands.scan_inputs import load_reference, load_structure, other_frames
 from gmnn.errors import UserError
 from gmnn.scanning import (
     SUITES,
@@ -24,6 +25,7 @@ from gmnn.scanning import (
     write_report,
     write_suite_report,
 )
+from gmnn.scanning.compare import StoredScan, read_scan, write_comparison
 from gmnn.scanning.paths import N_FRAMES, R_MIN
 from gmnn.scanning.reference import ReferenceCurve
 from gmnn.scanning.report import format_table
@@ -31,33 +33,42 @@ from gmnn.scanning.suites import check_names
 
 SUITE_BATCH = 4096  # structures between two lines of progress
 DESCRIPTION = """Drive every bond of a structure (pairs within 1.6 Å) from its length, X-H from twice its length, to
-0.1 Å, and test densely that the energy rises all the way in; with --suites, many more approaches instead. Exit code:
-0 everything passes, 1 a curve fails, 2 misuse."""
+0.1 Å, and test densely that the energy rises all the way in; with --suites, many more approaches instead. Several
+models: --models scans all that a file declares, --compare lays finished scans side by side, wherever they were made.
+Exit code: 0 everything passes, 1 a curve fails, 2 misuse, or a model that could not be made."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code: 0 all pass, 1 a curve failed, 2 misuse, 130 interrupted."""
     parser = _parser()
     arguments = parser.parse_args(argv)
-    if (arguments.model is None) == (arguments.calculator is None):
-        parser.error("give a model folder or --calculator module:callable, one of the two")
+    given = (arguments.model, arguments.calculator, arguments.models, arguments.compare)
+    if sum(one is not None for one in given) != 1:
+        parser.error("give a model folder, --calculator, --models or --compare, one of the four")
     if arguments.kwargs is not None and arguments.calculator is None:
         parser.error("--kwargs belongs to --calculator; leave it out with a model folder")
     plain = (arguments.frames, arguments.r_min, arguments.window) == (N_FRAMES, R_MIN, None)
     if arguments.suites is not None and not plain:
         parser.error("--frames, --r-min and --window belong to the bond scan; leave them out with --suites")
-    return exit_code("scan", lambda: _run(arguments))
+    if arguments.suites is not None and arguments.model is None and arguments.calculator is None:
+        parser.error("--suites belongs to one model; give its folder or --calculator")
+    return exit_code("scan", lambda: _compare(arguments) if arguments.compare else _run(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scan.py", description=DESCRIPTION)
     add = parser.add_argument
     add("model", nargs="?", metavar="MODEL", help="folder of a trained model")
-    add("--calculator", metavar="MODULE:CALLABLE", help="any ASE calculator instead, e.g. ase.calculators.emt:EMT")
+    add(
+        "--calculator", metavar="NAME",
+        help=f"any ASE calculator: MODULE:CALLABLE, as ase.calculators.emt:EMT, or one of {', '.join(presets())}",
+    )  # fmt: skip
+    add("--models", metavar="FILE", help="JSON or YAML: names with module, class and kwargs, a preset or a folder each")
+    add("--compare", metavar="DIR", nargs="+", help="folders of finished scans of the same structure")
     add("--kwargs", metavar="JSON", help="keyword arguments of --calculator as a JSON object")
     add("--structure", metavar="FILE[@INDEX]", help="default: frame 0 of the packaged ethanol set")
     add("--reference", metavar="FILE", help="curves to compare with, or 'none'; default: the packaged ones of ethanol")
-    add("--out", metavar="DIR", help="where the report goes; default: MODEL/scan, or scan_NAME for a calculator")
+    add("--out", metavar="DIR", help="where the report goes; default: MODEL/scan, scan_NAME, of several scan_models")
     add("--frames", type=int, default=N_FRAMES, metavar="N", help="points of a plotted curve (default %(default)s)")
     add("--r-min", type=float, default=R_MIN, metavar="R", help="where the scan ends, Å (default %(default)s)")
     add("--window", type=float, nargs=2, metavar=("LO", "HI"), help="energies shown in scan.png, eV above E(r_eq)")
@@ -79,6 +90,8 @@ def _run(arguments: argparse.Namespace) -> int:
     names = _suite_names(arguments.suites)
     atoms, structure = load_structure(arguments.structure)
     reference = load_reference(arguments.reference, atoms)
+    if arguments.models is not None:
+        return _run_models(arguments, atoms, structure, reference)
     if arguments.model is not None:
         folder = Path(arguments.model)
         calculator, name = load_model(folder), folder.resolve().name
@@ -88,22 +101,64 @@ def _run(arguments: argparse.Namespace) -> int:
         out = Path(arguments.out) if arguments.out else Path(f"scan_{name}")
     if names:
         return _run_suites(arguments, names, atoms, structure, reference, calculator, name, out)
+    passed = _scan(arguments, atoms, structure, reference, calculator, name, out)
+    return 0 if passed else 1
+
+
+def _scan(
+    arguments: argparse.Namespace, atoms: Atoms, structure: str, reference: dict[str, ReferenceCurve] | None,
+    calculator: BaseCalculator, name: str, out: Path,
+) -> bool:  # fmt: skip
+    """Scan the bonds with one calculator, write and print; whether all pass."""
     with _progress("bond") as progress:
         result = scan_bonds(
             atoms, calculator, reference, n_frames=arguments.frames, r_min=arguments.r_min, progress=progress
         )
     written = write_report(
-        result, out, model=name, structure=structure, window=tuple(arguments.window) if arguments.window else None
-    )
+        result, out, model=name, structure=structure, packages=provider(calculator),
+        window=tuple(arguments.window) if arguments.window else None,
+    )  # fmt: skip
     print(f"{name}, {structure}")
     print(format_table(result))
     unused = {curve.reference_note for curve in result.curves if curve.reference is None}
     if arguments.reference not in (None, "none") and unused:
         print(f"The reference was not used for every bond: {'; '.join(sorted(unused))}.")
     if arguments.model is not None:
-        _print_model(folder, calculator)
+        _print_model(Path(arguments.model), calculator)
     print(f"Written to {out}: {', '.join(path.name for path in written.values())}")
-    return 0 if result.passed else 1
+    return result.passed
+
+
+def _run_models(
+    arguments: argparse.Namespace, atoms: Atoms, structure: str, reference: dict[str, ReferenceCurve] | None
+) -> int:
+    """Scan with every model of a file; those that cannot be made are named, the others are compared."""
+    out, done, missing = Path(arguments.out or "scan_models"), [], []
+    for name, declaration in declared(arguments.models).items():
+        try:
+            _scan(arguments, atoms, structure, reference, make(declaration, name), name, out / name)
+        except UserError as error:
+            print(f"scan: {name} is left out. {error}", file=sys.stderr)
+            missing.append(name)
+            continue
+        print()
+        done.append(read_scan(out / name))
+    if done:
+        _show(done, out, reference)
+    return 2 if missing else 0 if all(scan.summary["passed"] for scan in done) else 1
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    scans = [read_scan(folder) for folder in arguments.compare]
+    reference = load_reference(arguments.reference, load_structure(arguments.structure)[0])
+    _show(scans, Path(arguments.out or "scan_models"), reference)
+    return 0 if all(scan.summary["passed"] for scan in scans) else 1
+
+
+def _show(scans: list[StoredScan], out: Path, reference: dict[str, ReferenceCurve] | None) -> None:
+    written = write_comparison(scans, out, reference)
+    print(written["comparison.md"].read_text(), end="")
+    print(f"Written to {out}: {', '.join(path.name for path in written.values())}")
 
 
 def _suite_names(text: str | None) -> tuple[str, ...]:

@@ -1,18 +1,13 @@
-"""What a scan starts from: a structure, reference curves and a calculator, read with one sentence for every mistake."""
+"""What a scan starts from: a structure and reference curves, read with one sentence for every mistake."""
 
-import importlib
 import importlib.resources
-import json
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import BaseCalculator
 
 from gmnn.commands.structures import file_and_index, read_frames
-from gmnn.errors import UserError
 from gmnn.scanning import read_reference
 from gmnn.scanning.reference import ReferenceCurve
 
@@ -56,59 +51,3 @@ def load_reference(text: str | None, atoms: Atoms) -> dict[str, ReferenceCurve] 
         curves = read_reference(path)
     frame = next(iter(curves.values())).frames[0]
     return curves if list(frame.numbers) == list(atoms.numbers) else None
-
-
-def load_model(folder: Path) -> BaseCalculator:
-    """The calculator of a model folder, in double precision."""
-    try:
-        module = importlib.import_module("gmnn.calculator")
-    except ImportError as error:
-        raise UserError(
-            f"A gmnn model cannot be loaded here, got {type(error).__name__}: {error}; the package with its "
-            "dependencies is needed; install it, or pass --calculator."
-        ) from error
-    return module.Calculator(folder, dtype="float64")  # so that no verdict is a matter of rounding
-
-
-def load_calculator(text: str, kwargs: str | None) -> tuple[BaseCalculator, str]:
-    """The calculator that MODULE:CALLABLE makes from the JSON object kwargs, and the callable's name."""
-    module_name, _, name = text.partition(":")
-    try:
-        module = importlib.import_module(module_name) if module_name and name else None
-        factory = getattr(module, name) if module is not None else None
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"The calculator cannot be imported, got '{text}' ({error}); an importable module and a name in it are "
-            "needed, MODULE:CALLABLE; install the package or correct the name."
-        ) from error
-    if not callable(factory):
-        raise UserError(
-            f"The calculator is not named as MODULE:CALLABLE, got '{text}'; an example is ase.calculators.emt:EMT; "
-            "correct the text."
-        )
-    arguments = _json_object(kwargs)
-    try:
-        return factory(**arguments), name
-    except Exception as error:
-        raise UserError(
-            f"The calculator '{text}' cannot be made from {arguments}, got {type(error).__name__}: {error}; the "
-            "keyword arguments it knows are allowed; correct --kwargs."
-        ) from error
-
-
-def _json_object(text: str | None) -> dict[str, Any]:
-    if text is None:
-        return {}
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"--kwargs is not valid JSON, got '{text}' ({error}); an object such as '{{\"sigma\": 1.0}}' is allowed; "
-            "correct the text and quote it for the shell."
-        ) from error
-    if not isinstance(value, dict):
-        raise UserError(
-            f"--kwargs is not a JSON object, got '{text}'; an object such as '{{\"sigma\": 1.0}}' is allowed; "
-            "put the values into braces with their names."
-        )
-    return value

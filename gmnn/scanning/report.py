@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 from pathlib import Path
@@ -28,15 +29,18 @@ def write_report(
     *,
     model: str,
     structure: str,
+    packages: Mapping[str, str] | None = None,
     window: tuple[float, float] | None = None,
 ) -> dict[str, Path]:
     """Write all files into a folder (made if absent) and return their paths by name.
 
-    model and structure are the names that appear in the files and titles; window: the energies (eV above E(r_eq)) that
-    scan.png shows. A file appears whole or not at all. Raises UserError if the folder cannot be written.
+    model and structure are the names that appear in the files and titles, packages the versions of what the calculator
+    comes from, besides our own; window: the energies (eV above E(r_eq)) that scan.png shows. A file appears whole or
+    not at all. Raises UserError if the folder cannot be written.
     """
     folder = Path(folder)
     summary = summarise(result, model=model, structure=structure)
+    summary["versions"].update(packages or {})
     contents = {
         "scan.csv": _csv_text(result).encode(),
         "scan.json": (json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(),

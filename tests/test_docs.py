@@ -1,0 +1,56 @@
+"""Blocks of the documents are what the program understands; the tutorial's are run by .ci/run."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import yaml
+
+from gmnn import folder
+from gmnn.commands import calculators
+from gmnn.config import Config
+from gmnn.config.md import DynamicsConfig
+from gmnn.embedded import ethanol
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+LANGUAGES = {"bash", "python", "yaml", "text"}
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """Language and code of every block."""
+    return re.findall(r"^```(\w*)[^\n]*\n(.*?)^```$", page.read_text(), re.S | re.M)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_blocks_of_the_documents(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_potential: Callable
+) -> None:
+    """yaml is a configuration or a part of one, or declares models; python runs, with a model where one is named."""
+    for language, code in blocks(page):
+        assert language in LANGUAGES, f"{page.name}: a block of {language or 'no language'}"
+        if language == "yaml":
+            values = yaml.safe_load(code)
+            if "structure" in values:
+                DynamicsConfig.model_validate(values)
+            elif set(values) <= set(Config.model_fields):
+                Config.model_validate({"output": "x", **values, "data": {"train": "x", **values.get("data", {})}})
+            else:
+                (tmp_path / "models.yaml").write_text(code)
+                assert calculators.declared(str(tmp_path / "models.yaml"))
+        if language == "python" and page.stem != "tutorial":
+            potential, params = make_potential(ensemble="shallow", members=3)
+            trained = potential.with_params(jax.tree.map(np.float32, params))
+            folder.save(tmp_path / "models" / "shallow", trained, 1, {"finished": True})
+            monkeypatch.chdir(tmp_path)
+            exec(compile(code, page.name, "exec"), {"atoms": ethanol()[0]})
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    """And nothing else; the tutorial is among what .ci/run executes."""
+    navigation = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M)
+    assert sorted(navigation) == sorted(page.name for page in PAGES)
+    assert "docs/execute.py docs/tutorial.md" in (ROOT / ".ci" / "run").read_text()
