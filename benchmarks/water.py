@@ -29,8 +29,8 @@ from benchmarks.study.results import store, stored  # noqa: E402
 PAIRS = {"O-O": (8, 8), "O-H": (8, 1), "H-H": (1, 1)}
 BONDED = 1.25  # Å: hydrogen and oxygen nearer than this are one molecule
 CURVES = (
-    ("data", GREY, "data, 330 K"), ("water_far 300", BLUE, "300 K"), ("water_boxes 300", "tab:green", "300 K, boxes"),
-    ("water_boxes 1000", ORANGE, "1,000 K, boxes"),
+    ("data", GREY, "data, 330 K"), ("water_far 300", "tab:green", "water_far, 300 K"),
+    ("water_boxes 300", BLUE, "water_boxes, 300 K"), ("water_boxes 1000", ORANGE, "water_boxes, 1,000 K"),
 )  # fmt: skip
 EDGES = np.arange(0.0, 6.0001, 0.05)
 
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--ps", type=float)
     arguments = parser.parse_args()
-    results, model = stored("water"), Path(arguments.model).name
+    model = Path(arguments.model).name
     if arguments.what == "hold":
         ps, name = arguments.ps or 100.0, f"{model} {arguments.temperature}"
         folder = dynamics(
@@ -58,6 +58,7 @@ def main() -> None:
             "data": rdf(ase.io.read(arguments.data, ":")),
             name: rdf(frames[len(frames) // 10 :]),
         }
+        results = stored("water")
         results["rdf"] = results.get("rdf", {}) | curves
         results.setdefault("held", {})[name] = held(log(folder), frames)
     elif arguments.what == "drift":
@@ -67,6 +68,7 @@ def main() -> None:
             model=arguments.model, ensemble="nve", steps=round(2000 * ps), every=100, trajectory_every=10_000,
             path=arguments.path, dtype=arguments.dtype,
         )  # fmt: skip
+        results = stored("water")
         results.setdefault("drift", {})[name] = drift(folder)
     if arguments.what != "page":
         store("water", results)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # most of the tests' time is compilation
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # silences false alarms about machine features of cached programs
 
 import jax
@@ -33,6 +32,8 @@ jax.config.update(
 )
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+LONG = {"test_md", "test_cell_list", "test_study", "test_certificate", "test_suites"}  # compute more than they compile
 
 ELEMENTS = (1, 6, 8, 14)
 ZBL = ZBLConfig(strength=1.0, floor=0.5, inner=0.6, outer=1.5)
@@ -73,6 +74,12 @@ def _structures() -> dict[str, Atoms]:
 
 
 NAMES = ("molecule", "crystal", "triclinic", "slab", "dimer", "atom", "tiny_cell", "left_handed")
+
+
+@pytest.fixture(autouse=True)
+def _few_optimisations(request: pytest.FixtureRequest) -> None:
+    """Most tests compile longer than they compute."""
+    jax.config.update("jax_disable_most_optimizations", request.module.__name__ not in LONG)
 
 
 @pytest.fixture

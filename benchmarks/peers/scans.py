@@ -118,8 +118,10 @@ def trained(peer: str, python: Path, work: Path, epochs: int) -> tuple[list[str]
         with open(work / "output.txt", "w") as output:
             subprocess.run(command, cwd=work, stdout=output, stderr=output, check=True)
         facts = {"wall_s": time.perf_counter() - clock, "epochs": epochs, "settings": settings}
-        evaluate = "--configs=test.extxyz --model=mace.model --output=found.extxyz --device=cpu --batch_size=50".split()
-        subprocess.run([python.parent / "mace_eval_configs", *evaluate], cwd=work, check=True, capture_output=True)
+        options = {"configs": "test.extxyz", "model": "mace.model", "output": "found.extxyz", "device": "cpu"}
+        command = [str(python.parent / "mace_eval_configs"), "--batch_size=50", "--default_dtype=float32"]
+        command += [f"--{key}={value}" for key, value in options.items()]
+        subprocess.run(command, cwd=work, check=True, capture_output=True)
         found = ase.io.read(work / "found.extxyz", ":")
         energies = np.array([atoms.info["MACE_energy"] for atoms in found])
         forces = np.concatenate([atoms.arrays["MACE_forces"] for atoms in found])

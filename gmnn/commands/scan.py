@@ -149,6 +149,7 @@ def _run_models(
 
 
 def _compare(arguments: argparse.Namespace) -> int:
+    """Finished scans, with the reference's curves where the scans were compared with them."""
     scans = [read_scan(folder) for folder in arguments.compare]
     reference = load_reference(arguments.reference, load_structure(arguments.structure)[0])
     _show(scans, Path(arguments.out or "scan_models"), reference)

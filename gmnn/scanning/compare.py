@@ -131,12 +131,13 @@ def draw(scans: Sequence[StoredScan], reference: dict[str, ReferenceCurve]) -> b
     rows = -(-len(bonds) // columns)
     figure = Figure(figsize=(max(2.6 * columns, 6.0), 2.4 * rows + 1.0), layout="constrained")
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    used = {curve["bond"] for curve in scans[0].summary["curves"] if curve["reference"] == "used"}
     heights = np.concatenate([energies for scan in scans for _, energies in scan.curves.values()])
     heights = heights[np.isfinite(heights)]
     for axes, bond in zip(grid.flat, bonds, strict=False):
         axes.set_yscale("asinh", linear_width=0.7)
         axes.axhline(0.0, color="0.85", linewidth=0.8, zorder=0)
-        if bond in reference:
+        if bond in used & set(reference):
             curve = reference[bond]
             axes.plot(curve.distances[curve.reliable], curve.rise[curve.reliable], **RELIABLE, label="reference")
             axes.plot(curve.distances[~curve.reliable], curve.rise[~curve.reliable], **UNRELIABLE)
