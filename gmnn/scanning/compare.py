@@ -142,9 +142,7 @@ def draw(scans: Sequence[StoredScan], reference: dict[str, ReferenceCurve]) -> b
             axes.plot(curve.distances[curve.reliable], curve.rise[curve.reliable], **RELIABLE, label="reference")
             axes.plot(curve.distances[~curve.reliable], curve.rise[~curve.reliable], **UNRELIABLE)
         for k, scan in enumerate(scans):
-            axes.plot(
-                *scan.curves[bond], color=COLOURS[1:][k % 7], linestyle=LINES[k // 7 % 4], lw=1.3, label=scan.name
-            )
+            axes.plot(*scan.curves[bond], color=PALETTE[k % 6], linestyle=LINES[k // 6 % 4], lw=1.3, label=scan.name)
         axes.set_title(bond, loc="left", fontsize=10, fontweight="bold")
         axes.set_xlim(left=0.0)
         axes.tick_params(labelsize=8)
