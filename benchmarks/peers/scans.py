@@ -71,11 +71,9 @@ def run(peer: str, python: Path, work: Path, epochs: int | None) -> None:
     """Make the model of a peer unless it is there, scan with it, keep the result."""
     work.mkdir(parents=True, exist_ok=True)
     if peer == "gmnn":
-        options, about = (
-            ["examples/ethanol"],
-            json.loads((ROOT / "examples/ethanol/config.json").read_text())["metrics"],
-        )
-        about = {key: about["test"][key] for key in ("energy_mae_meV", "forces_mae_meV_per_A")}
+        described = json.loads((ROOT / "examples" / "ethanol" / "config.json").read_text())["metrics"]["test"]
+        about = {key: described[key] for key in ("energy_mae_meV", "forces_mae_meV_per_A")} | {"epochs": EPOCHS[peer]}
+        options = ["examples/ethanol"]
     elif peer == "gfn2-xtb":
         options, about = ["--calculator", peer], {}
     else:
@@ -160,8 +158,8 @@ def write() -> None:
         time_spent = f"{training['epochs']} epochs" if "epochs" in training else "-"
         lines.append(f"| {scan.name} | {versions} | {error} | {time_spent} |")
     tables = {"scans": markdown(rows) + "\n", "peers": "\n".join(lines) + "\n"}
-    if PAGE.is_file():
-        rewrite(PAGE, tables)
+    rewrite(PAGE, tables)
+    rewrite(ROOT / "README.md", {"scans": tables["scans"].rstrip()})
     print(tables["scans"], tables["peers"], sep="\n")
 
 
