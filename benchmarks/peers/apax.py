@@ -17,6 +17,8 @@ import numpy as np
 import yaml
 from ase import Atoms
 
+from benchmarks.peers.environment import installed
+
 PREDICT = Path(__file__).with_name("apax_predict.py")
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
@@ -29,10 +31,7 @@ class Apax:
 
     def version(self) -> str:
         """Versions of Apax and of the JAX it runs on."""
-        listed = subprocess.run(
-            [self.environment / "bin" / "pip", "list", "--format=freeze"], capture_output=True, text=True, check=True
-        )
-        found = dict(line.split("==") for line in listed.stdout.splitlines() if "==" in line)
+        found = installed(self.environment)
         return f"apax {found['apax']}, jax {found['jax']}"
 
     def train(

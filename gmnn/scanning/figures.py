@@ -14,6 +14,7 @@ from matplotlib.ticker import FixedLocator, MultipleLocator, NullLocator
 
 from gmnn.scanning.metrics import hermite
 from gmnn.scanning.paths import Array
+from gmnn.scanning.reference import ReferenceCurve
 from gmnn.scanning.scan import CurveResult, ScanResult
 
 # Okabe and Ito's palette for all kinds of colour vision, its yellow (faint on white) replaced by grey
@@ -92,14 +93,19 @@ def energy_axis(axes: Axes, lowest: float, highest: float) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
+def draw_reference(axes: Axes, curve: ReferenceCurve) -> None:
+    """Its points, hollow where the method is known to fail."""
+    good = curve.reliable
+    axes.plot(curve.distances[good], curve.rise[good], label="reference", **RELIABLE)
+    axes.plot(curve.distances[~good], curve.rise[~good], **UNRELIABLE)
+
+
 def _panel(axes: Axes, curve: CurveResult) -> None:
     axes.set_yscale("asinh", linear_width=LINEAR_WIDTH)
     axes.axhline(0.0, color="0.85", linewidth=0.8, zorder=0)
     axes.axvline(curve.r_start, color="0.6", linewidth=0.9, linestyle=":", zorder=0)
     if curve.reference is not None:
-        reference, good = curve.reference, curve.reference.reliable
-        axes.plot(reference.distances[good], reference.rise[good], **RELIABLE)
-        axes.plot(reference.distances[~good], reference.rise[~good], **UNRELIABLE)
+        draw_reference(axes, curve.reference)
     axes.plot(*_smooth(curve), color=MODEL, linewidth=1.5)
     for minimum in curve.metrics["spurious_minima"]:
         k = int(np.argmin(np.abs(curve.strict.distances - minimum["r"])))
