@@ -1,4 +1,4 @@
-"""The command `gmnn`: train, md, scan, certify, eval, select, import-apax, schema."""
+"""The command `gmnn`: train, md, scan, certify, eval, select, export, import-apax, schema, completion."""
 
 import sys
 from importlib import import_module
@@ -10,8 +10,10 @@ COMMANDS = {
     "certify": ("gmnn.commands.certify", "what is proved about close approaches with a trained potential"),
     "eval": ("gmnn.commands.evaluate", "errors of a trained potential on labelled frames"),
     "select": ("gmnn.commands.select", "which frames of a file to compute and train on next"),
+    "export": ("gmnn.commands.export", "a trained potential as StableHLO, which runs without gmnn"),
     "import-apax": ("gmnn.commands.import_apax", "a model folder from one trained with Apax"),
     "schema": ("gmnn.commands.schema", "JSON schema or table of the training configuration"),
+    "completion": ("gmnn.commands.completion", "completions for bash, zsh and tcsh"),
 }
 
 

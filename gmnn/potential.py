@@ -114,7 +114,7 @@ class Potential:
         """What the network is shown: vectors [N, K, 3] Å, mask [N, K], elements of centres [N] and of slots [N, K]."""
         vectors, mask = neighbor_vectors(system, self.config.r_max)
         index = jnp.asarray(self.element_index)[system.numbers]
-        return vectors, mask, index, index[jnp.minimum(system.neighbors, len(system.numbers) - 1)]
+        return vectors, mask, index, index[jnp.minimum(system.neighbors, system.numbers.shape[0] - 1)]
 
     def energy(self, params: Params, system: System) -> Array:
         """Total energy without the atomic references, [] eV; of a batch of systems [B]."""

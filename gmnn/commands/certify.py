@@ -10,8 +10,8 @@ DESCRIPTION = """Certified radii of every pair of elements: a barrier that no tr
 (T3). docs/certificate.md has the theorems. Without --structure there is only T2."""
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 done, whatever is proved, 2 misuse."""
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
     parser = argparse.ArgumentParser(prog="gmnn certify", description=DESCRIPTION)
     parser.add_argument("model", metavar="MODEL", help="folder of a trained model")
     parser.add_argument("--structure", metavar="FILE", help="FILE[@INDEX], anything ASE reads, or `ethanol`")
@@ -19,7 +19,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rho", metavar="R", type=float, help="closest other contact, Å; default: 0.8 covalent sums")
     parser.add_argument("--n", metavar="N", type=int, help="most other atoms in range; default: the structure's, or 8")
     parser.add_argument("--json", metavar="OUT", help="write the numbers into OUT")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 done, whatever is proved, 2 misuse."""
+    arguments = parser().parse_args(argv)
     return exit_code("certify", lambda: run(arguments))
 
 

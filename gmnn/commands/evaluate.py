@@ -11,8 +11,8 @@ figure. A frame without a label is left out of that quantity only. FILE is anyth
 embedded set."""
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 evaluated, 2 misuse."""
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
     parser = argparse.ArgumentParser(prog="gmnn eval", description=DESCRIPTION)
     parser.add_argument("model", metavar="MODEL", help="folder of a trained model")
     parser.add_argument("file", metavar="FILE", help="labelled frames")
@@ -21,7 +21,12 @@ def main(argv: list[str] | None = None) -> int:
         help="as in the data section of a configuration: energy_key=REF_energy, units.energy=kcal/mol, stress_sign=-1",
     )  # fmt: skip
     parser.add_argument("--out", metavar="DIR", help="where the results go; default: MODEL/eval_NAME")
-    arguments = parser.parse_intermixed_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 evaluated, 2 misuse."""
+    arguments = parser().parse_intermixed_args(argv)
     return exit_code("eval", lambda: run(arguments))
 
 

@@ -10,15 +10,20 @@ directory/experiment of its configuration with config.yaml and best/. Energies a
 sees its own periodic image, which Apax leaves out, and below 0.02 Å they are not."""
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 imported, 2 misuse."""
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
     parser = argparse.ArgumentParser(prog="gmnn import-apax", description=DESCRIPTION)
     parser.add_argument("model", metavar="DIR", help="folder of a model trained with Apax")
     parser.add_argument("out", metavar="OUT", help="folder to write")
     parser.add_argument(
         "--elements", metavar="H,C,O", help="trained elements; default: those whose scale or shift was fitted"
     )
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 imported, 2 misuse."""
+    arguments = parser().parse_args(argv)
     return exit_code("import-apax", lambda: run(arguments))
 
 

@@ -1,11 +1,12 @@
 """`gmnn md CONFIG`: molecular dynamics on the device."""
 
+import argparse
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gmnn.commands.outcome import configured
+from gmnn.commands.outcome import configured, configured_exit_code
 from gmnn.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,9 +20,14 @@ log.csv and the state, from which a run that was stopped or killed continues wit
 been. On a CPU all cores are used."""
 
 
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
+    return configured("gmnn md", DESCRIPTION, "temperature_K=500 output=runs/hot")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 2 misuse or a run that broke, 130 stopped."""
-    return configured(argv, "gmnn md", DESCRIPTION, "temperature_K=500 output=runs/hot", "configs/md_water.yaml", run)
+    return configured_exit_code(parser(), argv, "configs/md_water.yaml", run)
 
 
 def run(config_path: str, overrides: list[str], resume: bool) -> int:

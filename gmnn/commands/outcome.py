@@ -27,22 +27,22 @@ def exit_code(name: str, run: Callable[[], int]) -> int:
         return 2
 
 
-def configured(
-    argv: list[str] | None,
-    program: str,
-    description: str,
-    overrides: str,
-    example: str,
-    run: Callable[[str, list[str], bool], int],
-) -> int:
-    """Exit code of `program CONFIG [key=value ...] [--resume]`; `overrides` and `example` stand in its help."""
+def configured(program: str, description: str, overrides: str) -> argparse.ArgumentParser:
+    """The parser of `program CONFIG [key=value ...] [--resume]`; `overrides` stands in its help."""
     usage = f"{program} CONFIG [key.path=value ...] [--resume]"
     parser = argparse.ArgumentParser(prog=program, usage=usage, description=description)
     parser.add_argument("config", metavar="CONFIG", nargs="?", help="YAML file; docs/config.md explains every key")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help=f"e.g. {overrides}")
     parser.add_argument("--resume", action="store_true", help="continue the run in the output folder, if there is one")
+    return parser
+
+
+def configured_exit_code(
+    parser: argparse.ArgumentParser, argv: list[str] | None, example: str, run: Callable[[str, list[str], bool], int]
+) -> int:
+    """Exit code of such a program; `example` is named where CONFIG is missing."""
     arguments = parser.parse_intermixed_args(argv)
     if arguments.config is None:
         parser.error(f"CONFIG is missing; {example} is an example")
-    name = program.removeprefix("gmnn ").removesuffix(".py")
+    name = parser.prog.removeprefix("gmnn ").removesuffix(".py")
     return exit_code(name, lambda: run(arguments.config, arguments.overrides, arguments.resume))

@@ -40,22 +40,23 @@ Exit code: 0 everything passes, 1 a curve fails, 2 misuse, or a model that could
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code: 0 all pass, 1 a curve failed, 2 misuse, 130 interrupted."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
+    options = parser()
+    arguments = options.parse_args(argv)
     given = (arguments.model, arguments.calculator, arguments.models, arguments.compare)
     if sum(one is not None for one in given) != 1:
-        parser.error("give a model folder, --calculator, --models or --compare, one of the four")
+        options.error("give a model folder, --calculator, --models or --compare, one of the four")
     if arguments.kwargs is not None and arguments.calculator is None:
-        parser.error("--kwargs belongs to --calculator; leave it out with a model folder")
+        options.error("--kwargs belongs to --calculator; leave it out with a model folder")
     plain = (arguments.frames, arguments.r_min, arguments.window) == (N_FRAMES, R_MIN, None)
     if arguments.suites is not None and not plain:
-        parser.error("--frames, --r-min and --window belong to the bond scan; leave them out with --suites")
+        options.error("--frames, --r-min and --window belong to the bond scan; leave them out with --suites")
     if arguments.suites is not None and arguments.model is None and arguments.calculator is None:
-        parser.error("--suites belongs to one model; give its folder or --calculator")
+        options.error("--suites belongs to one model; give its folder or --calculator")
     return exit_code("scan", lambda: _compare(arguments) if arguments.compare else _run(arguments))
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
     parser = argparse.ArgumentParser(prog="scan.py", description=DESCRIPTION)
     add = parser.add_argument
     add("model", nargs="?", metavar="MODEL", help="folder of a trained model")

@@ -26,11 +26,16 @@ Of `gmnn md` ([md.md](md.md)).
 {TABLE}"""
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit code."""
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
     parser = argparse.ArgumentParser(prog="gmnn schema", description=DESCRIPTION)
     parser.add_argument("--markdown", action="store_true", help="a table of all keys instead of the schema")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    arguments = parser().parse_args(argv)
     return exit_code("schema", lambda: run(arguments.markdown))
 
 

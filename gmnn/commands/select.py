@@ -14,8 +14,8 @@ model was trained on, in the features of the model's last layer. They are writte
 chosen, so that a smaller batch is the beginning of a larger one."""
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 chosen, 2 misuse."""
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
     parser = argparse.ArgumentParser(prog="gmnn select", description=DESCRIPTION)
     parser.add_argument("model", metavar="MODEL", help="folder of a trained model")
     parser.add_argument("file", metavar="FILE", help="frames to choose from, anything ASE reads")
@@ -26,7 +26,12 @@ def main(argv: list[str] | None = None) -> int:
         help="largest determinant of the kernel (default) or largest distance to the nearest frame",
     )  # fmt: skip
     parser.add_argument("--out", metavar="FILE", default="selected.extxyz", help="default: selected.extxyz")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 chosen, 2 misuse."""
+    arguments = parser().parse_args(argv)
     return exit_code("select", lambda: run(arguments))
 
 

@@ -1,5 +1,6 @@
 """`train.py CONFIG`: from labelled frames to a model folder with errors and figures."""
 
+import argparse
 import contextlib
 import json
 import resource
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gmnn.commands.outcome import configured
+from gmnn.commands.outcome import configured, configured_exit_code
 from gmnn.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,11 +28,14 @@ configuration: config.json and params/ (the potential), metrics.json, history.cs
 that was stopped or killed continues with --resume and ends as if it had not been."""
 
 
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
+    return configured("train.py", DESCRIPTION, "train.epochs=100 output=runs/b")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code: 0 trained, 2 misuse, 130 stopped (continue with --resume)."""
-    return configured(
-        argv, "train.py", DESCRIPTION, "train.epochs=100 output=runs/b", "configs/ethanol_quick.yaml", run
-    )
+    return configured_exit_code(parser(), argv, "configs/ethanol_quick.yaml", run)
 
 
 def run(config_path: str, overrides: list[str], resume: bool) -> int:

@@ -1,0 +1,61 @@
+"""A trained potential as a force of OpenMM: `pip install openmm` (8.4 or later, where PythonForce is)."""
+
+import numpy as np
+from ase import Atoms, units
+from ase.calculators.calculator import Calculator
+
+from gmnn.errors import UserError
+
+try:
+    import openmm
+    from openmm.unit import nanometer
+except ImportError:
+    raise UserError("OpenMM is not installed here; pip install openmm") from None
+
+KJ_PER_MOL = units.kJ / units.mol  # eV
+NM = 10.0  # Å
+
+
+def python_force(atoms: Atoms, calculator: Calculator) -> openmm.PythonForce:
+    """The force on all particles of an OpenMM system, which are the atoms of `atoms` in their order.
+
+    `calculator` is usually a `gmnn.Calculator`. Periodic where `atoms` is, in all three directions or none.
+    """
+    if atoms.pbc.any() and not atoms.pbc.all():
+        raise UserError(f"OpenMM repeats a system along three directions or none, but pbc is {atoms.pbc.tolist()}")
+    structure = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, calculator=calculator)
+
+    def compute(state: openmm.State) -> tuple[float, np.ndarray]:
+        structure.positions = state.getPositions(asNumpy=True).value_in_unit(nanometer) * NM
+        if structure.pbc.any():
+            structure.cell = state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(nanometer) * NM
+        forces = structure.get_forces() / (KJ_PER_MOL / NM)
+        return structure.get_potential_energy() / KJ_PER_MOL, forces
+
+    force = openmm.PythonForce(compute, {})
+    force.setUsesPeriodicBoundaryConditions(bool(structure.pbc.all()))
+    return force
+
+
+def system(atoms: Atoms, calculator: Calculator) -> openmm.System:
+    """An OpenMM system of the atoms with their masses, their cell and this force alone; fixed atoms get mass zero.
+
+    A periodic cell must be lower triangular and reduced, as OpenMM asks for: `atoms.cell.standard_form()` rotates one.
+    """
+    from ase.constraints import FixAtoms
+
+    made, masses = openmm.System(), atoms.get_masses()
+    for constraint in atoms.constraints:
+        if not isinstance(constraint, FixAtoms):
+            name = type(constraint).__name__
+            raise UserError(f"the structure has the constraint {name}, but only FixAtoms is known here; remove it")
+        masses[constraint.index] = 0.0
+    for mass in masses:
+        made.addParticle(mass)
+    if atoms.pbc.all():
+        try:
+            made.setDefaultPeriodicBoxVectors(*(atoms.cell.array / NM))
+        except openmm.OpenMMException as error:
+            raise UserError(f"OpenMM refuses the cell {atoms.cell.array.round(3).tolist()}: {error}") from None
+    made.addForce(python_force(atoms, calculator))
+    return made
