@@ -23,13 +23,12 @@ import numpy as np  # noqa: E402
 from ase import Atoms, units  # noqa: E402
 from ase.build import bulk  # noqa: E402
 from ase.calculators.fd import calculate_numerical_stress  # noqa: E402
-from ase.filters import FrechetCellFilter  # noqa: E402
-from ase.optimize import BFGS  # noqa: E402
 
 from benchmarks.accuracy import pages  # noqa: E402
 from benchmarks.accuracy.frames import labelled  # noqa: E402
 from benchmarks.peers.apax import Apax, errors  # noqa: E402
 from benchmarks.study.results import store, stored  # noqa: E402
+from examples.elastic import elastic  # noqa: E402
 from gmnn import Calculator, dataset  # noqa: E402
 from gmnn.config import read_config  # noqa: E402
 
@@ -37,7 +36,6 @@ CONFIG = ROOT / "configs" / "crystal.yaml"
 FILES = {"Si": "mlearn_Si.xyz", "Ge": "mlearn_Ge.xyz", "Li": "mlearn_Li.xyz", "MoTa": "snap_MoTa_SS.xyz"}
 PROBE = 3  # epochs of the short run
 START = 40.0  # s of a run that are not training: imports, neighbours, compilation
-STRAIN = 0.005
 
 
 def gmnn(folder: Path, data: str, epochs: int) -> dict:
@@ -107,23 +105,7 @@ def silicon(model: str) -> dict:
     """Lattice constant, bulk modulus and cubic elastic constants, atoms relaxed in every strained cell."""
     atoms = bulk("Si", "diamond", a=5.47, cubic=True)
     atoms.calc = Calculator(model, dtype="float64")
-    BFGS(FrechetCellFilter(atoms), logfile=None).run(fmax=1e-4, steps=200)
-    a = atoms.cell.cellpar()[:3].mean()
-
-    def stress(strain: np.ndarray) -> np.ndarray:
-        one = atoms.copy()
-        one.calc = atoms.calc
-        one.set_cell(atoms.cell @ (np.eye(3) + strain), scale_atoms=True)
-        BFGS(one, logfile=None).run(fmax=1e-4, steps=200)
-        return one.get_stress(voigt=False)
-
-    e = np.zeros((2, 3, 3))
-    e[0, 0, 0], e[1, 1, 2], e[1, 2, 1] = STRAIN, STRAIN / 2, STRAIN / 2
-    axial = (stress(e[0]) - stress(-e[0])) / (2 * STRAIN)
-    shear = (stress(e[1]) - stress(-e[1])) / (2 * STRAIN)
-    c11, c12, c44 = axial[0, 0], 0.5 * (axial[1, 1] + axial[2, 2]), shear[1, 2]
-    return {"a_A": float(a), "B_GPa": _GPa((c11 + 2 * c12) / 3), "C11_GPa": _GPa(c11), "C12_GPa": _GPa(c12),
-            "C44_GPa": _GPa(c44)}  # fmt: skip
+    return elastic(atoms)
 
 
 def _GPa(value: float) -> float:

@@ -26,7 +26,8 @@ from gmnn.errors import UserError
 from gmnn.model_config import model_config_from_dict, reference_from_dict, to_dict
 from gmnn.potential import Potential
 
-FORMAT_VERSION = 2  # 2: core, distance transform, NLH; 1 is read as a potential without a core
+FORMAT_VERSION = 3  # 3: config.json has a checksum; 2: core, distance transform, NLH; 1: a potential without a core
+SEAL = "checksum"  # of all else in a JSON file that is read again
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å^3"}
 PACKAGES = ("gmnn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ase")
 
@@ -44,7 +45,7 @@ def save(path: Path, potential: Potential, epoch: int, facts: dict[str, Any]) ->
         **provenance(),
         **facts,
     }
-    write_json(path / "config.json", description)
+    write_json(path / "config.json", sealed(description))
     _remove_siblings(path / location)
 
 
@@ -69,16 +70,19 @@ def read_description(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} is not a model folder (it has no config.json); give the `output` folder of a training run"
         )
+    hint = "copy the model folder again"
+    description = read_sealed(file, hint, required=False)
     try:
-        description = json.loads(file.read_text())
         found = int(description["format_version"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is damaged ({error}); copy the model folder again") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is damaged ({error}); {hint}") from None
     if found > FORMAT_VERSION:
         raise UserError(
             f"{path} has format version {found}, this gmnn reads up to {FORMAT_VERSION}; install the one that wrote it "
             f"({description.get('versions', {}).get('gmnn', 'unknown')}) or a newer one"
         )
+    if found >= 3 and SEAL not in description:
+        raise UserError(f"{file} is damaged: its checksum is missing; {hint}")
     return description
 
 
@@ -86,7 +90,7 @@ def save_state(path: Path, epoch: int, state: Any) -> None:
     """Write everything training needs to continue after `epoch`."""
     location = f"state/{epoch:06d}"
     digest = _write_tree(path / location, state)
-    write_json(path / "state/latest.json", {"folder": location, "sha256": digest})
+    write_json(path / "state/latest.json", sealed({"folder": location, "sha256": digest}))
     _remove_siblings(path / location)
 
 
@@ -95,12 +99,30 @@ def load_state(path: Path, template: Any) -> Any | None:
     file = path / "state/latest.json"
     if not file.exists():
         return None
+    latest = read_sealed(file, "start again with another output folder")
+    return _read_tree(_inside(path, latest["folder"]), template, latest["sha256"])
+
+
+def sealed(values: dict[str, Any]) -> dict[str, Any]:
+    """The same values with a checksum of all of them, for a JSON file that a program will read again."""
+    return {**values, SEAL: _seal(json.loads(json.dumps(values)))}
+
+
+def read_sealed(file: Path, hint: str, required: bool = True) -> dict[str, Any]:
+    """A JSON object whose checksum, if it has one or needs one, is right; UserError with the hint if not."""
     try:
-        latest = json.loads(file.read_text())
-        location, digest = latest["folder"], latest["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is damaged ({error}); start again with another output folder") from None
-    return _read_tree(_inside(path, location), template, digest)
+        values = json.loads(file.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} is damaged ({error}); {hint}") from None
+    if not isinstance(values, dict) or (required and SEAL not in values):
+        raise UserError(f"{file} is damaged: its checksum is missing; {hint}")
+    if SEAL in values and values[SEAL] != _seal({key: value for key, value in values.items() if key != SEAL}):
+        raise UserError(f"{file} does not match its checksum, so it was damaged or edited; {hint}")
+    return values
+
+
+def _seal(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -8,6 +8,11 @@ import numpy as np
 from gmnn.errors import UserError
 from gmnn.system import System
 
+FARTHEST = 1e6  # Å, of a coordinate or a cell vector: 0.1 mm
+AWAY = 100.0  # Å, from the origin, beyond which a molecule is moved to it
+MOST_IMAGES = 100_000  # of the cell within reach of an atom; 0.3 Å along all three vectors at a radius of 6.5 Å
+VESIN_CELLS = 1e5  # to which vesin limits its grid, by the same factor along each vector
+
 
 def capacity(needed: int, smallest: int = 8) -> int:
     """Smallest rung >= needed of a ladder that grows by a quarter: a run meets few shapes and compiles few times."""
@@ -35,6 +40,25 @@ def complete_cell(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
     return cell
 
 
+def unsearchable(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> str:
+    """Why the neighbours within `cutoff` Å of such a structure are not looked for; empty where they can be."""
+    largest = max(np.abs(positions).max(initial=0.0), np.abs(cell).max(initial=0.0))
+    if not largest <= FARTHEST:
+        return f"positions and cell vectors must be within {FARTHEST:.0e} Å, but one is {largest:.3g} Å; check the unit"
+    images = np.prod(np.where(pbc, 2 * np.ceil(cutoff / _heights(complete_cell(cell, pbc))) + 1, 1))
+    if images > MOST_IMAGES:
+        return (
+            f"the cell is so small that {images:.0e} of its images lie within {cutoff:g} Å, allowed are "
+            f"{MOST_IMAGES:,}; give a real cell, in Å"
+        )
+    return ""
+
+
+def _heights(cell: np.ndarray) -> np.ndarray:
+    """Distances between opposite faces, [3] Å."""
+    return 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+
+
 def wrap_shifts(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
     """Whole cells to subtract from each atom to bring it into the cell along periodic directions.  [N, 3] int"""
     fractions = np.linalg.solve(complete_cell(cell, pbc).T, np.asarray(positions, float).T).T
@@ -47,15 +71,25 @@ def neighbor_pairs(
     """All ordered pairs with |x_j + S cell - x_i| < cutoff, sorted by i, j, S.  -> [P], [P], [P, 3] int
 
     An atom is its own neighbour through images (cells smaller than the cutoff). Each direction repeats or not by `pbc`.
+    UserError for coordinates in no usable unit.
     """
-    from vesin import NeighborList  # a compiled library, not needed to evaluate a potential on given slots
-
     positions = np.ascontiguousarray(positions, float)
     if len(positions) == 0:
         return np.zeros(0, int), np.zeros(0, int), np.zeros((0, 3), int)
-    pairs = NeighborList(cutoff=cutoff, full_list=True, n_threads=1)
+    if reason := unsearchable(positions, cell, pbc, cutoff):
+        raise UserError(reason)
     box = complete_cell(cell, pbc)
-    i, j, S = pairs.compute(positions, box, np.asarray(pbc, bool), quantities="ijS")
+    extent = _heights(box) * np.where(pbc, 1.0, np.ptp(positions @ np.linalg.inv(box), axis=0))
+    bins = np.maximum(extent / cutoff, 1.0)
+    if bins.min() * np.cbrt(VESIN_CELLS / bins.prod()) < 2:  # vesin 0.6.2 divides by zero where a grid becomes too thin
+        from ase.neighborlist import primitive_neighbor_list
+
+        i, j, S = primitive_neighbor_list("ijS", np.asarray(pbc, bool), box, positions, cutoff)
+    else:
+        from vesin import NeighborList  # a compiled library, not needed to evaluate a potential on given slots
+
+        pairs = NeighborList(cutoff=cutoff, full_list=True, n_threads=1)
+        i, j, S = pairs.compute(positions, box, np.asarray(pbc, bool), quantities="ijS")
     i, j, S = i.astype(np.int64), j.astype(np.int64), S.astype(np.int64)
     order = np.lexsort((S[:, 2], S[:, 1], S[:, 0], j, i))
     return i[order], j[order], S[order]
@@ -72,15 +106,20 @@ def make_system(
 ) -> System:
     """A System in float64 with every pair within `cutoff` Å, padded to at least n_atoms atoms and n_slots slots.
 
-    Atoms are brought into the cell by whole vectors first, so that a later cast to float32 loses nothing to distance
-    from the origin. Without padding arguments the arrays are as small as the structure allows.
+    Atoms are brought into the cell by whole vectors first, or a molecule to the origin, so that a later cast to float32
+    loses nothing to distance from it. Without padding arguments the arrays are as small as the structure allows.
     """
     positions, cell, pbc = np.asarray(positions, float), np.asarray(cell, float), np.asarray(pbc, bool)
     n = len(positions)
     if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
         bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))[:5].tolist()
         raise UserError(f"positions and cell must be finite numbers, but those of atoms {bad} or of the cell are not")
-    wrapped = positions - wrap_shifts(positions, cell, pbc) @ cell if pbc.any() else positions
+    if reason := unsearchable(positions, cell, pbc, cutoff):
+        raise UserError(reason)
+    if pbc.any():
+        wrapped = positions - wrap_shifts(positions, cell, pbc) @ cell
+    else:
+        wrapped = positions - np.mean(positions, axis=0) if np.abs(positions).max(initial=0.0) > AWAY else positions
     i, j, S = neighbor_pairs(wrapped, cell, pbc, cutoff)
     vectors = wrapped[j] + S @ cell - wrapped[i]
     same = np.flatnonzero(np.einsum("pa,pa->p", vectors, vectors) < 1e-12)  # wrapping leaves some 1e-16 Å

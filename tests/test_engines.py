@@ -1,5 +1,6 @@
 """Other engines move atoms as our dynamics do, and an exported potential says the same without the package."""
 
+import importlib.util
 import json
 import shutil
 import signal
@@ -273,3 +274,45 @@ def test_exported_program_refuses_strangers(tmp_path: Path) -> None:
         positions = np.array([[0, 0, 0], [0, 0, 1.0]], "float32")
         found = program.call(positions, np.array(numbers, "int32"), np.zeros((3, 3), "float32"), neighbors, shifts)
         assert [bool(np.isfinite(value).all()) for value in found[:3]] == [finite] * 3
+
+
+def example(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_examples_with_ase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Barrier of a hydroxyl group, elastic constants and phonons of silicon, within a tenth or so of what is known."""
+    monkeypatch.chdir(tmp_path)
+    assert 0.03 < example("neb").main() < 0.1  # eV; measured 0.05
+    found = example("elastic").main()
+    assert found["a_A"] == pytest.approx(5.469, abs=0.01)  # PBE
+    assert found["B_GPa"] == pytest.approx(89, abs=9)
+    assert found["C11_GPa"] == pytest.approx(153, abs=15)
+    assert found["C44_GPa"] == pytest.approx(75, abs=12)
+    phonons = example("phonons")
+    monkeypatch.setattr(phonons, "SUPERCELL", (2, 2, 2))
+    assert phonons.main()["optical at Γ"] == pytest.approx(15.2, abs=2.0)  # THz, PBE
+    assert (tmp_path / "phonons.png").stat().st_size > 10_000
+    assert (tmp_path / "neb.png").stat().st_size > 10_000
+
+
+def test_example_of_openmm(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ten lines with finite energies and temperatures of a molecule near 300 K."""
+    pytest.importorskip("openmm")
+    example("openmm_ethanol").main(steps="100")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 10
+    assert all(50 < float(line.split()[-2]) < 900 for line in lines)
+
+
+def test_completions_name_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    from gmnn.__main__ import COMMANDS, main
+
+    for shell in ("bash", "zsh", "tcsh"):
+        assert main(["completion", shell]) == 0
+        script = capsys.readouterr().out
+        assert all(name in script for name in COMMANDS)
+        assert "--resume" in script

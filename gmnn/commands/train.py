@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import resource
 import sys
 import warnings
@@ -108,6 +107,8 @@ def _first_potential(
 
 def _started(output: Path, resume: bool) -> dict[str, Any] | None:
     """What ``split.json`` of an earlier run in this folder says; UserError if there is one and it is not resumed."""
+    from gmnn.folder import read_sealed
+
     record = output / "split.json"
     if not record.exists():
         if (output / "config.json").exists():
@@ -115,10 +116,7 @@ def _started(output: Path, resume: bool) -> dict[str, Any] | None:
         return None
     if not resume:
         raise UserError(f"{output} already holds a run; add --resume to continue it, or choose another output")
-    try:
-        return json.loads(record.read_text())
-    except ValueError:
-        raise UserError(f"{record} is damaged; start again with another output") from None
+    return read_sealed(record, "start again with another output")
 
 
 def _begin(output: Path, started: dict[str, Any] | None, config: "Config", splits: "Splits", potential: Any) -> Any:
@@ -130,7 +128,7 @@ def _begin(output: Path, started: dict[str, Any] | None, config: "Config", split
 
     record = {"config": config.model_dump(mode="json", exclude={"output"}), "splits": splits.describe()}
     if started is None:
-        folder.write_json(output / "split.json", {**record, "reference": to_dict(potential.reference)})
+        folder.write_json(output / "split.json", folder.sealed({**record, "reference": to_dict(potential.reference)}))
         return potential
     here, there = _flat(record["config"]), _flat(started["config"])
     changed = [key for key in {**here, **there} if here.get(key) != there.get(key)]

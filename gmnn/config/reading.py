@@ -65,7 +65,8 @@ def read_any(section: type[Section], path: str, overrides: list[str] | None = No
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path} must hold keys such as `output:`, but is {type(values).__name__}")
+        what = {type(None): "is empty", list: "is a list", str: "is a line of text"}.get(type(values), "is one value")
+        raise UserError(f"{path} must hold keys such as `output:`, but {what}")
     for override in overrides or []:
         _set(values, override)
     try:

@@ -7,7 +7,7 @@ from ase import Atoms
 
 from gmnn.dataset.frames import Dataset
 from gmnn.errors import UserError
-from gmnn.neighbors import complete_cell, neighbor_pairs
+from gmnn.neighbors import FARTHEST, complete_cell, neighbor_pairs, unsearchable
 
 MAX_ENERGY_PER_ATOM = 1e6  # eV; the heaviest all-electron atom has 0.8 MeV
 MAX_FORCE = 1e5  # eV/Å; C-C at 0.1 Å has 4e4
@@ -34,6 +34,9 @@ def check(dataset: Dataset, given: np.ndarray) -> None:
         "an atomic number outside 1 ... 118": [not ((a.numbers > 0) & (a.numbers < 119)).all() for a in dataset.atoms],
         "positions or a cell that are not finite": [not _is_finite(a) for a in dataset.atoms],
         "a periodic direction without a cell vector, or a cell without volume": [_no_cell(a) for a in dataset.atoms],
+        f"positions beyond {FARTHEST:.0e} Å or a cell smaller than any (wrong unit?)": [
+            _unsearchable(a) for a in dataset.atoms
+        ],
         "no energy, forces or stress": ~given.any(axis=1),
         "an energy that is not finite": given[:, 0] & ~np.isfinite(dataset.energies),
         "forces that are not finite": given[:, 1] & ~finite_forces,
@@ -86,8 +89,14 @@ def _no_cell(atoms: Atoms) -> bool:
     return False
 
 
-def _coincident(atoms: Atoms) -> bool:
+def _unsearchable(atoms: Atoms) -> bool:
     if not _is_finite(atoms) or _no_cell(atoms):
+        return False
+    return bool(unsearchable(atoms.positions, atoms.cell.array, atoms.pbc, SEARCHED))
+
+
+def _coincident(atoms: Atoms) -> bool:
+    if not _is_finite(atoms) or _no_cell(atoms) or _unsearchable(atoms):
         return False
     # a search within CLOSEST itself is slow: it has a great many cells
     i, j, S = neighbor_pairs(atoms.positions, atoms.cell.array, atoms.pbc, SEARCHED)

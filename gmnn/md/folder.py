@@ -1,13 +1,14 @@
 """A run of dynamics in a folder: trajectory, log and state, which a killed run continues from.
 
-The state names how long trajectory and log were when it was written. What was written after that is cut off on resume,
-so that the continued files are those of a run that was never stopped.
+The state names how long trajectory and log were when it was written, with checksums. What was written after that is cut
+off on resume, so that the continued files are those of a run that was never stopped.
 """
 
 import io
 import json
 import os
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from gmnn.cell_list import Grid
 from gmnn.elements import pair_name
 from gmnn.errors import UserError
-from gmnn.folder import exclusive, write_bytes, write_json
+from gmnn.folder import SEAL, exclusive, read_sealed, sealed, write_bytes, write_json
 from gmnn.md.dynamics import Dynamics
 from gmnn.md.integrators import State
 
 Report = Callable[[Dynamics], None]
+CHUNK = 1 << 24  # bytes read at once
 
 
 def run(
@@ -46,28 +48,28 @@ def run(
     """
     with exclusive(output):
         description, state = output / "run.json", output / "state.npz"
-        files = {"trajectory": output / "trajectory.extxyz", "log": output / "log.csv"}
+        files = {"trajectory": Grown(output / "trajectory.extxyz"), "log": Grown(output / "log.csv")}
         if description.exists() and not resume:
             raise UserError(f"{output} already holds a run; add --resume to continue it, or choose another output")
         if description.exists():
             changed = _changed(description, facts)
             if changed:
                 raise UserError(f"the run in {output} was started otherwise ({', '.join(changed)} differ)")
-        write_json(description, facts)
+        write_json(description, sealed(facts))
         if state.exists():
             _restore(dynamics, state, files)
         else:
-            files["log"].write_text(",".join(_columns(dynamics, 0, timestep_fs)) + "\n")
-            files["trajectory"].write_text("")
-            _append(files["trajectory"], _frames(dynamics))
-            _append(files["log"], _lines(dynamics, timestep_fs))
+            for file in files.values():
+                file.empty()
+            files["log"].append(",".join(_columns(dynamics, 0, timestep_fs)) + "\n" + _lines(dynamics, timestep_fs))
+            files["trajectory"].append(_frames(dynamics))
             _save(dynamics, state, files)
         clock = time.perf_counter()
         while dynamics.now.step < steps and not dynamics.converged:
             dynamics.run(every)
-            _append(files["log"], _lines(dynamics, timestep_fs))
+            files["log"].append(_lines(dynamics, timestep_fs))
             if dynamics.now.step % trajectory_every == 0 or dynamics.converged:
-                _append(files["trajectory"], _frames(dynamics))
+                files["trajectory"].append(_frames(dynamics))
             _save(dynamics, state, files)
             report(dynamics)
         return time.perf_counter() - clock
@@ -75,12 +77,9 @@ def run(
 
 def _changed(description: Path, facts: dict[str, Any]) -> list[str]:
     """Names of the facts that a run was started with otherwise."""
-    try:
-        before = json.loads(description.read_text())
-    except ValueError:
-        raise UserError(f"{description} is damaged; start again with another output") from None
-    same = json.loads(json.dumps(facts))
-    return sorted(key for key in {**before, **same} if before.get(key) != same.get(key))
+    before = read_sealed(description, "start again with another output")
+    same = json.loads(json.dumps(sealed(facts)))
+    return sorted(key for key in {**before, **same} if before.get(key) != same.get(key) and key != SEAL)
 
 
 def _columns(dynamics: Dynamics, replica: int, timestep_fs: float) -> dict[str, str]:
@@ -134,32 +133,62 @@ def _frames(dynamics: Dynamics) -> str:
     return text.getvalue()
 
 
-def _append(path: Path, text: str) -> None:
-    with open(path, "a") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+class Grown:
+    """A file that only grows; its size in bytes and the CRC-32 of all of them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.mark = path, (0, 0)
+
+    def empty(self) -> None:
+        """Begin anew."""
+        self.path.write_bytes(b"")
+        self.mark = (0, 0)
+
+    def append(self, text: str) -> None:
+        """Onto the disk."""
+        data = text.encode()
+        with open(self.path, "ab") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        self.mark = (self.mark[0] + len(data), zlib.crc32(data, self.mark[1]))
+
+    def cut(self, size: int, crc: int) -> None:
+        """Back to what it was; UserError if that is not what it holds."""
+        found = 0
+        try:
+            with open(self.path, "rb") as file:
+                for start in range(0, size, CHUNK):
+                    found = zlib.crc32(file.read(min(CHUNK, size - start)), found)
+                complete = file.tell() == size
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be read ({error.strerror}); start again with another output") from None
+        if not complete or found != crc:
+            raise UserError(
+                f"{self.path} is not what it was when the state was written (shorter, or changed); start again with "
+                "another output"
+            )
+        os.truncate(self.path, size)
+        self.mark = (size, crc)
 
 
-def _save(dynamics: Dynamics, state: Path, files: dict[str, Path]) -> None:
+def _save(dynamics: Dynamics, state: Path, files: dict[str, Grown]) -> None:
     """Write the state, after the files it speaks of."""
     data, step = io.BytesIO(), dynamics.now.step
-    sizes = {name: np.asarray(file.stat().st_size) for name, file in files.items()}
+    sizes = {name: np.asarray(file.mark) for name, file in files.items()}
     together = State(*(np.stack(x) for x in zip(*dynamics.states, strict=True)))
     np.savez(data, allow_pickle=False, step=step, grid=np.hstack(dynamics.grid), **together._asdict(), **sizes)
     write_bytes(state, data.getvalue())
 
 
-def _restore(dynamics: Dynamics, state: Path, files: dict[str, Path]) -> None:
+def _restore(dynamics: Dynamics, state: Path, files: dict[str, Grown]) -> None:
     try:
         with np.load(state, allow_pickle=False) as kept:
             values = {name: kept[name] for name in ("step", "grid", *State._fields, *files)}
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # NumPy and zipfile raise many kinds for a file that is truncated or changed
         raise UserError(f"{state} is damaged ({error}); start again with another output") from None
     for name, file in files.items():
-        if not file.exists() or file.stat().st_size < values[name]:
-            raise UserError(f"{file} is shorter than the state says; start again with another output")
-        os.truncate(file, int(values[name]))
+        file.cut(*map(int, values[name]))
     *grid, room, slots = values["grid"].tolist()
     dynamics.grid = Grid(tuple(grid[:3]), tuple(grid[3:]), room, slots)
     replicas = zip(*(values[name] for name in State._fields), strict=True)

@@ -4,6 +4,7 @@ import csv
 import io
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,8 +28,10 @@ class History:
 
     def __init__(self, path: Path, epoch: int) -> None:
         self.path = path
-        kept = [line for line in path.read_text().splitlines() if line.count(",") == len(COLUMNS) - 1] if epoch else []
+        kept = [line for line in _text(path).splitlines() if line.count(",") == len(COLUMNS) - 1] if epoch else []
         rows = [line for line in kept if line.split(",")[0].isdigit() and int(line.split(",")[0]) <= epoch]
+        if lost := sorted(set(range(1, epoch + 1)) - {int(line.split(",")[0]) for line in rows}):
+            warnings.warn(f"{path} is damaged: it has no line of epoch {', '.join(map(str, lost))}", stacklevel=2)
         folder.write_text(path, "\n".join([",".join(COLUMNS), *rows]) + "\n")
 
     def append(self, state: State, rate: float, train_loss: float, found: Errors) -> None:
@@ -40,6 +43,13 @@ class History:
         csv.writer(line, lineterminator="\n").writerow(f"{v:.8g}" if isinstance(v, float) else v for v in values)
         with open(self.path, "a") as file:
             file.write(line.getvalue())
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
 
 
 @contextmanager

@@ -1,0 +1,73 @@
+"""Faults and odd input in large numbers: the tests of tests/test_faults.py and tests/test_fuzz.py at nightly size.
+
+    python benchmarks/reliability.py faults [--samples 8]      half an hour on one core
+    python benchmarks/reliability.py fuzz [--cases 4000]       of every kind of input
+    python benchmarks/reliability.py write                     the table of docs/reliability.md
+
+Every case has an outcome that is asserted; what is counted are those that were right, and the failures are pytest's.
+Results: benchmarks/results/reliability.json.
+"""
+
+import argparse
+import collections
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.accuracy.pages import table  # noqa: E402
+from benchmarks.marks import rewrite  # noqa: E402
+from benchmarks.study.results import store, stored  # noqa: E402
+from gmnn import folder  # noqa: E402
+
+PAGE = ROOT / "docs" / "reliability.md"
+SIZE = {"faults": "GMNN_FAULTS", "fuzz": "GMNN_CASES"}
+
+
+def main() -> None:
+    """Run one of the two, or write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=[*SIZE, "write"])
+    parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--cases", type=int, default=4000)
+    arguments = parser.parse_args()
+    if arguments.what != "write":
+        run(arguments.what, arguments.samples if arguments.what == "faults" else arguments.cases)
+    write()
+
+
+def run(what: str, size: int) -> None:
+    """The tests, and the counts they leave."""
+    clock = time.perf_counter()
+    with tempfile.TemporaryDirectory() as place:
+        counts = Path(place) / "counts"
+        counts.touch()
+        environment = os.environ | {SIZE[what]: str(size), "GMNN_COUNTS": str(counts)}
+        command = [sys.executable, "-m", "pytest", "-n", "0", "-q", str(ROOT / "tests" / f"test_{what}.py")]
+        done = subprocess.run(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE)
+        right = collections.Counter(json.loads(line)[0] for line in counts.read_text().splitlines())
+    print(done.stdout)
+    failures = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    found = {"right": dict(right), "wrong": failures, "seconds": time.perf_counter() - clock, **folder.provenance()}
+    store("reliability", stored("reliability") | {what: found})
+
+
+def write() -> None:
+    """The table."""
+    tables = {}
+    for what, found in stored("reliability").items():
+        rows = [[kind, f"{count:,}"] for kind, count in sorted(found["right"].items())]
+        total, wrong = sum(found["right"].values()), len(found["wrong"])
+        tables[what] = table(["what", "cases"], [*rows, [f"**all; {wrong} wrong outcomes**", f"**{total:,}**"]])
+    rewrite(PAGE, tables)
+    print(*tables.values(), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
