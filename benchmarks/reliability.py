@@ -62,6 +62,8 @@ def write() -> None:
     """The table."""
     tables = {}
     for what, found in stored("reliability").items():
+        if what not in SIZE:
+            continue
         rows = [[kind, f"{count:,}"] for kind, count in sorted(found["right"].items())]
         total, wrong = sum(found["right"].values()), len(found["wrong"])
         tables[what] = table(["what", "cases"], [*rows, [f"**all; {wrong} wrong outcomes**", f"**{total:,}**"]])

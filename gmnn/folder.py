@@ -34,8 +34,7 @@ PACKAGES = ("gmnn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy
 
 def save(path: Path, potential: Potential, epoch: int, facts: dict[str, Any]) -> None:
     """Write the potential and `facts` (data, training, metrics) into a model folder, replacing an earlier epoch."""
-    location = f"params/{epoch:06d}"
-    digest = _write_tree(path / location, potential.params)
+    location, digest = _written(path, "params", epoch, potential.params, path / "config.json")
     description = {
         "format_version": FORMAT_VERSION,
         "model": to_dict(potential.config),
@@ -71,7 +70,7 @@ def read_description(path: Path) -> dict[str, Any]:
             f"{path} is not a model folder (it has no config.json); give the `output` folder of a training run"
         )
     hint = "copy the model folder again"
-    description = read_sealed(file, hint, required=False)
+    description = _read_json(file, hint)
     try:
         found = int(description["format_version"])
     except (ValueError, KeyError, TypeError) as error:
@@ -81,15 +80,12 @@ def read_description(path: Path) -> dict[str, Any]:
             f"{path} has format version {found}, this gmnn reads up to {FORMAT_VERSION}; install the one that wrote it "
             f"({description.get('versions', {}).get('gmnn', 'unknown')}) or a newer one"
         )
-    if found >= 3 and SEAL not in description:
-        raise UserError(f"{file} is damaged: its checksum is missing; {hint}")
-    return description
+    return _verified(description, file, hint) if found >= 3 or SEAL in description else description
 
 
 def save_state(path: Path, epoch: int, state: Any) -> None:
     """Write everything training needs to continue after `epoch`."""
-    location = f"state/{epoch:06d}"
-    digest = _write_tree(path / location, state)
+    location, digest = _written(path, "state", epoch, state, path / "state/latest.json")
     write_json(path / "state/latest.json", sealed({"folder": location, "sha256": digest}))
     _remove_siblings(path / location)
 
@@ -108,15 +104,25 @@ def sealed(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, SEAL: _seal(json.loads(json.dumps(values)))}
 
 
-def read_sealed(file: Path, hint: str, required: bool = True) -> dict[str, Any]:
-    """A JSON object whose checksum, if it has one or needs one, is right; UserError with the hint if not."""
+def read_sealed(file: Path, hint: str) -> dict[str, Any]:
+    """A JSON object whose checksum is right; UserError with the hint if not."""
+    return _verified(_read_json(file, hint), file, hint)
+
+
+def _read_json(file: Path, hint: str) -> dict[str, Any]:
     try:
         values = json.loads(file.read_text())
+        if not isinstance(values, dict):
+            raise ValueError("it is no object")
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file} is damaged ({error}); {hint}") from None
-    if not isinstance(values, dict) or (required and SEAL not in values):
+    return values
+
+
+def _verified(values: dict[str, Any], file: Path, hint: str) -> dict[str, Any]:
+    if SEAL not in values:
         raise UserError(f"{file} is damaged: its checksum is missing; {hint}")
-    if SEAL in values and values[SEAL] != _seal({key: value for key, value in values.items() if key != SEAL}):
+    if values[SEAL] != _seal({key: value for key, value in values.items() if key != SEAL}):
         raise UserError(f"{file} does not match its checksum, so it was damaged or edited; {hint}")
     return values
 
@@ -188,17 +194,37 @@ def tree_digest(tree: Any) -> str:
     return total.hexdigest()
 
 
-def _write_tree(path: Path, tree: Any) -> str:
+def _written(path: Path, kind: str, epoch: int, tree: Any, index: Path) -> tuple[str, str]:
+    """Place and checksum of arrays that are on the disk now; the place that the `index` names is not written over."""
+    try:
+        known = json.loads(index.read_text())
+        known = known.get("parameters", known)
+        named, content = known["folder"], known["sha256"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        named, content = "", ""
+    location, digest = f"{kind}/{epoch:06d}", tree_digest(tree)
+    if named == location:
+        if content == digest:
+            return location, digest
+        location += "b"  # of the same epoch, but other numbers
+    _write_tree(path / location, tree)
+    return location, digest
+
+
+def _write_tree(path: Path, tree: Any) -> None:
     import orbax.checkpoint as ocp  # slow to import, and needed only where files are read or written
 
     tree = jax.tree.map(np.asarray, tree)
     shutil.rmtree(path, ignore_errors=True)  # the remains of a killed run
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(path.absolute(), tree)
+    try:
+        with _quiet(logging.CRITICAL), ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(path.absolute(), tree)
+    except Exception as error:  # orbax raises many kinds for a disk that is full or cannot be written
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"cannot write {path}: {reason}; what was saved before is kept") from None
     mark = path / "commit_success.txt"
     if mark.exists():  # orbax writes the absolute path of the machine into it, which is nobody's business
         mark.write_text("complete\n")
-    return tree_digest(tree)
 
 
 def _read_tree(path: Path, template: Any, digest: str) -> Any:
@@ -225,19 +251,26 @@ def read_foreign(path: Path) -> Any:
     """All arrays of an orbax checkpoint that another program wrote, in NumPy; UserError where orbax cannot read it."""
     import orbax.checkpoint as ocp
 
-    log = logging.getLogger("absl")
-    level = log.level
-    try:
-        log.setLevel(logging.ERROR)  # orbax warns that it looks for a file which lies one folder up
-        with ocp.PyTreeCheckpointer() as checkpointer:
+    try:  # orbax warns that it looks for a file which lies one folder up
+        with _quiet(logging.ERROR), ocp.PyTreeCheckpointer() as checkpointer:
             found = checkpointer.metadata(path.absolute()).item_metadata.tree
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), found)
             return checkpointer.restore(path.absolute(), restore_args=as_numpy)
     except Exception as error:  # orbax raises many kinds for files that are absent, truncated or of another version
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"the checkpoint {path} cannot be read: {reason}; copy it again") from None
+
+
+@contextlib.contextmanager
+def _quiet(level: int) -> Iterator[None]:
+    """Of what orbax logs, only what is as grave as this."""
+    log = logging.getLogger("absl")
+    before = log.level
+    log.setLevel(level)
+    try:
+        yield
     finally:
-        log.setLevel(level)
+        log.setLevel(before)
 
 
 def _inside(path: Path, location: str) -> Path:

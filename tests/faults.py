@@ -30,6 +30,8 @@ class Disk:
     def __init__(self, root: Path, kind: str, at: int) -> None:
         self.root, self.kind, self.at, self.count, self.struck = str(root), kind, at, 0, False
 
+    nameless = False  # a write to an open file says no name
+
     def change(self, path: Any, frees: bool = False) -> bool:
         """One more; -> whether it is the one at which a write ends in its middle. Raises what is due."""
         try:
@@ -47,7 +49,7 @@ class Disk:
             raise Killed
         if not frees:
             code = errno.ENOSPC if self.kind == "full" else errno.EACCES
-            raise OSError(code, os.strerror(code), name)
+            raise OSError(code, os.strerror(code), *([] if self.nameless else [name]))
         return False
 
 
@@ -79,6 +81,7 @@ class Written:
     def write(self, data: Any) -> int:
         disk = _disk
         if disk is not None:
+            disk.nameless = True
             try:
                 disk.change(self._file.name)
             except BaseException:
@@ -86,6 +89,8 @@ class Written:
                     self._file.write(data[: len(data) // 2])
                     self._file.flush()
                 raise
+            finally:
+                disk.nameless = False
         return self._file.write(data)
 
     def __getattr__(self, name: str) -> Any:

@@ -150,9 +150,9 @@ def test_a_disk_that_fails(
         if fault == "kill":
             assert code is None, (kind, k)
         else:
-            assert code == 2, (kind, fault, k)
+            assert code == 2 or job.result() == expected, (kind, fault, k)  # all was there, a scrap could not go
             assert "Traceback" not in said
-            assert 0 < len(said.strip().splitlines()[-1]) < 500
+            assert code != 2 or 0 < len(said.strip().splitlines()[-1]) < 500
         job.check_whole()
         again = main(job.again)
         assert again in (0, 1), (kind, fault, k, capsys.readouterr().err)

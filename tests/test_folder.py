@@ -51,6 +51,26 @@ def test_saving_again_replaces(saved: tuple[Path, Potential]) -> None:
     assert [p.name for p in (path / "params").iterdir()] == ["000008"]
 
 
+def test_the_same_epoch_again_is_written_beside(saved: tuple[Path, Potential], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What config.json names is whole until it names another: other numbers get a place of their own."""
+    path, potential = saved
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    later = potential.with_params(jax.tree.map(lambda leaf: leaf + 1, potential.params))
+    for turn in range(3):
+        before = folder.tree_digest(gmnn.load(path).params)
+        with monkeypatch.context() as patch:
+            patch.setattr(folder, "write_json", full)
+            with pytest.raises(OSError, match="No space"):
+                folder.save(path, (later, potential)[turn % 2], 3, {})
+        assert folder.tree_digest(gmnn.load(path).params) == before
+        folder.save(path, (later, potential)[turn % 2], 3, {"turn": turn})
+        assert folder.tree_digest(gmnn.load(path).params) != before
+        assert len(list((path / "params").iterdir())) == 1
+
+
 def test_half_written_parameters_do_not_count(saved: tuple[Path, Potential]) -> None:
     """Killed while writing the next epoch: the folder still loads the one config.json names."""
     path, potential = saved
@@ -90,12 +110,16 @@ def test_flipped_bits_are_noticed(saved: tuple[Path, Potential]) -> None:
         (lambda d: d["model"].update(n_bassis=3), "does not fit this version"),
         (lambda d: d["parameters"].update(folder="../../etc"), "outside the folder"),
         (lambda d: d["model"].update(hidden=[5]), "cannot be read"),
+        (lambda d: d["model"].update(r_max=4.5), "damaged or edited"),
+        (lambda d: d["reference"]["E0"].__setitem__(0, 0.0), "damaged or edited"),
     ],
 )
 def test_damaged_descriptions(saved: tuple[Path, Potential], change: object, words: str) -> None:
     path, _ = saved
     description = json.loads((path / "config.json").read_text())
     change(description)
+    if "edited" not in words:
+        description = folder.sealed({key: value for key, value in description.items() if key != folder.SEAL})
     (path / "config.json").write_text(json.dumps(description))
     with pytest.raises(UserError, match=words):
         gmnn.load(path)

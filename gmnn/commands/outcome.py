@@ -21,9 +21,10 @@ def exit_code(name: str, run: Callable[[], int]) -> int:
         print(f"{name}: interrupted", file=sys.stderr)
         return 130
     except OSError as error:
-        if error.filename is None:
+        if error.errno is None:
             raise
-        print(f"{name}: {error.strerror}: {error.filename}", file=sys.stderr)
+        where = f": {error.filename}" if error.filename else ", while a file was written"
+        print(f"{name}: {error.strerror}{where}; what was saved before is kept", file=sys.stderr)
         return 2
 
 
