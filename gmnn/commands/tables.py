@@ -29,7 +29,7 @@ def evaluation(report: dict[str, Any]) -> str:
         groups = [*report["by_element"].items(), *((_range(row), row) for row in report["by_force"])]
         lines += [_errors(label, row["n_atoms"], row, "forces_{}_meV_per_A") for label, row in groups]
     lines += _config_types(report["by_config_type"], present)
-    lines += ["", "worst frames: index in FILE, from 0 (error of the energy, or the largest of a component)"]
+    lines += ["", "worst frames: index among those read, from 0 (error of the energy, or the largest of a component)"]
     for label, key in WORST:
         worst = ", ".join(f"{frame['frame']} ({number(frame['error'])})" for frame in report["worst"][key])
         lines += [f"{label:<19} {worst}"] if worst else []
