@@ -315,4 +315,4 @@ def test_completions_name_every_command(capsys: pytest.CaptureFixture[str]) -> N
         assert main(["completion", shell]) == 0
         script = capsys.readouterr().out
         assert all(name in script for name in COMMANDS)
-        assert "--resume" in script
+        assert "resume" in script
