@@ -53,6 +53,8 @@ def run(what: str, size: int) -> None:
         done = subprocess.run(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE)
         right = collections.Counter(json.loads(line)[0] for line in counts.read_text().splitlines())
     print(done.stdout)
+    if done.returncode not in (0, 1):
+        raise SystemExit(f"pytest ended with {done.returncode} before all was tried; nothing is stored")
     failures = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
     found = {"right": dict(right), "wrong": failures, "seconds": time.perf_counter() - clock, **folder.provenance()}
     store("reliability", stored("reliability") | {what: found})

@@ -11,7 +11,7 @@ from gmnn.system import System
 FARTHEST = 1e6  # Å, of a coordinate or a cell vector: 0.1 mm
 AWAY = 100.0  # Å, from the origin, beyond which a molecule is moved to it
 MOST_IMAGES = 100_000  # of the cell within reach of an atom; 0.3 Å along all three vectors at a radius of 6.5 Å
-VESIN_CELLS = 1e5  # to which vesin limits its grid, by the same factor along each vector
+SPARSE = 1000  # bins as wide as the cutoff, and 8 more an atom; beyond ASE searches, slower and for any structure
 
 
 def capacity(needed: int, smallest: int = 8) -> int:
@@ -79,9 +79,11 @@ def neighbor_pairs(
     if reason := unsearchable(positions, cell, pbc, cutoff):
         raise UserError(reason)
     box = complete_cell(cell, pbc)
-    extent = _heights(box) * np.where(pbc, 1.0, np.ptp(positions @ np.linalg.inv(box), axis=0))
-    bins = np.maximum(extent / cutoff, 1.0)
-    if bins.min() * np.cbrt(VESIN_CELLS / bins.prod()) < 2:  # vesin 0.6.2 divides by zero where a grid becomes too thin
+    hand = np.array([1 if np.linalg.det(box) > 0 else -1, 1, 1])  # vesin 0.6.2 can divide by zero in a left-handed cell
+    box = hand[:, None] * box
+    spread = np.maximum(np.ptp(positions @ np.linalg.inv(box), axis=0), 1.0)
+    bins = [np.prod(np.maximum(_heights(box) * lengths / cutoff, 1.0)) for lengths in (spread, np.ones(3))]
+    if max(bins) > SPARSE + 8 * len(positions):  # nor in a sparse one
         from ase.neighborlist import primitive_neighbor_list
 
         i, j, S = primitive_neighbor_list("ijS", np.asarray(pbc, bool), box, positions, cutoff)
@@ -90,7 +92,7 @@ def neighbor_pairs(
 
         pairs = NeighborList(cutoff=cutoff, full_list=True, n_threads=1)
         i, j, S = pairs.compute(positions, box, np.asarray(pbc, bool), quantities="ijS")
-    i, j, S = i.astype(np.int64), j.astype(np.int64), S.astype(np.int64)
+    i, j, S = i.astype(np.int64), j.astype(np.int64), hand * S.astype(np.int64)
     order = np.lexsort((S[:, 2], S[:, 1], S[:, 0], j, i))
     return i[order], j[order], S[order]
 
