@@ -202,6 +202,7 @@ def _written(path: Path, kind: str, epoch: int, tree: Any, index: Path) -> tuple
         named, content = known["folder"], known["sha256"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         named, content = "", ""
+    tree = jax.tree.map(np.asarray, tree)
     location, digest = f"{kind}/{epoch:06d}", tree_digest(tree)
     if named == location:
         if content == digest:
@@ -214,14 +215,12 @@ def _written(path: Path, kind: str, epoch: int, tree: Any, index: Path) -> tuple
 def _write_tree(path: Path, tree: Any) -> None:
     import orbax.checkpoint as ocp  # slow to import, and needed only where files are read or written
 
-    tree = jax.tree.map(np.asarray, tree)
     shutil.rmtree(path, ignore_errors=True)  # the remains of a killed run
     try:
         with _quiet(logging.CRITICAL), ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(path.absolute(), tree)
     except Exception as error:  # orbax raises many kinds for a disk that is full or cannot be written
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"cannot write {path}: {reason}; what was saved before is kept") from None
+        raise UserError(f"cannot write {path}: {_reason(error)}; what was saved before is kept") from None
     mark = path / "commit_success.txt"
     if mark.exists():  # orbax writes the absolute path of the machine into it, which is nobody's business
         mark.write_text("complete\n")
@@ -234,8 +233,9 @@ def _read_tree(path: Path, template: Any, digest: str) -> Any:
         with ocp.StandardCheckpointer() as checkpointer:
             tree = checkpointer.restore(path.absolute(), template)
     except Exception as error:  # orbax raises many kinds for files that are absent, truncated or of another shape
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"the parameters in {path} cannot be read: {reason}; copy the model folder again") from None
+        raise UserError(
+            f"the parameters in {path} cannot be read: {_reason(error)}; copy the model folder again"
+        ) from None
     for (name, leaf), wanted in zip(jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(template), strict=True):
         if np.shape(leaf) != np.shape(wanted):
             raise UserError(
@@ -257,8 +257,12 @@ def read_foreign(path: Path) -> Any:
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), found)
             return checkpointer.restore(path.absolute(), restore_args=as_numpy)
     except Exception as error:  # orbax raises many kinds for files that are absent, truncated or of another version
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"the checkpoint {path} cannot be read: {reason}; copy it again") from None
+        raise UserError(f"the checkpoint {path} cannot be read: {_reason(error)}; copy it again") from None
+
+
+def _reason(error: Exception) -> str:
+    """What orbax says, which may be long, on one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 @contextlib.contextmanager

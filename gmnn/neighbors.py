@@ -40,18 +40,19 @@ def complete_cell(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
     return cell
 
 
-def unsearchable(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> str:
-    """Why the neighbours within `cutoff` Å of such a structure are not looked for; empty where they can be."""
+def require_searchable(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> None:
+    """UserError for coordinates and cells in no usable unit, whose neighbours within `cutoff` Å are not looked for."""
     largest = max(np.abs(positions).max(initial=0.0), np.abs(cell).max(initial=0.0))
     if not largest <= FARTHEST:
-        return f"positions and cell vectors must be within {FARTHEST:.0e} Å, but one is {largest:.3g} Å; check the unit"
+        raise UserError(
+            f"positions and cell vectors must be within {FARTHEST:.0e} Å, but one is {largest:.3g} Å; check the unit"
+        )
     images = np.prod(np.where(pbc, 2 * np.ceil(cutoff / _heights(complete_cell(cell, pbc))) + 1, 1))
     if images > MOST_IMAGES:
-        return (
+        raise UserError(
             f"the cell is so small that {images:.0e} of its images lie within {cutoff:g} Å, allowed are "
             f"{MOST_IMAGES:,}; give a real cell, in Å"
         )
-    return ""
 
 
 def _heights(cell: np.ndarray) -> np.ndarray:
@@ -73,11 +74,18 @@ def neighbor_pairs(
     An atom is its own neighbour through images (cells smaller than the cutoff). Each direction repeats or not by `pbc`.
     UserError for coordinates in no usable unit.
     """
+    if len(positions):
+        require_searchable(positions, cell, pbc, cutoff)
+    return _search(positions, cell, pbc, cutoff)
+
+
+def _search(
+    positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The pairs of a structure that was found searchable."""
     positions = np.ascontiguousarray(positions, float)
     if len(positions) == 0:
         return np.zeros(0, int), np.zeros(0, int), np.zeros((0, 3), int)
-    if reason := unsearchable(positions, cell, pbc, cutoff):
-        raise UserError(reason)
     box = complete_cell(cell, pbc)
     hand = np.array([1 if np.linalg.det(box) > 0 else -1, 1, 1])  # vesin 0.6.2 can divide by zero in a left-handed cell
     box = hand[:, None] * box
@@ -116,13 +124,12 @@ def make_system(
     if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
         bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))[:5].tolist()
         raise UserError(f"positions and cell must be finite numbers, but those of atoms {bad} or of the cell are not")
-    if reason := unsearchable(positions, cell, pbc, cutoff):
-        raise UserError(reason)
+    require_searchable(positions, cell, pbc, cutoff)
     if pbc.any():
         wrapped = positions - wrap_shifts(positions, cell, pbc) @ cell
     else:
         wrapped = positions - np.mean(positions, axis=0) if np.abs(positions).max(initial=0.0) > AWAY else positions
-    i, j, S = neighbor_pairs(wrapped, cell, pbc, cutoff)
+    i, j, S = _search(wrapped, cell, pbc, cutoff)
     vectors = wrapped[j] + S @ cell - wrapped[i]
     same = np.flatnonzero(np.einsum("pa,pa->p", vectors, vectors) < 1e-12)  # wrapping leaves some 1e-16 Å
     if len(same):

@@ -29,28 +29,26 @@ class Disk:
 
     def __init__(self, root: Path, kind: str, at: int) -> None:
         self.root, self.kind, self.at, self.count, self.struck = str(root), kind, at, 0, False
+        self.nameless = False  # a write to an open file says no name
 
-    nameless = False  # a write to an open file says no name
-
-    def change(self, path: Any, frees: bool = False) -> bool:
-        """One more; -> whether it is the one at which a write ends in its middle. Raises what is due."""
+    def change(self, path: Any, frees: bool = False) -> None:
+        """One more; raises what is due."""
         try:
             name = os.fspath(path)
         except TypeError:
-            return False
+            return
         name = os.path.abspath(name.decode() if isinstance(name, bytes) else name)
         if not name.startswith(self.root):
-            return False
+            return
         self.count += 1
         self.struck = self.struck or self.count >= self.at
         if not self.struck:
-            return False
+            return
         if self.kind == "kill":
             raise Killed
         if not frees:
             code = errno.ENOSPC if self.kind == "full" else errno.EACCES
             raise OSError(code, os.strerror(code), *([] if self.nameless else [name]))
-        return False
 
 
 _disk: Disk | None = None

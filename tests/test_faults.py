@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 from ase import Atoms
+from counts import record
 from faults import DAMAGES, damaged, outcome
 
 import gmnn
@@ -45,13 +46,6 @@ temperature_K: 300
 path: reference
 dtype: float64
 """
-
-
-def record(kind: str) -> None:
-    """One injected fault with the right outcome, for the count of benchmarks/reliability.py."""
-    if file := os.environ.get("GMNN_COUNTS"):
-        with open(file, "a") as counts:
-            counts.write(json.dumps([kind]) + "\n")
 
 
 def sampled(total: int, seed: int) -> list[int]:

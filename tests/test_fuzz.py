@@ -5,7 +5,6 @@ A small number here; `python benchmarks/reliability.py fuzz` runs thousands (GMN
 
 import copy
 import io
-import json
 import os
 import tempfile
 import warnings
@@ -18,6 +17,7 @@ import pytest
 import yaml
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from counts import record
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +26,7 @@ from gmnn.__main__ import main
 from gmnn.config import Config, DynamicsConfig, read_any
 from gmnn.dataset import read_dataset
 from gmnn.errors import UserError
-from gmnn.neighbors import make_system, neighbor_pairs
+from gmnn.neighbors import complete_cell, make_system, neighbor_pairs
 
 CASES = int(os.environ.get("GMNN_CASES", "40"))
 MODEL = Path(__file__).parent / "golden" / "v3" / "model"
@@ -40,13 +40,6 @@ def cases(share: float = 1.0) -> Any:
         max_examples=max(3, int(share * CASES)), deadline=None, suppress_health_check=CHECKS, derandomize=CASES < 100,
         database=None,
     )  # fmt: skip
-
-
-def record(kind: str) -> None:
-    """One case with the right outcome, for the count of benchmarks/reliability.py."""
-    if file := os.environ.get("GMNN_COUNTS"):
-        with open(file, "a") as counts:
-            counts.write(json.dumps([kind]) + "\n")
 
 
 def clear(error: UserError) -> None:
@@ -303,8 +296,6 @@ def test_structures(atoms: Atoms) -> None:
     assert np.isfinite(energy)
     assert np.isfinite(forces).all()
     np.testing.assert_allclose(forces.sum(axis=0), 0.0, atol=1e-8 * max(1.0, np.abs(forces).max()))
-    from gmnn.neighbors import complete_cell
-
     cutoff = CALCULATOR.potential.config.r_max
     cell = complete_cell(atoms.cell.array, atoms.pbc)
     i, j, S = neighbor_pairs(system.positions, atoms.cell.array, atoms.pbc, cutoff)

@@ -6,8 +6,7 @@ import numpy as np
 
 from gmnn.cell_list.runs import MARGIN, Grid, Pbc, columns, find_runs, full_cell, inverse_of, lay_out, near_in
 from gmnn.cell_list.slots import CPU_BLOCK
-from gmnn.errors import UserError
-from gmnn.neighbors import complete_cell, unsearchable
+from gmnn.neighbors import complete_cell, require_searchable
 
 SHRINK = 1.02  # the cell may shrink by this before its bins are too narrow
 SPLITS = ((1, 1, 4), (2, 2, 4))  # bins to a radius along each vector, of which the plan takes the better
@@ -18,8 +17,7 @@ def plan(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, radius: float
     """Bins for this cell, and room and slots for `slack` times what a run and an atom have now. On the host."""
     repeats: Pbc = tuple(map(bool, pbc))  # type: ignore[assignment]
     positions, cell = np.asarray(positions, float), complete_cell(cell, pbc)
-    if reason := unsearchable(positions, cell, np.asarray(pbc), radius):
-        raise UserError(reason)
+    require_searchable(positions, cell, np.asarray(pbc), radius)
     grids = [_plan_runs(positions, cell, repeats, radius, slack, split) for split in SPLITS]
     grid = min(grids, key=lambda grid: len(columns(grid)) * (grid.room + 8))
     atoms = lay_out(np, grid, repeats, radius, positions, cell)

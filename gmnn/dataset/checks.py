@@ -1,13 +1,14 @@
 """What no potential can be trained on is an error that names the frames; what looks like a wrong unit is a warning."""
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 from ase import Atoms
 
 from gmnn.dataset.frames import Dataset
 from gmnn.errors import UserError
-from gmnn.neighbors import FARTHEST, complete_cell, neighbor_pairs, unsearchable
+from gmnn.neighbors import FARTHEST, complete_cell, neighbor_pairs, require_searchable
 
 MAX_ENERGY_PER_ATOM = 1e6  # eV; the heaviest all-electron atom has 0.8 MeV
 MAX_FORCE = 1e5  # eV/Å; C-C at 0.1 Å has 4e4
@@ -29,21 +30,24 @@ def check(dataset: Dataset, given: np.ndarray) -> None:
     per_atom = np.abs(dataset.energies) / np.maximum(sizes, 1)
     strongest = np.array([np.abs(f).max(initial=0.0) for f in dataset.forces])
     finite_forces = np.array([np.isfinite(f).all() for f in dataset.forces])
+    finite = np.array([_is_finite(a) for a in dataset.atoms])
+    no_cell = np.array([_refused(complete_cell, a.cell.array, a.pbc) for a in dataset.atoms])
+    usable = finite & ~no_cell
+    no_unit = np.array([ok and _unsearchable(a) for ok, a in zip(usable, dataset.atoms, strict=True)])
+    coincident = [ok and _coincident(a) for ok, a in zip(usable & ~no_unit, dataset.atoms, strict=True)]
     problems = {
         "no atoms": sizes == 0,
         "an atomic number outside 1 ... 118": [not ((a.numbers > 0) & (a.numbers < 119)).all() for a in dataset.atoms],
-        "positions or a cell that are not finite": [not _is_finite(a) for a in dataset.atoms],
-        "a periodic direction without a cell vector, or a cell without volume": [_no_cell(a) for a in dataset.atoms],
-        f"positions beyond {FARTHEST:.0e} Å or a cell smaller than any (wrong unit?)": [
-            _unsearchable(a) for a in dataset.atoms
-        ],
+        "positions or a cell that are not finite": ~finite,
+        "a periodic direction without a cell vector, or a cell without volume": no_cell,
+        f"positions beyond {FARTHEST:.0e} Å or a cell smaller than any (wrong unit?)": no_unit,
         "no energy, forces or stress": ~given.any(axis=1),
         "an energy that is not finite": given[:, 0] & ~np.isfinite(dataset.energies),
         "forces that are not finite": given[:, 1] & ~finite_forces,
         "a stress that is not finite": given[:, 2] & ~np.isfinite(dataset.stresses).all(axis=(1, 2)),
         f"an energy beyond {MAX_ENERGY_PER_ATOM:.0e} eV per atom (wrong unit?)": per_atom > MAX_ENERGY_PER_ATOM,
         f"a force beyond {MAX_FORCE:.0e} eV/Å (wrong unit?)": strongest > MAX_FORCE,
-        f"two atoms closer than {CLOSEST} Å": [_coincident(a) for a in dataset.atoms],
+        f"two atoms closer than {CLOSEST} Å": coincident,
     }
     for what, bad in problems.items():
         frames = np.flatnonzero(bad)
@@ -81,23 +85,19 @@ def _is_finite(atoms: Atoms) -> bool:
     return bool(np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all())
 
 
-def _no_cell(atoms: Atoms) -> bool:
+def _refused(check: Callable[..., object], *arguments: object) -> bool:
     try:
-        complete_cell(atoms.cell.array, atoms.pbc)
+        check(*arguments)
     except UserError:
         return True
     return False
 
 
 def _unsearchable(atoms: Atoms) -> bool:
-    if not _is_finite(atoms) or _no_cell(atoms):
-        return False
-    return bool(unsearchable(atoms.positions, atoms.cell.array, atoms.pbc, SEARCHED))
+    return _refused(require_searchable, atoms.positions, atoms.cell.array, atoms.pbc, SEARCHED)
 
 
 def _coincident(atoms: Atoms) -> bool:
-    if not _is_finite(atoms) or _no_cell(atoms) or _unsearchable(atoms):
-        return False
     # a search within CLOSEST itself is slow: it has a great many cells
     i, j, S = neighbor_pairs(atoms.positions, atoms.cell.array, atoms.pbc, SEARCHED)
     r = np.linalg.norm(atoms.positions[j] + S @ atoms.cell.array - atoms.positions[i], axis=1)

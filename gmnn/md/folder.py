@@ -78,7 +78,7 @@ def run(
 def _changed(description: Path, facts: dict[str, Any]) -> list[str]:
     """Names of the facts that a run was started with otherwise."""
     before = read_sealed(description, "start again with another output")
-    same = json.loads(json.dumps(sealed(facts)))
+    same = json.loads(json.dumps(facts))
     return sorted(key for key in {**before, **same} if before.get(key) != same.get(key) and key != SEAL)
 
 
