@@ -40,6 +40,11 @@ def complete_cell(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
     return cell
 
 
+def _repeating_cell(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
+    """The same with unit vectors across the others in directions that do not repeat, whatever stands there.  [3, 3] Å"""
+    return complete_cell(np.where(np.asarray(pbc, bool)[:, None], cell, 0.0), pbc)
+
+
 def require_searchable(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> None:
     """UserError for coordinates and cells in no usable unit, whose neighbours within `cutoff` Å are not looked for."""
     largest = max(np.abs(positions).max(initial=0.0), np.abs(cell).max(initial=0.0))
@@ -47,7 +52,7 @@ def require_searchable(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray,
         raise UserError(
             f"positions and cell vectors must be within {FARTHEST:.0e} Å, but one is {largest:.3g} Å; check the unit"
         )
-    images = np.prod(np.where(pbc, 2 * np.ceil(cutoff / _heights(complete_cell(cell, pbc))) + 1, 1))
+    images = np.prod(np.where(pbc, 2 * np.ceil(cutoff / _heights(_repeating_cell(cell, pbc))) + 1, 1))
     if images > MOST_IMAGES:
         raise UserError(
             f"the cell is so small that {images:.0e} of its images lie within {cutoff:g} Å, allowed are "
@@ -61,8 +66,11 @@ def _heights(cell: np.ndarray) -> np.ndarray:
 
 
 def wrap_shifts(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
-    """Whole cells to subtract from each atom to bring it into the cell along periodic directions.  [N, 3] int"""
-    fractions = np.linalg.solve(complete_cell(cell, pbc).T, np.asarray(positions, float).T).T
+    """Whole cells to subtract from each atom to bring it into the cell along periodic directions.  [N, 3] int
+
+    Rows of the cell in directions that do not repeat have no say.
+    """
+    fractions = np.linalg.solve(_repeating_cell(cell, pbc).T, np.asarray(positions, float).T).T
     return np.where(np.asarray(pbc, bool), np.floor(fractions), 0.0).astype(np.int64)
 
 
@@ -86,7 +94,7 @@ def _search(
     positions = np.ascontiguousarray(positions, float)
     if len(positions) == 0:
         return np.zeros(0, int), np.zeros(0, int), np.zeros((0, 3), int)
-    box = complete_cell(cell, pbc)
+    box = _repeating_cell(cell, pbc)
     hand = np.array([1 if np.linalg.det(box) > 0 else -1, 1, 1])  # vesin 0.6.2 can divide by zero in a left-handed cell
     box = hand[:, None] * box
     spread = np.maximum(np.ptp(positions @ np.linalg.inv(box), axis=0), 1.0)

@@ -38,6 +38,7 @@ LONGEST, SHORTEST, SHARE = 1.75, 0.80, 0.12  # of bonds that are moved, Å, and 
 CONTACTS = {  # Å, and of all pairs the share of this kind
     "pushed": {(1, 1): (0.65, 1.8, 0.5), (8, 1): (1.05, 1.7, 0.15), (1, 8): (1.05, 1.7, 0.15), (8, 8): (1.9, 2.6, 0.2)},
     "oxygens": {(8, 8): (1.35, 2.2, 1.0)},
+    "crowded": {(8, 8): (2.0, 2.5, 1.0)},
 }
 OTHERS = {(1, 1): 1.6, (8, 1): 1.6, (1, 8): 1.6, (8, 8): 2.5}  # Å: no other pair of two molecules comes nearer
 PAIRS = 8  # of molecules that are pushed together in a frame
