@@ -41,7 +41,7 @@ def complete_cell(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
 
 
 def _repeating_cell(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
-    """The same with unit vectors across the others in directions that do not repeat, whatever stands there.  [3, 3] Å"""
+    """The same with unit vectors across the others where nothing repeats, whatever stands there.  [3, 3] Å"""
     return complete_cell(np.where(np.asarray(pbc, bool)[:, None], cell, 0.0), pbc)
 
 

@@ -504,3 +504,13 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     longer = command("steps=60", "--resume")
     assert longer.returncode == 0, longer.stderr
     assert len((tmp_path / "out" / "log.csv").read_text().splitlines()) == 8
+
+
+def test_a_fall_in_energy_is_told(capsys: pytest.CaptureFixture) -> None:
+    """Beyond 1 eV and 0.1 eV per atom below the start, once, with the step of the lowest; nothing where it rises."""
+    for n, energies, step in ((9, [5.0, 3.9, 4.5], "10"), (9, [5.0, 4.1, 9.0], None), (40, [5.0, 3.9, 0.9], "20"),
+                              (40, [5.0, 3.9, 1.1], None)):  # fmt: skip
+        rows = [{"step": str(10 * k), "potential_eV": str(energy)} for k, energy in enumerate(energies)]
+        md_command._fallen(Atoms(f"H{n}"), rows)
+        said = capsys.readouterr().err
+        assert (f"at step {step} " in said) if step else said == ""

@@ -1,6 +1,7 @@
 """`gmnn md CONFIG`: molecular dynamics on the device."""
 
 import argparse
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 DESCRIPTION = """Run molecular dynamics as CONFIG says. The folder `output` of the configuration gets trajectory.extxyz,
 log.csv and the state, from which a run that was stopped or killed continues with --resume and ends as if it had not
 been. On a CPU all cores are used."""
+LEAST_FALL, FALL_PER_ATOM = 1.0, 0.1  # eV below the start, from which on the summary warns: melts and reactions do less
 
 
 def parser() -> argparse.ArgumentParser:
@@ -154,6 +156,17 @@ def _approaches(dynamics: "Dynamics", atoms: "Atoms", rows: list[dict[str, str]]
     print(f"with {highest:.2f} eV above the start{always}; gmnn certify says what this rests on")
 
 
+def _fallen(atoms: "Atoms", rows: list[dict[str, str]]) -> None:
+    """A line where the potential energy fell far below the start, which no real structure near room temperature does."""
+    first = float(rows[0]["potential_eV"])
+    lowest = min(rows, key=lambda row: float(row["potential_eV"]))
+    fall = first - float(lowest["potential_eV"])
+    if fall > max(LEAST_FALL, FALL_PER_ATOM * len(atoms)):
+        print(f"WARNING: at step {lowest['step']} the potential energy is {fall:.2f} eV below that of the start: either "
+              "the start was far from any minimum, or the potential has a false minimum where its data end; look at the "
+              "trajectory, and see docs/md.md, A fall in energy", file=sys.stderr)  # fmt: skip
+
+
 def _summary(config: "DynamicsConfig", dynamics: "Dynamics", atoms: "Atoms") -> None:
     import csv
 
@@ -173,6 +186,7 @@ def _summary(config: "DynamicsConfig", dynamics: "Dynamics", atoms: "Atoms") -> 
     for key in ("volume_A3", "density_g_per_cm3", "pressure_GPa") if config.pressure != "none" else ():
         print(f"mean {key} {np.mean([float(row[key]) for row in warm]):.6g}")
     _approaches(dynamics, atoms, rows)
+    _fallen(atoms, rows)
     constant = config.pressure == "none" and config.final_temperature_K is None and len(warm) > 2 * config.replicas
     conserved = {"nve": "total_eV", "nose_hoover": "conserved_eV"}.get(config.ensemble)
     if conserved and constant:
