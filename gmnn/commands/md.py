@@ -157,13 +157,12 @@ def _approaches(dynamics: "Dynamics", atoms: "Atoms", rows: list[dict[str, str]]
 
 
 def _fallen(atoms: "Atoms", rows: list[dict[str, str]]) -> None:
-    """A line where the potential energy fell far below the start, which no real structure near room temperature does."""
-    first = float(rows[0]["potential_eV"])
+    """A line where the potential energy fell far below the start, as real structures do not near a minimum."""
     lowest = min(rows, key=lambda row: float(row["potential_eV"]))
-    fall = first - float(lowest["potential_eV"])
+    fall = float(rows[0]["potential_eV"]) - float(lowest["potential_eV"])
     if fall > max(LEAST_FALL, FALL_PER_ATOM * len(atoms)):
         print(f"WARNING: at step {lowest['step']} the potential energy is {fall:.2f} eV below that of the start: either "
-              "the start was far from any minimum, or the potential has a false minimum where its data end; look at the "
+              "the start was far from any minimum, or the potential has a false one where its data end; look at the "
               "trajectory, and see docs/md.md, A fall in energy", file=sys.stderr)  # fmt: skip
 
 
