@@ -161,7 +161,7 @@ def _fallen(atoms: "Atoms", rows: list[dict[str, str]]) -> None:
     lowest = min(rows, key=lambda row: float(row["potential_eV"]))
     fall = float(rows[0]["potential_eV"]) - float(lowest["potential_eV"])
     if fall > max(LEAST_FALL, FALL_PER_ATOM * len(atoms)):
-        print(f"WARNING: at step {lowest['step']} the potential energy is {fall:.2f} eV below that of the start: either "
+        print(f"WARNING: at step {lowest['step']} the potential energy is {fall:.2f} eV below the start's: either "
               "the start was far from any minimum, or the potential has a false one where its data end; look at the "
               "trajectory, and see docs/md.md, A fall in energy", file=sys.stderr)  # fmt: skip
 
