@@ -3,6 +3,7 @@
 They are made on the host; who evaluates them sends all or some of them to the device.
 """
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gmnn.errors import UserError
 from gmnn.neighbors import make_system, stack
 from gmnn.potential import Potential
 from gmnn.system import Labels, System
@@ -106,6 +108,13 @@ def without_stress(energies: jax.Array, forces: jax.Array) -> Labels:
 def on_device(system: System, dtype: str) -> System:
     """The same system, or batch of them, as device arrays, real numbers as `dtype`."""
     return jax.tree.map(lambda x: jnp.asarray(x, dtype if np.issubdtype(x.dtype, np.floating) else x.dtype), system)
+
+
+def precision(dtype: str) -> AbstractContextManager:
+    """Within it JAX keeps numbers of this precision; UserError for another than float32 or float64."""
+    if dtype not in ("float32", "float64"):
+        raise UserError(f"dtype is {dtype!r}, but must be 'float32' or 'float64'")
+    return jax.enable_x64(dtype == "float64")
 
 
 def select(tree: tuple, chosen: jax.Array) -> tuple:

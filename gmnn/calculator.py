@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -13,7 +12,7 @@ from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from gmnn.batches import on_device
+from gmnn.batches import on_device, precision
 from gmnn.errors import UserError
 from gmnn.folder import load
 from gmnn.neighbors import capacity, make_system, pad, stack
@@ -54,12 +53,10 @@ class Calculator(ASECalculator):
         self.potential = potential if isinstance(potential, Potential) else load(potential)
         if self.potential.params is None:
             raise UserError("this Potential has no parameters; give a trained one, gmnn.load(folder)")
-        if dtype not in ("float32", "float64"):
-            raise UserError(f"dtype is {dtype!r}, but must be 'float32' or 'float64'")
         if not skin >= 0:
             raise UserError(f"skin is {skin!r}, but must be zero or positive, Å")
         self.dtype, self.skin = dtype, skin
-        with self._precision():
+        with precision(self.dtype):
             self._params, predict = evaluator(self.potential, path, dtype)
             if self.potential.config.n_members > 1:  # forces of members go by autodiff on either path
                 self._trained = evaluator(self.potential, "reference", dtype)[0]
@@ -78,7 +75,7 @@ class Calculator(ASECalculator):
             raise UserError("the structure has no atoms")
         if "stress" in properties and not _has_stress(atoms):
             raise PropertyNotImplementedError("stress needs three cell vectors and at least one periodic direction")
-        with self._precision():
+        with precision(self.dtype):
             there = self._update(atoms)
             prediction = self._predict(self._params, there)
             self.results = self._results(atoms, jax.tree.map(np.asarray, prediction))
@@ -111,7 +108,7 @@ class Calculator(ASECalculator):
                 chosen = members[start : start + size]
                 filled = chosen + chosen[-1:] * (size - len(chosen))  # the last structure again: one shape per group
                 batch = stack([pad(systems[k], n, slots) for k in filled])
-                with self._precision():
+                with precision(self.dtype):
                     found = self._predict(self._params, on_device(batch, self.dtype))
                 prediction = jax.tree.map(np.asarray, found)
                 for row, k in enumerate(chosen):
@@ -155,9 +152,6 @@ class Calculator(ASECalculator):
         if _has_stress(atoms):
             results["stress"] = full_3x3_to_voigt_6_stress(prediction.virial.astype(float) / atoms.get_volume())
         return results
-
-    def _precision(self) -> AbstractContextManager:
-        return jax.enable_x64(self.dtype == "float64")
 
 
 def _has_stress(atoms: Atoms) -> bool:

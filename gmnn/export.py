@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gmnn.batches import precision
 from gmnn.elements import SYMBOLS
-from gmnn.errors import UserError
 from gmnn.folder import UNITS, provenance, write_bytes, write_json
 from gmnn.potential import Potential
 from gmnn.system import Prediction, System
@@ -42,9 +42,6 @@ def export(potential: Potential, path: Path, dtype: str = "float32") -> dict[str
     The program takes the fields of `gmnn.System` in their order and gives energy, energies, forces and virial. An atom
     of an element that was not trained makes energy, energies and forces NaN.
     """
-    if dtype not in ("float32", "float64"):
-        raise UserError(f"dtype is {dtype!r}, but must be 'float32' or 'float64'")
-    params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), potential.trained)
     known = np.zeros(len(SYMBOLS), bool)
     known[[0, *potential.reference.elements]] = True
 
@@ -56,7 +53,8 @@ def export(potential: Potential, path: Path, dtype: str = "float32") -> dict[str
             jnp.where(fine, value, jnp.nan) for value in (found.energy, found.energies, found.forces)
         ), found.virial
 
-    with jax.enable_x64(dtype == "float64"):
+    with precision(dtype):
+        params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), potential.trained)
         n, k = jax.export.symbolic_shape("n, k")
         shapes = {"positions": (n, 3), "numbers": (n,), "cell": (3, 3), "neighbors": (n, k), "shifts": (n, k, 3)}
         kinds = [dtype if name in ("positions", "cell") else "int32" for name in shapes]

@@ -15,6 +15,7 @@ import numpy as np
 from ase import Atoms, units
 
 from gmnn import cell_list
+from gmnn.batches import precision
 from gmnn.errors import UserError
 from gmnn.fast import compiled, evaluator
 from gmnn.md import fire
@@ -69,7 +70,7 @@ class Dynamics:
         self.growths = 0  # segments done again with a larger list
         self.radius = potential.config.r_max + skin
         self.grid = cell_list.plan(atoms.positions, atoms.cell.array, atoms.pbc, self.radius)
-        with self._precision():
+        with precision(self.dtype):
             self._params, predict = evaluator(potential, path, dtype, tf32_network)
         self._setting = Setting(
             atoms.numbers, atoms.get_masses(), self.fixed, self.pbc, self.freedom, bath, piston,
@@ -132,7 +133,7 @@ class Dynamics:
         """The end of a segment; done again with a larger list as long as it did not fit."""
         smaller = iter(0.97 ** np.arange(SMALLER if self.piston.kind != "none" else 1))
         for _ in range(TRIES):
-            with self._precision():
+            with precision(self.dtype):
                 if self.grid not in self._programs:
                     self._programs[self.grid] = compiled(partial(segment, self._setting, self.grid))
                 start = jax.tree.map(lambda *x: jnp.asarray(np.stack(x), self.dtype), *states)
@@ -167,9 +168,6 @@ class Dynamics:
             state, energy = state._replace(positions=x, cell=cell), float(energies.sum()) + self.offset
             found.append(Moment(self._setting, step, state, forces, energy, kinetic, virial, closest, rebuilds))
         return found
-
-    def _precision(self) -> Any:
-        return jax.enable_x64(self.dtype == "float64")
 
 
 def _check(bath: Bath, piston: Piston, atoms: Atoms) -> None:
