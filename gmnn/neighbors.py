@@ -97,9 +97,11 @@ def _search(
     box = _repeating_cell(cell, pbc)
     hand = np.array([1 if np.linalg.det(box) > 0 else -1, 1, 1])  # vesin 0.6.2 can divide by zero in a left-handed cell
     box = hand[:, None] * box
-    spread = np.maximum(np.ptp(positions @ np.linalg.inv(box), axis=0), 1.0)
-    bins = [np.prod(np.maximum(_heights(box) * lengths / cutoff, 1.0)) for lengths in (spread, np.ones(3))]
-    if max(bins) > SPARSE + 8 * len(positions):  # nor in a sparse one
+    lengths = _heights(box) * np.maximum(np.ptp(positions @ np.linalg.inv(box), axis=0), 1.0)
+    if np.any(pbc):  # vesin may take a direction that does not repeat as long as the whole structure
+        lengths = np.where(pbc, lengths, np.maximum(lengths, np.linalg.norm(np.ptp(positions, axis=0))))
+    bins = np.prod(np.maximum(lengths / cutoff, 1.0))
+    if bins > SPARSE + 8 * len(positions):  # nor in a sparse one
         from ase.neighborlist import primitive_neighbor_list
 
         i, j, S = primitive_neighbor_list("ijS", np.asarray(pbc, bool), box, positions, cutoff)
