@@ -153,7 +153,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         read_dataset(str(tmp_path / "a.extxyz"))
     (tmp_path / "b.extxyz").write_text("3\n\nH 0 0\n")
-    with pytest.raises(UserError, match="ASE cannot read"):
+    with pytest.raises(UserError, match="but only 2 lines"):
         read_dataset(str(tmp_path / "b.extxyz"))
 
 
@@ -192,3 +192,15 @@ def test_given_atomic_energies(tmp_path: Path) -> None:
         fit_reference(data, config("x", atomic_energies={"H": -1.0}))
     with pytest.raises(UserError, match="no frame contains He"):
         fit_reference(data, config("x", atomic_energies={**given, "He": 0.0}))
+
+
+@pytest.mark.parametrize(("line", "number"), [(0, "9" * 40), (0, "9" * 400), (5, "4"), (5, "-1")])
+def test_counts_beyond_the_file(tmp_path: Path, line: int, number: str) -> None:
+    """A number of atoms that the file does not hold is named with its line, at once; ASE would count to it."""
+    file = tmp_path / "a.xyz"
+    write(file, [Atoms("OHH", np.eye(3) * k) for k in (1, 2)], format="extxyz")
+    lines = file.read_text().splitlines()
+    lines[line] = number
+    file.write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match=f"line {line + 1} of" if number[0] != "-" else "cannot read"):
+        read_dataset(str(file))

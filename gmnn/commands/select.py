@@ -70,9 +70,12 @@ def _frames(source: str) -> "list[Atoms]":
 
     from gmnn.embedded import ethanol
     from gmnn.errors import UserError
+    from gmnn.xyz import require_whole
 
     if source == "ethanol":
         return ethanol()
+    if Path(source).is_file():
+        require_whole(Path(source))
     try:
         return list(ase.io.iread(source))
     except Exception as error:  # ASE's readers raise anything

@@ -8,6 +8,7 @@ from ase import Atoms
 
 from gmnn.errors import UserError
 from gmnn.scanning.reference import unpack
+from gmnn.xyz import require_whole
 
 
 def file_and_index(text: str) -> tuple[Path, str]:
@@ -23,6 +24,7 @@ def read_frames(path: Path, index: str) -> list[Atoms]:
             f"The structure file was not found, got '{path}'; a file that ASE reads is needed, with @INDEX for one of "
             "its frames; correct the path."
         )
+    require_whole(path)
     try:
         if path.suffix == ".xz":
             found = ase.io.read(io.StringIO(unpack(path)), index=index, format="extxyz")

@@ -16,6 +16,7 @@ from gmnn.dataset.checks import check
 from gmnn.dataset.frames import LABELS, Dataset
 from gmnn.dataset.units import Factors, asymmetric, factors, tensor
 from gmnn.errors import UserError
+from gmnn.xyz import require_whole
 
 AGREE = {"energy": 1e-5, "forces": 1e-5, "stress": 1e-6}  # eV, eV/Å, eV/Å^3: rounding of the same label
 
@@ -200,6 +201,7 @@ def _read_file(source: str) -> tuple[list[Atoms], str]:
         path, some = Path(sliced[1]), sliced[2]
     if not path.is_file():
         raise UserError(f"the data file {path} does not exist; give a file that ASE reads, or `ethanol`")
+    require_whole(path)
     try:
         frames = read(path, some)
     except Exception as error:  # ASE's readers raise anything on a malformed file

@@ -1,0 +1,29 @@
+"""A look at an xyz file before ASE reads it, which counts to any number of atoms that a damaged line names."""
+
+from itertools import islice
+from pathlib import Path
+
+from gmnn.errors import UserError
+
+LINES = 1 << 62  # more than any file has
+
+
+def require_whole(path: Path) -> None:
+    """UserError where a frame has fewer lines than its number of atoms says; any other kind of file passes."""
+    if path.suffix not in (".xyz", ".extxyz"):
+        return
+    with open(path, errors="replace") as file:
+        at = 1
+        for line in file:
+            try:
+                atoms = int(line)
+            except ValueError:  # the end, or ASE will say what is wrong
+                return
+            wanted = 1 + max(atoms, 0)
+            found = sum(1 for _ in islice(file, min(wanted, LINES)))
+            if found < wanted:
+                raise UserError(
+                    f"line {at} of {path} says that a comment and {line.strip()[:12]} atoms follow, but only {found} lines "
+                    "do; the file was cut or changed, get it again or correct the number"
+                )
+            at += 1 + found
