@@ -23,7 +23,7 @@ def require_whole(path: Path) -> None:
             found = sum(1 for _ in islice(file, min(wanted, LINES)))
             if found < wanted:
                 raise UserError(
-                    f"line {at} of {path} says that a comment and {line.strip()[:12]} atoms follow, but only {found} lines "
-                    "do; the file was cut or changed, get it again or correct the number"
+                    f"line {at} of {path} says that {line.strip()[:12]} atoms follow after a comment, but only {found} "
+                    "lines do; the file was cut or changed, get it again or correct the number"
                 )
             at += 1 + found

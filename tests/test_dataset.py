@@ -153,7 +153,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         read_dataset(str(tmp_path / "a.extxyz"))
     (tmp_path / "b.extxyz").write_text("3\n\nH 0 0\n")
-    with pytest.raises(UserError, match="but only 2 lines"):
+    with pytest.raises(UserError, match="but only 2 lines do"):
         read_dataset(str(tmp_path / "b.extxyz"))
 
 
