@@ -1,4 +1,4 @@
-"""The command `gmnn`: train, md, scan, certify, eval, select, export, import-apax, schema, completion."""
+"""The command `gmnn`: train, md, scan, certify, eval, select, export, lammps, import-apax, schema, completion."""
 
 import sys
 from importlib import import_module
@@ -11,6 +11,7 @@ COMMANDS = {
     "eval": ("gmnn.commands.evaluate", "errors of a trained potential on labelled frames"),
     "select": ("gmnn.commands.select", "which frames of a file to compute and train on next"),
     "export": ("gmnn.commands.export", "a trained potential as StableHLO, which runs without gmnn"),
+    "lammps": ("gmnn.commands.lammps", "build the plugin with which LAMMPS uses trained potentials"),
     "import-apax": ("gmnn.commands.import_apax", "a model folder from one trained with Apax"),
     "schema": ("gmnn.commands.schema", "JSON schema or table of the training configuration"),
     "completion": ("gmnn.commands.completion", "completions for bash, zsh and tcsh"),

@@ -94,11 +94,11 @@ def prepare(potential: Potential, dtype: str, intervals: int = tables.INTERVALS)
     return jax.device_put(prepared, NamedSharding(mesh, PartitionSpec())) if mesh.size > 1 else prepared
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`jax.jit` in which every device of the CPU computes on one core, so that several devices do not get in each
-    other's way; on other platforms nothing else.
+def compiled(function: Callable[..., Any], one_core: bool = False) -> Callable[..., Any]:
+    """`jax.jit` in which every device of the CPU computes on one core if there are several devices, or several
+    processes (`one_core`), so that they do not get in each other's way; on other platforms nothing else.
     """
-    single = {"xla_cpu_multi_thread_eigen": False} if _cores().size > 1 else None
+    single = {"xla_cpu_multi_thread_eigen": False} if one_core or _cores().size > 1 else None
     return jax.jit(function, compiler_options=single)
 
 
@@ -107,9 +107,8 @@ def predict(
 ) -> Prediction:
     """Energy, forces and virial of one system; of a batch with a leading axis, whose atoms share the blocks.
 
-    With `reverse` [N, K], as in `cell_list.Slots`, forces are gathered, not added up in any order. `precision` is that
-    of the network's products.
-    Of several CPU devices (`jax.config.update("jax_num_cpu_devices", 2)` first of all) each computes its share.
+    With `reverse` [N, K], as in `cell_list.Slots`, forces are gathered, not added up in any order. `precision`: of the
+    network's products. CPU devices (`jax.config.update("jax_num_cpu_devices", 2)` first of all) share the atoms.
     """
     per_system, count, mesh = system.numbers.shape[-1], system.numbers.size, _cores()
     size = CPU_BLOCK if jax.default_backend() == "cpu" else BLOCK
@@ -155,6 +154,42 @@ def _share(
     Rows beyond the last atom add nothing.
     """
     count = len(atoms.numbers)
+    members, own, virials, onto = _evaluated(potential, per_system, precision, params, atoms, rows)
+    total = rows.size * _cores().size
+
+    def placed(x: Array) -> Array:  # rows of one device follow each other
+        if total == rows.size:
+            return x[:count]
+        return jax.lax.dynamic_update_slice_in_dim(jnp.zeros((total, *x.shape[1:]), x.dtype), x, rows[0, 0], 0)[:count]
+
+    neighbors = atoms.neighbors if reverse is not None else atoms.neighbors[jnp.minimum(rows.ravel(), count - 1)]
+    forces = collected(placed(own), onto if reverse is None else onto[:count], neighbors, reverse)
+    virial = jnp.sum(placed(virials).reshape(-1, per_system, 3, 3), axis=1)
+    return placed(members), forces, virial
+
+
+def predict_part(potential: Potential, params: FastParams, system: System) -> tuple[Array, Array, Array]:
+    """Of a part of the atoms: their energies [C] eV, the forces of these on all atoms [N, 3], their virials [C, 3, 3].
+
+    For programs that share the atoms of a structure out. `neighbors` and `shifts` of the system are those of its first
+    C atoms; the others are only neighbours. The virials are eV and sum to dE/d(strain). On one device.
+    """
+    n, count = len(system.numbers), len(system.neighbors)
+    blocks = -(-count // (CPU_BLOCK if jax.default_backend() == "cpu" else BLOCK))
+    rows = jnp.arange(blocks * -(-count // blocks)).reshape(blocks, -1)
+    found = _evaluated(potential, n, HIGHEST, params, system._replace(cell=system.cell[None]), rows)
+    members, own, virials, onto = (x[:count] for x in found)
+    forces = collected(jnp.pad(own, ((0, n - count), (0, 0))), onto, system.neighbors, None)
+    return jnp.where(system.numbers[:count] > 0, jnp.mean(members, axis=1), 0.0), forces, virials
+
+
+def _evaluated(
+    potential: Potential, per_system: int, precision: Precision, params: FastParams, atoms: System, rows: Array
+) -> tuple[Array, Array, Array, Array]:
+    """Of blocks of atoms [b, B], one after the other: energies [b B, M], dE/d(vector) summed over the slots [b B, 3],
+    virials [b B, 3, 3] and dE/d(vector) of each slot [b B, K, 3]. Zero for rows beyond the last atom with slots.
+    """
+    count = len(atoms.neighbors)
     elements = jnp.append(jnp.asarray(potential.element_index)[atoms.numbers], 0)
 
     def block(row: Array) -> tuple[Array, Array, Array, Array]:
@@ -167,18 +202,7 @@ def _share(
         return jnp.where(real, members, 0.0), jnp.sum(gradient, axis=2), virials, jnp.swapaxes(gradient, 1, 2)
 
     found = tuple(x[None] for x in block(rows[0])) if len(rows) == 1 else jax.lax.map(block, rows)
-    members, own, virials, onto = (x.reshape(-1, *x.shape[2:]) for x in found)
-    total = rows.size * _cores().size
-
-    def placed(x: Array) -> Array:  # rows of one device follow each other
-        if total == rows.size:
-            return x[:count]
-        return jax.lax.dynamic_update_slice_in_dim(jnp.zeros((total, *x.shape[1:]), x.dtype), x, rows[0, 0], 0)[:count]
-
-    neighbors = atoms.neighbors if reverse is not None else atoms.neighbors[jnp.minimum(rows.ravel(), count - 1)]
-    forces = collected(placed(own), onto if reverse is None else onto[:count], neighbors, reverse)
-    virial = jnp.sum(placed(virials).reshape(-1, per_system, 3, 3), axis=1)
-    return placed(members), forces, virial
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
 
 
 def _vectors(atoms: System, rows: Array, per_system: int, r_max: float) -> tuple[Array, Array, Array]:
