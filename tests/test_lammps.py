@@ -123,7 +123,7 @@ def results(request: pytest.FixtureRequest, plugin: Path, tmp_path_factory: pyte
 
 @functools.cache
 def calculator() -> Calculator:
-    return Calculator(MODEL, dtype="float64", path="fast")
+    return Calculator(MODEL, dtype="float64", skin=1.0, path="fast")
 
 
 def compare(found: dict[str, Any], atoms: Atoms, relative: float) -> None:
@@ -277,12 +277,14 @@ def test_the_example_runs_in_the_program(plugin: Path, tmp_path: Path) -> None:
 
 
 def test_arrays_that_are_too_small_are_made_anew() -> None:
-    """Without LAMMPS: an atom of a molecule with the others as ghosts, then the others, add up to all of it."""
-    atoms = ethanol()[0]
+    """Without LAMMPS: two of the atoms with the others as ghosts, then the others, add up to all of them."""
+    atoms, beside = ethanol()[0], ethanol()[1]
+    beside.translate([4.0, 0.0, 0.0])
+    atoms += beside
     n, system = len(atoms), make_system(atoms.positions, atoms.numbers, np.zeros((3, 3)), [False] * 3, 4.0)
     engine = Engine(folder.load(MODEL), "fast", "float64", list(TYPES), ranks=2)
     forces, energies, shapes = np.zeros((n, 3)), [], []
-    for own in (range(1), range(1, n)):  # small arrays, larger ones
+    for own in (range(2), range(2, n)):  # small arrays, larger ones
         order = [*own, *(k for k in range(n) if k not in own)]
         engine.reserve(len(own), n - len(own), system.neighbors.shape[1])
         assert not engine.reserve(len(own), n - len(own), system.neighbors.shape[1])
