@@ -251,7 +251,9 @@ def test_the_command_says_what_is_missing(
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(UserError, match=r"no C\+\+ compiler"):
         command.build(tmp_path, tmp_path / "broken")
+    monkeypatch.undo()
     monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(command, "_compiler", lambda pip: ["c++"])
     with pytest.raises(UserError, match="LAMMPS is not installed"):
         command.build(tmp_path)
 

