@@ -81,7 +81,8 @@ def run(peer: str, python: Path, work: Path, epochs: int | None) -> None:
         options, about = trained(peer, python, work, epochs or EPOCHS[peer])
     out = work / "scan"
     done = subprocess.run(
-        [python, ROOT / "scan.py", *options, "--out", out], cwd=ROOT, text=True, capture_output=True,
+        [python, ROOT / "scan.py", *options, "--out", out], text=True, capture_output=True,
+        cwd=ROOT if peer == "gmnn" else work,  # Apax leaves files where it runs
         env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
     )  # fmt: skip
     print(done.stdout, done.stderr)
