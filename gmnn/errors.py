@@ -1,4 +1,4 @@
-"""The one exception that means: the input, not the program, is wrong."""
+"""The one exception that means: the input, not the program, is wrong; and what other exceptions say."""
 
 
 class UserError(ValueError):
@@ -6,3 +6,8 @@ class UserError(ValueError):
 
     Commands print the text alone and exit with code 2; in a script it is an ordinary exception.
     """
+
+
+def reason(error: Exception, at_most: int | None = None) -> str:
+    """What another library says, on one line and perhaps cut; the kind of error where it says nothing."""
+    return " ".join(str(error).split())[:at_most] or type(error).__name__

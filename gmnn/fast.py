@@ -111,18 +111,21 @@ def predict(
     network's products. CPU devices (`jax.config.update("jax_num_cpu_devices", 2)` first of all) share the atoms.
     """
     per_system, count, mesh = system.numbers.shape[-1], system.numbers.size, _cores()
-    size = CPU_BLOCK if jax.default_backend() == "cpu" else BLOCK
-    blocks = -(-count // (size * mesh.size)) * mesh.size
-    rows = jnp.arange(blocks * -(-count // blocks)).reshape(blocks, -1)
-    share = partial(_share, potential, per_system, precision)
+    rows, share = _in_blocks(count, mesh.size), partial(_share, potential, per_system, precision)
     if mesh.size > 1:
         split, whole = PartitionSpec("core"), PartitionSpec()
         share = jax.shard_map(
-            partial(_summed, share), mesh=mesh, in_specs=(whole, whole, split, None), out_specs=whole,
-            check_vma=False,
+            partial(_summed, share), mesh=mesh, in_specs=(whole, whole, split, None), out_specs=whole, check_vma=False,
         )  # fmt: skip
         reverse = None  # a slot's partner may be on another device
     return predicted(system, *share(params, joined(system), rows, everyone(system, reverse)))
+
+
+def _in_blocks(count: int, devices: int = 1) -> Array:
+    """Rows of atoms, and some beyond the last, in blocks [b, B]: as many for each device."""
+    size = CPU_BLOCK if jax.default_backend() == "cpu" else BLOCK
+    blocks = -(-count // (size * devices)) * devices
+    return jnp.arange(blocks * -(-count // blocks)).reshape(blocks, -1)
 
 
 def _cores() -> Mesh:
@@ -153,9 +156,8 @@ def _share(
 
     Rows beyond the last atom add nothing.
     """
-    count = len(atoms.numbers)
+    count, total = len(atoms.numbers), rows.size * _cores().size
     members, own, virials, onto = _evaluated(potential, per_system, precision, params, atoms, rows)
-    total = rows.size * _cores().size
 
     def placed(x: Array) -> Array:  # rows of one device follow each other
         if total == rows.size:
@@ -175,9 +177,7 @@ def predict_part(potential: Potential, params: FastParams, system: System) -> tu
     C atoms; the others are only neighbours. The virials are eV and sum to dE/d(strain). On one device.
     """
     n, count = len(system.numbers), len(system.neighbors)
-    blocks = -(-count // (CPU_BLOCK if jax.default_backend() == "cpu" else BLOCK))
-    rows = jnp.arange(blocks * -(-count // blocks)).reshape(blocks, -1)
-    found = _evaluated(potential, n, HIGHEST, params, system._replace(cell=system.cell[None]), rows)
+    found = _evaluated(potential, n, HIGHEST, params, system._replace(cell=system.cell[None]), _in_blocks(count))
     members, own, virials, onto = (x[:count] for x in found)
     forces = collected(jnp.pad(own, ((0, n - count), (0, 0))), onto, system.neighbors, None)
     return jnp.where(system.numbers[:count] > 0, jnp.mean(members, axis=1), 0.0), forces, virials

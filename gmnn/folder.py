@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gmnn.errors import UserError
+from gmnn.errors import UserError, reason
 from gmnn.model_config import model_config_from_dict, reference_from_dict, to_dict
 from gmnn.potential import Potential
 
@@ -220,7 +220,7 @@ def _write_tree(path: Path, tree: Any) -> None:
         with _quiet(logging.CRITICAL), ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(path.absolute(), tree)
     except Exception as error:  # orbax raises many kinds for a disk that is full or cannot be written
-        raise UserError(f"cannot write {path}: {_reason(error)}; what was saved before is kept") from None
+        raise UserError(f"cannot write {path}: {reason(error, 200)}; what was saved before is kept") from None
     mark = path / "commit_success.txt"
     if mark.exists():  # orbax writes the absolute path of the machine into it, which is nobody's business
         mark.write_text("complete\n")
@@ -234,7 +234,7 @@ def _read_tree(path: Path, template: Any, digest: str) -> Any:
             tree = checkpointer.restore(path.absolute(), template)
     except Exception as error:  # orbax raises many kinds for files that are absent, truncated or of another shape
         raise UserError(
-            f"the parameters in {path} cannot be read: {_reason(error)}; copy the model folder again"
+            f"the parameters in {path} cannot be read: {reason(error, 200)}; copy the model folder again"
         ) from None
     for (name, leaf), wanted in zip(jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(template), strict=True):
         if np.shape(leaf) != np.shape(wanted):
@@ -257,12 +257,7 @@ def read_foreign(path: Path) -> Any:
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), found)
             return checkpointer.restore(path.absolute(), restore_args=as_numpy)
     except Exception as error:  # orbax raises many kinds for files that are absent, truncated or of another version
-        raise UserError(f"the checkpoint {path} cannot be read: {_reason(error)}; copy it again") from None
-
-
-def _reason(error: Exception) -> str:
-    """What orbax says, which may be long, on one line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"the checkpoint {path} cannot be read: {reason(error, 200)}; copy it again") from None
 
 
 @contextlib.contextmanager

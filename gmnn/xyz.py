@@ -9,8 +9,8 @@ LINES = 1 << 62  # more than any file has
 
 
 def require_whole(path: Path) -> None:
-    """UserError where a frame has fewer lines than its number of atoms says; any other kind of file passes."""
-    if path.suffix not in (".xyz", ".extxyz"):
+    """UserError where a frame has fewer lines than its number of atoms says; another kind of file, or none, passes."""
+    if path.suffix not in (".xyz", ".extxyz") or not path.is_file():
         return
     with open(path, errors="replace") as file:
         at = 1

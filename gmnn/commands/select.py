@@ -67,17 +67,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _frames(source: str) -> "list[Atoms]":
     import ase.io
+    from ase.io.formats import parse_filename
 
     from gmnn.embedded import ethanol
-    from gmnn.errors import UserError
+    from gmnn.errors import UserError, reason
     from gmnn.xyz import require_whole
 
     if source == "ethanol":
         return ethanol()
-    if Path(source).is_file():
-        require_whole(Path(source))
+    require_whole(Path(parse_filename(source)[0]))
     try:
         return list(ase.io.iread(source))
     except Exception as error:  # ASE's readers raise anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{source} cannot be read: {reason}; give a file of structures that ASE reads") from None
+        raise UserError(
+            f"{source} cannot be read: {reason(error, 200)}; give a file of structures that ASE reads"
+        ) from None

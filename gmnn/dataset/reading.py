@@ -15,7 +15,7 @@ from gmnn.dataset import keys
 from gmnn.dataset.checks import check
 from gmnn.dataset.frames import LABELS, Dataset
 from gmnn.dataset.units import Factors, asymmetric, factors, tensor
-from gmnn.errors import UserError
+from gmnn.errors import UserError, reason
 from gmnn.xyz import require_whole
 
 AGREE = {"energy": 1e-5, "forces": 1e-5, "stress": 1e-6}  # eV, eV/Å, eV/Å^3: rounding of the same label
@@ -205,6 +205,5 @@ def _read_file(source: str) -> tuple[list[Atoms], str]:
     try:
         frames = read(path, some)
     except Exception as error:  # ASE's readers raise anything on a malformed file
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"ASE cannot read {source}: {reason}") from None
+        raise UserError(f"ASE cannot read {source}: {reason(error)}") from None
     return list(frames), hashlib.sha256(path.read_bytes()).hexdigest()
