@@ -36,27 +36,27 @@ class PairTables(NamedTuple):
 def pair_tables(config: ModelConfig, reference: Reference) -> PairTables:
     """The radii of all pairs of elements; UserError where the configuration and the data leave a gap.
 
-    No pair may be at a distance where neither the network nor the repulsion depends on it: the window closes at the
-    larger of `outer` covalent sums and the outer radius of the clamp.
+    No pair may be at a distance where neither the network nor the repulsion depends on it: a window in covalent sums
+    closes at the larger of `outer` of them and the outer radius of the clamp. Pairs absent from the data repel from
+    1.5 covalent sums.
     """
     elements, core, zbl = reference.elements, config.core, config.zbl
     n = len(elements)
     names = [[pair_name(elements[e], elements[f]) for f in range(n)] for e in range(n)]
     zeros = np.zeros((n, n))
-    needs_sums = config.repulsion != "none" and zbl.window == "covalent"
+    needs_sums = config.repulsion != "none" and zbl.window != "cosine"
     sums = covalent_sums(elements) if needs_sums else zeros
     r_on, r_off = (zeros, zeros + zbl.r_off) if zbl.window == "cosine" else (zbl.inner * sums, zbl.outer * sums)
     clamp_in, clamp_width, gate_in, gate_out, switch_in, switch_out = (zeros,) * 6
-    if core.uses_distances:
-        closest = closest_table(reference)
-        absent = np.isnan(closest)
-        top = np.where(absent, config.r_max, (1.0 - core.margin) * closest)
+    if config.uses_distances:
         for name in core.radii:
             if name not in {x for row in names for x in row}:
                 known = ", ".join(sorted({x for row in names for x in row}))
                 raise UserError(f"model.core.radii names {name}, but the pairs of this potential are {known}")
         given = np.array([[core.radii.get(name, np.nan) for name in row] for row in names])
-        top, absent = np.where(np.isnan(given), top, given), absent & np.isnan(given)
+        closest = np.where(np.isnan(given), closest_table(reference), given)
+        absent = np.isnan(closest)
+        top = np.where(absent, config.r_max, np.where(np.isnan(given), 1.0 - core.margin, 1.0) * closest)
         width = core.width * top
         inside = np.where(absent, config.r_max, top - width)
         if core.clamp:
@@ -65,7 +65,10 @@ def pair_tables(config: ModelConfig, reference: Reference) -> PairTables:
             gate_in, gate_out = core.gate_inner * inside, core.gate_outer * inside
         if core.nearest_switch:
             switch_in, switch_out = np.where(absent, 0.0, inside), np.where(absent, 0.0, top)
-        if needs_sums and (core.clamp or core.nearest_switch):
+        if needs_sums and zbl.window == "closest":
+            r_on = zbl.inner * np.where(absent, sums, closest)
+            r_off = np.where(absent, max(zbl.outer, ABSENT_OUTER) * sums, zbl.outer * closest)
+        elif needs_sums and (core.clamp or core.nearest_switch):
             r_off = np.where(absent, np.maximum(r_off, ABSENT_OUTER * sums), np.maximum(r_off, top))
     if needs_sums:
         r_off = np.minimum(r_off, config.r_max)  # large atoms: the window closes where the neighbour list ends
@@ -94,7 +97,7 @@ def _check_windows(config: ModelConfig, tables: PairTables, names: list[list[str
             raise UserError(
                 f"between {tables.r_off[e, f]:.2f} and {inner[e, f]:.2f} Å nothing depends on the distance of "
                 f"{names[e][f]}: the repulsion's window has closed and the network is not shown it; raise "
-                "model.zbl.r_off"
+                f"model.zbl.{'r_off' if config.zbl.window == 'cosine' else 'outer'}"
             )
 
 
@@ -103,8 +106,8 @@ def closest_table(reference: Reference) -> np.ndarray:
     n = len(reference.elements)
     if len(reference.closest) != n * (n + 1) // 2:
         raise UserError(
-            "model.core.clamp and model.core.gate need the smallest distances of the training data, and this potential "
-            "has none; train it on data, or switch them off"
+            "model.core.clamp, model.core.gate and model.zbl.window=closest need the smallest distances of the "
+            "training data, and this potential has none; train it on data, or switch them off"
         )
     table = np.full((n, n), np.nan)
     upper = np.triu_indices(n)

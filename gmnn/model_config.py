@@ -41,13 +41,14 @@ class ZBLConfig:
     """Lower limit of a trainable strength."""
     floors: dict[str, float] = field(default_factory=dict, hash=False)
     """Lower limits for given pairs, as in `{H-H: 0.9}`, above `floor`."""
-    window: Literal["covalent", "cosine"] = "covalent"
-    """`covalent`: 1 up to `inner`, 0 beyond `outer` times the summed covalent radii, C2 between.
-    `cosine`: (1 + cos(pi r / r_off)) / 2."""
-    inner: float = 0.3
-    """Where the covalent window starts to close, in summed covalent radii."""
-    outer: float = 1.2
-    """Where the covalent window has closed, in summed covalent radii."""
+    window: Literal["closest", "covalent", "cosine"] = "closest"
+    """`closest`: 1 up to `inner`, 0 beyond `outer` times the smallest distance of the pair in the training data, C2
+    between. `covalent`: the same in summed covalent radii. `cosine`: (1 + cos(pi r / r_off)) / 2."""
+    inner: float = 0.6
+    """Where the window starts to close, in smallest distances or summed covalent radii."""
+    outer: float = 1.0
+    """Where the window has closed. Above 1 smallest distance the repulsion acts on the data: its strengths are then
+    trained, forces err more, and stretched bonds are pushed apart."""
     r_off: float = 3.5
     """Where the cosine window has closed, Å."""
     coefficients: tuple[float, ...] = ()
@@ -193,6 +194,11 @@ class ModelConfig:
             f"at most r_max = {self.r_max} Å, where the neighbour list ends",
         )
         _require(2 <= self.members <= 64, "model.members", self.members, "in 2 ... 64")
+
+    @property
+    def uses_distances(self) -> bool:
+        """Whether the smallest distances of the training data are needed."""
+        return self.core.uses_distances or (self.repulsion != "none" and self.zbl.window == "closest")
 
     @property
     def bounded(self) -> bool:

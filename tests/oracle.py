@@ -198,8 +198,10 @@ def window(config, reference, r: float, z1: int, z2: int) -> float:
         return (1 + np.cos(np.pi * r / zbl.r_off)) / 2 if r < zbl.r_off else 0.0
     contact = covalent_radii[z1] + covalent_radii[z2]
     inner, outer = zbl.inner * contact, zbl.outer * contact
-    if config.core.clamp:
-        smallest = closest(reference, z1, z2)
+    smallest = closest(reference, z1, z2) if zbl.window == "closest" or config.core.clamp else None
+    if zbl.window == "closest":
+        inner, outer = (inner, 1.5 * contact) if smallest is None else (zbl.inner * smallest, zbl.outer * smallest)
+    elif config.core.clamp:
         outer = max(outer, 1.5 * contact if smallest is None else (1 - config.core.margin) * smallest)
     if r <= inner:
         return 1.0

@@ -167,12 +167,30 @@ def reference(closest: tuple = (1.4, 0.9, 1.3)) -> Reference:
 
 
 def test_radii_come_from_data_or_user() -> None:
-    """The clamp begins at the smallest distance less the margin, or at the radius given under either name."""
-    config = ModelConfig(core=CoreConfig(margin=0.1, width=0.2, radii={"H-C": 0.8}))
-    tables = core.pair_tables(config, reference())
+    """The clamp begins at the smallest distance less the margin, or at the radius given under either name.
+
+    The repulsion's window follows the smallest distances, or covalent sums that the clamp may exceed.
+    """
+    given = CoreConfig(margin=0.1, width=0.2, radii={"H-C": 0.8})
+    tables = core.pair_tables(ModelConfig(core=given), reference())
     np.testing.assert_allclose(tables.clamp_in + tables.clamp_width, [[1.26, 0.8], [0.8, 1.17]], rtol=1e-14)
     np.testing.assert_allclose(tables.clamp_in, 0.8 * np.array([[1.26, 0.8], [0.8, 1.17]]), rtol=1e-14)
+    np.testing.assert_allclose(tables.r_off, [[1.4, 0.8], [0.8, 1.3]], rtol=1e-14)
+    np.testing.assert_allclose(tables.r_on, 0.6 * tables.r_off, rtol=1e-14)
+    wide = ZBLConfig(window="covalent", inner=0.3, outer=1.2)
+    tables = core.pair_tables(ModelConfig(core=given, zbl=wide), reference())
     np.testing.assert_allclose(tables.r_off, [[1.26, 1.284], [1.284, 1.824]], rtol=1e-14)
+
+
+def test_repulsion_is_not_on_the_data(make_potential: Callable[..., Model]) -> None:
+    """With the default window V, V' and V'' are zero from the smallest distance of every pair on, and not below."""
+    potential, params = make_potential(core=FULL, zbl=ZBLConfig())
+    V = pair_potential(params, potential.config, potential.reference)
+    for e, f, closest in ((0, 0, 0.7), (0, 1, 0.95), (1, 2, 1.3), (3, 3, 2.2)):
+        assert derivatives(lambda r, e=e, f=f: V(r, e, f), closest, 2) == [0, 0, 0]
+        energy, slope, _ = derivatives(lambda r, e=e, f=f: V(r, e, f), 0.9 * closest, 2)
+        assert energy > 0.01
+        assert slope < -0.1
 
 
 @pytest.mark.parametrize(
@@ -180,8 +198,10 @@ def test_radii_come_from_data_or_user() -> None:
     [
         (ModelConfig(), (), "smallest distances"),
         (ModelConfig(core=CoreConfig(radii={"O-H": 1.0})), (1.4, 0.9, 1.3), "H-O"),
-        (ModelConfig(zbl=ZBLConfig(window="cosine", r_off=0.6)), (1.4, 0.9, 1.3), "nothing depends on the distance"),
-        (ModelConfig(zbl=ZBLConfig(inner=3.5, outer=4.0)), (1.4, 0.9, 1.3), "r_max"),
+        (ModelConfig(zbl=ZBLConfig(window="cosine", r_off=0.6)), (1.4, 0.9, 1.3), "raise model.zbl.r_off"),
+        (ModelConfig(zbl=ZBLConfig(outer=0.8)), (1.4, 0.9, 1.3), "nothing depends on the distance.*model.zbl.outer"),
+        (ModelConfig(zbl=ZBLConfig(inner=3.8, outer=4.0)), (1.4, 0.9, 1.3), "r_max"),
+        (ModelConfig(core=NO_CORE), (), "model.zbl.window=closest"),
     ],
 )
 def test_wrong_cores_are_refused(config: ModelConfig, data: tuple, words: str) -> None:
@@ -271,12 +291,13 @@ def test_nearest_switch(make_potential: Callable[..., Model], core_config: CoreC
 
 def test_windows_of_large_atoms_close_at_the_cutoff() -> None:
     """Caesium: 1.2 covalent sums are 5.9 Å, and 1.5 for pairs absent from the data; both end with the list."""
-    for closest in ((3.5,), (None,)):
+    wide = ModelConfig(zbl=ZBLConfig(window="covalent", inner=0.3, outer=1.2))
+    for config, closest in ((wide, (3.5,)), (wide, (None,)), (ModelConfig(), (None,))):
         data = Reference((55,), (0.0,), (1.0,), (0.0,), closest=closest, moment_scale=(1.0,))
-        tables = core.pair_tables(ModelConfig(), data)
+        tables = core.pair_tables(config, data)
         assert tables.r_off[0, 0] == 5.0
         assert 0 < tables.r_on[0, 0] < 5.0
-        V = pair_potential({"repulsion": {"strength": np.zeros(1)}}, ModelConfig(), data)
+        V = pair_potential({"repulsion": {"strength": np.zeros(1)}}, config, data)
         assert derivatives(lambda r, V=V: V(r, 0, 0), 5.0 - 1e-7, 2) == pytest.approx([0, 0, 0], abs=1e-5)
     with pytest.raises(UserError, match="starts to close"):
-        core.pair_tables(ModelConfig(zbl=ZBLConfig(inner=1.1)), data)
+        core.pair_tables(ModelConfig(zbl=ZBLConfig(window="covalent", inner=1.1, outer=1.2)), data)

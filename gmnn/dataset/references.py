@@ -74,7 +74,7 @@ def fit_reference(train: Dataset, config: Config) -> Reference:
         E0=tuple((fitted if wanted is None else given).tolist()),
         shift=tuple((np.zeros(len(elements)) if wanted is None else fitted).tolist()),
         scale=(depth / SWISH_FLOOR,) * len(elements),
-        closest=closest_distances(train, model.r_max) if model.core.uses_distances else (),
+        closest=closest_distances(train, model.r_max) if model.uses_distances else (),
         screening=read_nlh(config.data.nlh_coefficients, elements) if model.repulsion == "nlh" else (),
     )
 
