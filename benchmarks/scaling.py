@@ -1,0 +1,148 @@
+"""How large systems scale over many devices: a model of one step, calibrated, and its predictions.
+
+    python benchmarks/scaling.py        the tables and the figure of docs/scaling.md
+
+A step of a domain of n atoms: fixed time of launches, n times the time of an atom, its share of making lists, and the
+halo. Ghosts lie within cutoff and skin of the domain; their positions come in and their forces go back, once a step
+each, in six messages a time, one per face of the box (the plan of LAMMPS). What of it was measured is said on the page.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.accuracy.pages import table  # noqa: E402
+from benchmarks.marks import rewrite  # noqa: E402
+from benchmarks.study.results import stored  # noqa: E402
+
+PAGE = ROOT / "docs" / "scaling.md"
+DENSITY = 0.1003  # atoms/Å^3, water at 1 g/cm^3
+STEP_FS = 0.5
+MESSAGES = 12  # six faces, positions in and forces back
+NUMBERS = 6  # of a ghost: three of its position and three of its force
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What one device and its network take."""
+
+    atom_us: float  # evaluation and integration of an atom in a large system
+    fixed_us: float  # of a step, whatever its size
+    list_us: float  # of an atom, each time lists are made
+    steps_per_list: float
+    reach: float  # cutoff and skin, Å
+    number_bytes: int
+    message_us: float
+    bandwidth: float  # GB/s of a device to its neighbours
+    atom_bytes: float  # of memory
+    memory: float  # GB
+
+    def step_us(self, atoms: float, devices: int) -> float:
+        """Wall time of a step."""
+        own = atoms / devices
+        inside = self.fixed_us + own * (self.atom_us + self.list_us / self.steps_per_list)
+        return inside + (self.halo_us(own) if devices > 1 else 0.0)
+
+    def halo_us(self, own: float) -> float:
+        """Of it, ghosts."""
+        moved = ghosts(own, self.reach) * NUMBERS * self.number_bytes
+        return MESSAGES * self.message_us + moved / (1e3 * self.bandwidth)
+
+    def devices_for(self, atoms: float) -> int:
+        """The fewest whose memory holds them, ghosts included."""
+        n = 1
+        while (atoms / n + ghosts(atoms / n, self.reach)) * self.atom_bytes > 0.8e9 * self.memory:
+            n *= 2
+        return n
+
+
+def ghosts(own: float, reach: float, density: float = DENSITY) -> float:
+    """Atoms within `reach` (Å) of a cube that holds `own` atoms, outside it."""
+    edge = (own / density) ** (1 / 3)
+    return density * ((edge + 2 * reach) ** 3 - edge**3)
+
+
+# The kernel path as docs/md.md predicts it for one H200 (never run); NDR InfiniBand, one port of 400 Gbit/s a device
+H200 = Machine(
+    atom_us=0.034, fixed_us=130.0, list_us=0.15, steps_per_list=12.0, reach=5.4, number_bytes=4,
+    message_us=10.0, bandwidth=40.0, atom_bytes=25e3, memory=139.0,
+)  # fmt: skip
+SIZES, DEVICES = (1e5, 1e6, 1e7, 1e8, 1e9), (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+def weak() -> str:
+    """Atoms of a device fixed."""
+    rows = []
+    for own in (1e3, 1e4, 1e5, 1e6, 3e6):
+        alone = H200.step_us(own, 1)
+        together = H200.step_us(8 * own, 8)
+        rows.append([
+            f"{own:,.0f}", f"{ghosts(own, H200.reach) / own:.2f}", f"{alone / 1e3:.2f}", f"{together / 1e3:.2f}",
+            f"{alone / together:.0%}", f"{together / own:.3f}", f"{own * 1000:.0e}",
+        ])  # fmt: skip
+    head = ["atoms of a GPU", "ghosts per atom", "step alone, ms", "step of eight or more, ms", "efficiency",
+            "µs per own atom", "atoms on 1,000 GPUs"]  # fmt: skip
+    return table(head, rows)
+
+
+def strong() -> str:
+    """Atoms of all devices fixed: nanoseconds a day."""
+    rows = []
+    for atoms in SIZES:
+        least = H200.devices_for(atoms)
+        cells = [f"{per_day(atoms, n):.3g}" if n >= least else "-" for n in DEVICES]
+        rows.append([f"{atoms:.0e}", *cells])
+    return table(["atoms", *(f"{n:,}" for n in DEVICES)], rows)
+
+
+def per_day(atoms: float, devices: int) -> float:
+    """Nanoseconds of dynamics in a day."""
+    return 86400e6 / H200.step_us(atoms, devices) * STEP_FS * 1e-6
+
+
+def measured() -> str:
+    """Two ranks of LAMMPS beside one, as stored, and what the model says of them from one rank's numbers."""
+    rows = []
+    found = stored("coupling").get("turns", {}).get("rows", [])
+    for one in (row for row in found if row["ranks"] == 1):
+        (two,) = (row for row in found if row["system"] == one["system"] and row["ranks"] == 2)
+        alone, both = (np.array([max(r["wall_us"] * r["atoms"] for r in t) for t in row["turns"]["lammps"]])
+                       for row in (one, two))  # fmt: skip
+        ratio = np.median(alone) / np.median(both)
+        share = ghosts(one["atoms"] / 2, H200.reach) / (one["atoms"] / 2)
+        times = [f"{np.median(wall) / 1e3:.1f}" for wall in (alone, both)]
+        rows.append([one["system"], f"{one['atoms']:,}", *times, f"{ratio:.2f}", f"{share:.1f}"])
+    return table(["box", "atoms", "step of one rank, ms", "of two ranks, ms", "ratio", "ghosts per own atom"], rows)
+
+
+def draw(path: Path) -> None:
+    """Speed over devices."""
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for atoms in SIZES:
+        least = H200.devices_for(atoms)
+        shown = [n for n in DEVICES if n >= least]
+        (line,) = axes.loglog(shown, [per_day(atoms, n) for n in shown], "o-", ms=3, label=f"{atoms:.0e} atoms")
+        ideal = [per_day(atoms, shown[0]) * n / shown[0] for n in shown]
+        axes.loglog(shown, ideal, ":", lw=1, color=line.get_color())
+    axes.set(xlabel="GPUs", ylabel="ns per day", title="Predicted, not measured; dotted: no loss", ylim=(1e-4, 1e3))
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    """Tables and figure."""
+    parts = {"weak": weak().rstrip(), "strong": strong().rstrip(), "ranks": measured().rstrip()}
+    rewrite(PAGE, parts)
+    draw(ROOT / "docs" / "figures" / "scaling.png")
+    print(*parts.values(), sep="\n\n")
+
+
+if __name__ == "__main__":
+    main()
