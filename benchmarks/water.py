@@ -29,7 +29,7 @@ from benchmarks.study.results import store, stored  # noqa: E402
 PAIRS = {"O-O": (8, 8), "O-H": (8, 1), "H-H": (1, 1)}
 BONDED = 1.25  # Å: hydrogen and oxygen nearer than this are one molecule
 CURVES = (
-    ("data", GREY, "data, 330 K"), ("water_far 300", "tab:green", "water_far, 300 K"),
+    ("data", GREY, "data, 330 K"), ("water 300", "tab:green", "water, 300 K"),
     ("water_boxes 300", BLUE, "water_boxes, 300 K"), ("water_boxes 1000", ORANGE, "water_boxes, 1,000 K"),
 )  # fmt: skip
 EDGES = np.arange(0.0, 6.0001, 0.05)
@@ -40,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["hold", "drift", "page"])
     parser.add_argument("--data")
-    parser.add_argument("--model", default="models/water_far")
+    parser.add_argument("--model", default="models/water")
     parser.add_argument("--temperature", type=int, default=300)
     parser.add_argument("--path", default="fast")
     parser.add_argument("--dtype", default="float32")
