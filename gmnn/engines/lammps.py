@@ -57,9 +57,10 @@ class Engine:
         of ghosts cost next to nothing, and there is room for an eighth more.
         """
         n, c, k = self.shape
+        own = max(own, 1)  # a rank without atoms has an empty row
         if own <= c and ghosts <= n - c and widest <= k:
             return False
-        centres = c if own <= c else max(own, 1) if self.ranks == 1 else capacity(own)
+        centres = c if own <= c else own if self.ranks == 1 else capacity(own)
         room = n - c if ghosts <= n - c else capacity(ghosts + ghosts // 8)
         self.shape = n, c, k = centres + room, centres, max(k, capacity(widest))
         self.positions, self.numbers = np.zeros((n, 3)), np.zeros(n, np.int32)

@@ -17,6 +17,7 @@
 #include "neigh_list.h"
 #include "neighbor.h"
 #include "pair.h"
+#include "platform.h"
 #include "update.h"
 
 #include <algorithm>
@@ -28,6 +29,7 @@
 namespace {
 
 constexpr int INTERFACE = 1;    // gmnn.engines.lammps has the same number
+constexpr double SAME = 1e-4;   // Å; float32 hardly tells nearer atoms apart
 
 // What the plugin and gmnn.engines.lammps.Exchange tell each other. The functions and all pointers are those of Python;
 // a function returns 0, or 1 after it has written a sentence into `error`.
@@ -107,6 +109,8 @@ class PairGMNN : public Pair {
     one_coeff = 1;
     manybody_flag = 1;
     centroidstressflag = CENTROID_NOTAVAIL;
+    nextra = 2;
+    pvector = seconds;
     std::memset(&exchange, 0, sizeof(exchange));
   }
 
@@ -183,9 +187,6 @@ class PairGMNN : public Pair {
         if (force->special_lj[k] == 0.0 && force->special_coul[k] == 0.0)
           error->all(FLERR, std::string("pair_style gmnn needs bonded pairs too, but special_bonds leaves some out; "
                                         "write special_bonds lj/coul 1 1 1"));
-    if (atom->natoms < comm->nprocs)
-      error->all(FLERR, "pair_style gmnn has " + std::to_string(comm->nprocs) + " MPI ranks for " +
-                     std::to_string(atom->natoms) + " atoms; use no more ranks than atoms");
     neighbor->add_request(this, NeighConst::REQ_FULL);
   }
 
@@ -193,9 +194,11 @@ class PairGMNN : public Pair {
 
   void compute(int eflag, int vflag) override
   {
+    const double start = platform::walltime();
     ev_init(eflag, vflag);
     const bool shared = path == "fast";    // the virial is known atom by atom
-    if (neighbor->ago == 0) check();
+    if (neighbor->exclude)    // known only after the neighbour lists were built
+      alone("pair_style gmnn needs all pairs, but neigh_modify exclude leaves some out; remove it");
     if (vflag_atom && !shared)
       alone("pair_style gmnn reference has no stress of single atoms; write pair_style gmnn fast");
 
@@ -219,7 +222,9 @@ class PairGMNN : public Pair {
       for (size_t p = first[i]; p < first[i + 1]; p++) *slot++ = row(found[p]);
     }
 
+    const double before = platform::walltime();
     if (exchange.evaluate(&exchange)) alone(exchange.error);
+    const double spent = platform::walltime() - before;
 
     for (int i = 0; i < all; i++)
       for (int a = 0; a < 3; a++) f[i][a] += exchange.forces[3 * row(i) + a];
@@ -232,6 +237,9 @@ class PairGMNN : public Pair {
       virial_fdotr_compute();
     else if (vflag_global)
       for (int i = 0; i < (shared ? own : 1); i++) add(virial, exchange.virials + 9 * static_cast<size_t>(i));
+    const bool stepping = update->ntimestep > update->firststep;    // and not setting up, which may compile
+    seconds[0] = stepping ? seconds[0] + spent : 0.0;
+    seconds[1] = stepping ? seconds[1] + platform::walltime() - start - spent : 0.0;
   }
 
   double memory_usage() override
@@ -243,6 +251,7 @@ class PairGMNN : public Pair {
   Exchange exchange;
   bool loaded = false;
   std::string path = "fast", dtype = "float32";
+  double seconds[2] = {0.0, 0.0};    // of steps, in the evaluation and beside it: the values of `compute pair`
   std::vector<int> found;       // neighbours within the cutoff, one atom after the other
   std::vector<size_t> first;    // where those of an atom begin
 
@@ -259,22 +268,16 @@ class PairGMNN : public Pair {
       for (int k = 0; k < list->numneigh[i]; k++) {
         const int j = neighbors[k] & NEIGHMASK;
         const double dx = x[j][0] - x[i][0], dy = x[j][1] - x[i][1], dz = x[j][2] - x[i][2];
-        if (dx * dx + dy * dy + dz * dz < limit) found.push_back(j);
+        const double square = dx * dx + dy * dy + dz * dz;
+        if (square < limit) found.push_back(j);
+        if (square < SAME * SAME)
+          alone("atoms " + std::to_string(atom->tag[i]) + " and " + std::to_string(atom->tag[j]) +
+                " are at the same place; remove one of them, or take a shorter timestep");
       }
       first.push_back(found.size());
       most = std::max(most, first[i + 1] - first[i]);
     }
     return static_cast<int>(most);
-  }
-
-  // What is known only after the neighbour lists were built.
-  void check()
-  {
-    if (neighbor->exclude)
-      alone("pair_style gmnn needs all pairs, but neigh_modify exclude leaves some out; remove it");
-    if (comm->get_comm_cutoff() < exchange.r_max)
-      alone("the communication cutoff is " + std::to_string(comm->get_comm_cutoff()) + ", but pair_style gmnn needs " +
-            std::to_string(exchange.r_max) + " Angstrom; raise comm_modify cutoff");
   }
 
   // LAMMPS' virial is minus the derivative by strain, in the order xx, yy, zz, xy, xz, yz.
