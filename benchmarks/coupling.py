@@ -35,7 +35,7 @@ from gmnn.commands.lammps import build  # noqa: E402
 
 WORKER = Path(__file__).with_name("coupling_worker.py")
 SILICON = ROOT / "examples" / "silicon"
-TURNS, BLOCK, SNAP_BLOCK = 7, 20, 4  # blocks of so many steps
+TURNS, BLOCK, SNAP_BLOCK = 5, 20, 2  # blocks of so many steps
 DRIFT_STEPS = 100_000  # of 0.5 fs
 MOVING = "neighbor 0.5 bin\nvelocity all create 300 1\nfix 1 all nve"
 RESTING = "neighbor 0.4 bin\nneigh_modify every 8 delay 0 check no"
@@ -60,12 +60,15 @@ def style_of(model: Path, plugin: Path, atoms: Atoms) -> str:
 
 
 def turns(model: Path, structure: str) -> None:
-    """All programs in turns, on one core and two; ratios turn by turn."""
-    rows = []
-    boxes = {"silicon": (SILICON, bulk("Si", cubic=True, a=5.47).repeat((5, 5, 10))),
-             "water": (model, water(structure, 3072))}  # fmt: skip
-    for name, ranks in ((name, ranks) for name in boxes for ranks in (1, 2)):
-        potential, atoms = boxes[name]
+    """All programs in turns, on one core and two, of 1,000 atoms a rank and more."""
+    rows: list[dict] = []
+    boxes = {
+        "silicon": (SILICON, lambda ranks: bulk("Si", cubic=True, a=5.47).repeat((5, 5, 5 * ranks))),
+        "water": (model, lambda ranks: water(structure, 1536 * ranks)),
+    }
+    for name, ranks in ((name, ranks) for ranks in (1, 2) for name in boxes):
+        potential, box = boxes[name]
+        atoms = box(ranks)
         with tempfile.TemporaryDirectory() as work:
             rows.append({"system": name, "atoms": len(atoms), "ranks": ranks,
                          "turns": measured(Path(work), potential, atoms, ranks)})  # fmt: skip
