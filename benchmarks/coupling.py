@@ -1,6 +1,6 @@
 """LAMMPS with our pair style: what the coupling costs, beside our own dynamics and SNAP, and whether energy is kept.
 
-    python benchmarks/coupling.py turns [--model models/water_far] [--structure FILE]    about 15 minutes
+    python benchmarks/coupling.py turns [--model models/water_far] [--structure FILE]    one core and two
     python benchmarks/coupling.py drift [--model models/water_far] [--structure FILE]    50 ps of water
     python benchmarks/coupling.py write                                                  docs/engines.md
 

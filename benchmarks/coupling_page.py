@@ -18,7 +18,7 @@ def write() -> None:
         parts |= {"lammps": programs(found["turns"]["rows"]), "ranks": by_rank(found["turns"]["rows"])}
     if "drift" in found:
         parts["lammps drift"] = drifts(found["drift"], stored("water")["drift"]["water_far fast float32"])
-    rewrite(ROOT / "docs" / "engines.md", {name: text.rstrip() for name, text in parts.items()})
+    rewrite(ROOT / "docs" / "engines.md", parts)
 
 
 def total(turns: list, key: str = "processor_us") -> np.ndarray:
