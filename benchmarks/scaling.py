@@ -4,7 +4,7 @@
 
 A step of a domain of n atoms: fixed time of launches, n times the time of an atom, its share of making lists, and the
 halo. Ghosts lie within cutoff and skin of the domain; their positions come in and their forces go back, once a step
-each, in six messages a time, one per face of the box (the plan of LAMMPS). Where the numbers are from is said on the page.
+each, in six messages a time, one per face of the box (the plan of LAMMPS). The page says where the numbers are from.
 """
 
 import sys

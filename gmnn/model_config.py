@@ -41,14 +41,13 @@ class ZBLConfig:
     """Lower limit of a trainable strength."""
     floors: dict[str, float] = field(default_factory=dict, hash=False)
     """Lower limits for given pairs, as in `{H-H: 0.9}`, above `floor`."""
-    window: Literal["closest", "covalent", "cosine"] = "closest"
-    """`closest`: 1 up to `inner`, 0 beyond `outer` times the smallest distance of the pair in the training data, C2
-    between. `covalent`: the same in summed covalent radii. `cosine`: (1 + cos(pi r / r_off)) / 2."""
-    inner: float = 0.6
-    """Where the window starts to close, in smallest distances or summed covalent radii."""
-    outer: float = 1.0
-    """Where the window has closed. Above 1 smallest distance the repulsion acts on the data: its strengths are then
-    trained, forces err more, and stretched bonds are pushed apart."""
+    window: Literal["covalent", "closest", "cosine"] = "covalent"
+    """`covalent`: 1 up to `inner`, 0 beyond `outer` times the summed covalent radii, C2 between. `closest`: the same in
+    smallest distances of the pair in the training data (docs/theory.md). `cosine`: (1 + cos(pi r / r_off)) / 2."""
+    inner: float = 0.3
+    """Where the window starts to close, in summed covalent radii; of `closest` in smallest distances (tried: 0.6)."""
+    outer: float = 1.2
+    """Where the window has closed, likewise; for `closest` 1.0, where the data begin."""
     r_off: float = 3.5
     """Where the cosine window has closed, Å."""
     coefficients: tuple[float, ...] = ()

@@ -22,6 +22,7 @@ from gmnn.potential import Potential
 
 Model = tuple[Potential, dict[str, Any]]
 FULL = CoreConfig(moment_room=1.0)
+CLOSEST = ZBLConfig(window="closest", inner=0.6, outer=1.0)
 energy = jax.jit(Potential.energy, static_argnums=0)
 features = jax.jit(Potential.features, static_argnums=0)
 predict = jax.jit(Potential.predict, static_argnums=0)
@@ -149,10 +150,11 @@ def test_absent_pair_is_not_seen_but_repelled(make_potential: Callable[..., Mode
     assert float(V(jnp.asarray(1.51 * 1.32), 2, 2)) == 0
 
 
+@pytest.mark.parametrize("zbl", [ZBLConfig(), CLOSEST])
 @pytest.mark.parametrize("pair", [(0, 0), (0, 1), (1, 1), (1, 2), (2, 2)])
-def test_no_gap(make_potential: Callable[..., Model], pair: tuple[int, int]) -> None:
+def test_no_gap(make_potential: Callable[..., Model], pair: tuple[int, int], zbl: ZBLConfig) -> None:
     """V' < 0 wherever the network sees a constant distance, H-H and pairs absent from the data included."""
-    potential, params = make_potential(core=FULL, zbl=ZBLConfig())
+    potential, params = make_potential(core=FULL, zbl=zbl)
     tables = core.pair_tables(potential.config, potential.reference)
     V = pair_potential(params, potential.config, potential.reference)
     edge = min(tables.clamp_in[pair], tables.r_off[pair])
@@ -172,19 +174,18 @@ def test_radii_come_from_data_or_user() -> None:
     The repulsion's window follows the smallest distances, or covalent sums that the clamp may exceed.
     """
     given = CoreConfig(margin=0.1, width=0.2, radii={"H-C": 0.8})
-    tables = core.pair_tables(ModelConfig(core=given), reference())
+    tables = core.pair_tables(ModelConfig(core=given, zbl=CLOSEST), reference())
     np.testing.assert_allclose(tables.clamp_in + tables.clamp_width, [[1.26, 0.8], [0.8, 1.17]], rtol=1e-14)
     np.testing.assert_allclose(tables.clamp_in, 0.8 * np.array([[1.26, 0.8], [0.8, 1.17]]), rtol=1e-14)
     np.testing.assert_allclose(tables.r_off, [[1.4, 0.8], [0.8, 1.3]], rtol=1e-14)
     np.testing.assert_allclose(tables.r_on, 0.6 * tables.r_off, rtol=1e-14)
-    wide = ZBLConfig(window="covalent", inner=0.3, outer=1.2)
-    tables = core.pair_tables(ModelConfig(core=given, zbl=wide), reference())
+    tables = core.pair_tables(ModelConfig(core=given), reference())
     np.testing.assert_allclose(tables.r_off, [[1.26, 1.284], [1.284, 1.824]], rtol=1e-14)
 
 
 def test_repulsion_is_not_on_the_data(make_potential: Callable[..., Model]) -> None:
-    """With the default window V, V' and V'' are zero from the smallest distance of every pair on, and not below."""
-    potential, params = make_potential(core=FULL, zbl=ZBLConfig())
+    """With a window that ends there V, V' and V'' are zero from the smallest distance of every pair on, not below."""
+    potential, params = make_potential(core=FULL, zbl=CLOSEST)
     V = pair_potential(params, potential.config, potential.reference)
     for e, f, closest in ((0, 0, 0.7), (0, 1, 0.95), (1, 2, 1.3), (3, 3, 2.2)):
         assert derivatives(lambda r, e=e, f=f: V(r, e, f), closest, 2) == [0, 0, 0]
@@ -199,9 +200,9 @@ def test_repulsion_is_not_on_the_data(make_potential: Callable[..., Model]) -> N
         (ModelConfig(), (), "smallest distances"),
         (ModelConfig(core=CoreConfig(radii={"O-H": 1.0})), (1.4, 0.9, 1.3), "H-O"),
         (ModelConfig(zbl=ZBLConfig(window="cosine", r_off=0.6)), (1.4, 0.9, 1.3), "raise model.zbl.r_off"),
-        (ModelConfig(zbl=ZBLConfig(outer=0.8)), (1.4, 0.9, 1.3), "nothing depends on the distance.*model.zbl.outer"),
+        (ModelConfig(zbl=replace(CLOSEST, outer=0.8)), (1.4, 0.9, 1.3), "nothing depends on the.*model.zbl.outer"),
         (ModelConfig(zbl=ZBLConfig(inner=3.8, outer=4.0)), (1.4, 0.9, 1.3), "r_max"),
-        (ModelConfig(core=NO_CORE), (), "model.zbl.window=closest"),
+        (ModelConfig(core=NO_CORE, zbl=CLOSEST), (), "model.zbl.window=closest"),
     ],
 )
 def test_wrong_cores_are_refused(config: ModelConfig, data: tuple, words: str) -> None:
@@ -291,8 +292,8 @@ def test_nearest_switch(make_potential: Callable[..., Model], core_config: CoreC
 
 def test_windows_of_large_atoms_close_at_the_cutoff() -> None:
     """Caesium: 1.2 covalent sums are 5.9 Å, and 1.5 for pairs absent from the data; both end with the list."""
-    wide = ModelConfig(zbl=ZBLConfig(window="covalent", inner=0.3, outer=1.2))
-    for config, closest in ((wide, (3.5,)), (wide, (None,)), (ModelConfig(), (None,))):
+    narrow = ModelConfig(zbl=CLOSEST)
+    for config, closest in ((ModelConfig(), (3.5,)), (ModelConfig(), (None,)), (narrow, (None,))):
         data = Reference((55,), (0.0,), (1.0,), (0.0,), closest=closest, moment_scale=(1.0,))
         tables = core.pair_tables(config, data)
         assert tables.r_off[0, 0] == 5.0
@@ -300,4 +301,4 @@ def test_windows_of_large_atoms_close_at_the_cutoff() -> None:
         V = pair_potential({"repulsion": {"strength": np.zeros(1)}}, config, data)
         assert derivatives(lambda r, V=V: V(r, 0, 0), 5.0 - 1e-7, 2) == pytest.approx([0, 0, 0], abs=1e-5)
     with pytest.raises(UserError, match="starts to close"):
-        core.pair_tables(ModelConfig(zbl=ZBLConfig(window="covalent", inner=1.1, outer=1.2)), data)
+        core.pair_tables(ModelConfig(zbl=ZBLConfig(inner=1.1)), data)

@@ -24,8 +24,7 @@ def _apax(strength: float) -> ZBLConfig:
     return ZBLConfig(strength=strength, floor=0.0, window="cosine", r_off=3.5)
 
 
-WIDE = ZBLConfig(window="covalent", inner=0.3, outer=1.2)  # reaches over the bonds, as is usual
-OPEN = ModelConfig(output_activation="identity", core=NO_CORE, zbl=WIDE)
+OPEN = ModelConfig(output_activation="identity", core=NO_CORE)
 VARIANTS: dict[str, tuple[str, ModelConfig]] = {
     "none": ("no repulsion, linear output", replace(OPEN, repulsion="none")),
     "zbl_weak": ("ZBL at Apax's default (0.0069 of physical), linear output", replace(OPEN, zbl=_apax(0.00694))),
@@ -34,12 +33,9 @@ VARIANTS: dict[str, tuple[str, ModelConfig]] = {
         "the blog post's cure: ZBL 0.0694 of physical, swish output",
         ModelConfig(core=NO_CORE, zbl=_apax(0.0694)),
     ),
-    "swish_physical": ("physical ZBL, swish output", ModelConfig(core=NO_CORE, zbl=WIDE)),
+    "swish_physical": ("physical ZBL, swish output", ModelConfig(core=NO_CORE)),
     "default": ("gmnn's default: physical ZBL, swish output, full core", ModelConfig()),
-    "agnesi": (
-        "full core with MACE's transform of the distance, physical ZBL",
-        ModelConfig(distance="agnesi", zbl=WIDE),
-    ),
+    "agnesi": ("the default with MACE's transform of the distance", ModelConfig(distance="agnesi")),
     "compressed": ("no repulsion, linear output, 48 compressed frames added", replace(OPEN, repulsion="none")),
     "switch": (
         "physical ZBL, linear output, network off below the data (pacemaker)",
