@@ -1,6 +1,6 @@
 """Do nuclei fuse in dynamics? Langevin runs of ethanol with models of the study, and T1 at constant energy.
 
-    python benchmarks/dynamics.py nvt [--ps 20]     none, seed and default; 300, 500, 1,000 K; 8 copies each
+    python benchmarks/dynamics.py nvt [--ps 20]     none, seed, default, closest; 300, 500, 1,000 K; 8 copies each
     python benchmarks/dynamics.py nve               hot starts and collisions with the shipped model, against r_b
 
 `nvt` takes the models that benchmarks/how_much_data.py left in models/how_much_data, or trains them again, and goes on
@@ -32,7 +32,7 @@ from gmnn.elements import pair_name  # noqa: E402
 from gmnn.embedded import ethanol  # noqa: E402
 from gmnn.potential import Potential  # noqa: E402
 
-VARIANTS, SIZES, SEEDS = ("default", "none", "seed"), (50, 1000), (0, 1)
+VARIANTS, SIZES, SEEDS = ("default", "none", "seed", "closest"), (50, 1000), (0, 1)
 TEMPERATURES, COPIES = (300.0, 500.0, 1000.0), 8
 STEP, FRICTION = 0.5, 0.01  # fs, 1/fs
 HOT_COPIES, HOT_PS, HOT_STEP = 8, 50.0, 0.25  # ps, fs

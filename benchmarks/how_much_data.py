@@ -30,7 +30,7 @@ from gmnn.scanning import Sizes, Suite, judge, overlapping_starts, relax
 SIZES = Sizes(frames=1, directions=6, rattled=1, compressed=1, hot=1, three=10)
 RELAXED, RELAXATION_STEPS = 32, 200  # starts and steps of the relaxation suite, for 16 basis functions only
 N_NODES, N_ROUNDS = 48, 5
-KEPT = {"none", "seed", "default"}, {50, 1000}, {0, 1}  # variants, training sizes, seeds of the dynamics
+KEPT = {"none", "seed", "default", "closest"}, {50, 1000}, {0, 1}  # variants, training sizes, seeds of the dynamics
 
 
 def run_cell(cell: Cell, trainer: CellTrainer, suites: list[Suite], data: Frames) -> list[dict]:

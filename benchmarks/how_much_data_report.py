@@ -69,7 +69,7 @@ def dynamics_text(found: dict) -> str:
             "| variant | frames | 300 K | 500 K | 1,000 K |",
             "|---|---|---|---|---|",
         ]
-        for variant in ("none", "seed", "default"):
+        for variant in ("none", "seed", "default", "closest"):
             for size in (50, 1000):
                 runs = [v for k, v in found["nvt"].items() if k.startswith(f"{variant}_16_{size}_")]
                 if runs:

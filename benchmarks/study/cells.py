@@ -35,6 +35,10 @@ VARIANTS: dict[str, tuple[str, ModelConfig]] = {
     ),
     "swish_physical": ("physical ZBL, swish output", ModelConfig(core=NO_CORE)),
     "default": ("gmnn's default: physical ZBL, swish output, full core", ModelConfig()),
+    "closest": (
+        "the default with the repulsion ended where the data begin",
+        ModelConfig(zbl=ZBLConfig(window="closest", inner=0.6, outer=1.0)),
+    ),
     "agnesi": ("the default with MACE's transform of the distance", ModelConfig(distance="agnesi")),
     "compressed": ("no repulsion, linear output, 48 compressed frames added", replace(OPEN, repulsion="none")),
     "switch": (
@@ -64,7 +68,7 @@ class Cell:
         return Config(output=output, data=DataConfig(train="ethanol"), model=self.model, train=train)
 
 
-ARMS = ("agnesi", "compressed", "switch")  # alternatives, with 16 basis functions first
+ARMS = ("closest", "agnesi", "compressed", "switch")  # alternatives, with 16 basis functions first
 
 
 def all_cells() -> list[Cell]:

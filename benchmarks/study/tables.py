@@ -17,6 +17,7 @@ LINES = {  # name -> label in the figure, colour
     "swish_physical": ("physical ZBL, bounded readout", "#009e73"),
     "switch": ("physical ZBL, network off below the data", "#0072b2"),
     "agnesi": ("full core and MACE's transform of r", "#b8a000"),
+    "closest": ("full core, no repulsion on the data: fails if trained for long", "#7b3fa0"),
     "default": ("gmnn's default: full core", "#d55e00"),
 }
 
