@@ -133,15 +133,15 @@ def calculator() -> Calculator:
     return Calculator(MODEL, dtype="float64", skin=1.0, path="fast")
 
 
-def compare(found: dict[str, Any], atoms: Atoms, relative: float) -> None:
-    """Energies, forces and virial with those of the atoms' calculator."""
+def compare(found: dict[str, Any], atoms: Atoms, relative: float, largest: float = 1e-3) -> None:
+    """Energies, forces and virial with those of the atoms' calculator; some stress is above `largest`, eV/Å^3."""
     forces = atoms.get_forces()
     np.testing.assert_allclose(found["energy"], atoms.get_potential_energy(), rtol=0.1 * relative)
     np.testing.assert_allclose(found["c_e"], atoms.get_potential_energies(), rtol=0.1 * relative)
     np.testing.assert_allclose(np.reshape(found["f"], (-1, 3)), forces, rtol=0, atol=relative * np.abs(forces).max())
     stress = atoms.get_stress()
     pressure = -stress[[0, 1, 2, 5, 4, 3]] / units.bar
-    assert np.abs(stress).max() > 1e-5
+    assert np.abs(stress).max() > largest
     np.testing.assert_allclose(found["pressure"], pressure, rtol=0, atol=relative * np.abs(pressure).max())
 
 
@@ -156,7 +156,7 @@ def test_results_are_the_calculators(results: dict[str, Any], job: str) -> None:
     atoms = apart() if job == "apart" else thin()
     atoms.calc = calculator()
     assert not results[job]["errors"]
-    compare(results[job]["steps"][0], atoms, 1e-6)
+    compare(results[job]["steps"][0], atoms, 1e-6, 1e-5 if job == "apart" else 1e-3)  # the box is mostly empty
 
 
 def test_stress_of_atoms_sums_to_the_virial(results: dict[str, Any]) -> None:
@@ -289,7 +289,8 @@ def test_the_examples_run_in_the_program(plugin: Path, tmp_path: Path, name: str
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
     rows = done.stdout.split("Step ")[-1].splitlines()[1:3]
     start, end = (np.array(row.split(), float) for row in rows)
-    assert end[0] - start[0] == 20
+    first = int(variables.get("bath", "0"))
+    assert [start[0], end[0]] == [first, first + 20]
     assert abs(end[1] - start[1]) > 50  # K
     assert abs(end[3] - start[3]) < 8e-3  # eV, the total energy
     if name == "water":

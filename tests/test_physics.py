@@ -38,6 +38,7 @@ CHOICES = {
         "zbl": ZBLConfig(strength=0.8, trainable=False, window="cosine", r_off=3.2),
     },
     "full core": {"core": CoreConfig(moment_room=1.0), "scaled": True},
+    "window of the data": {"core": CoreConfig(moment_room=1.0), "zbl": ZBLConfig(window="closest", outer=1.5)},
     "full core, agnesi, nlh": {
         "core": CoreConfig(width=0.3, gate_outer=1.0, moment_room=2.0), "distance": "agnesi", "repulsion": "nlh",
     },
