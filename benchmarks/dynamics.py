@@ -22,7 +22,7 @@ from ase import Atoms  # noqa: E402
 from ase.data import atomic_masses  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from benchmarks.study.cells import N_STEPS, Cell  # noqa: E402
+from benchmarks.study.cells import MOVED, N_STEPS, Cell  # noqa: E402
 from benchmarks.study.dynamics import ACCELERATION, Run, maxwell, simulate  # noqa: E402
 from benchmarks.study.models import kept  # noqa: E402
 from benchmarks.study.results import store, stored  # noqa: E402
@@ -32,7 +32,7 @@ from gmnn.elements import pair_name  # noqa: E402
 from gmnn.embedded import ethanol  # noqa: E402
 from gmnn.potential import Potential  # noqa: E402
 
-VARIANTS, SIZES, SEEDS = ("default", "none", "seed", "closest"), (50, 1000), (0, 1)
+VARIANTS, SIZES, SEEDS = MOVED
 TEMPERATURES, COPIES = (300.0, 500.0, 1000.0), 8
 STEP, FRICTION = 0.5, 0.01  # fs, 1/fs
 HOT_COPIES, HOT_PS, HOT_STEP = 8, 50.0, 0.25  # ps, fs

@@ -22,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.study import results
-from benchmarks.study.cells import N_STEPS, SEEDS, Cell, Frames, all_cells, frames
+from benchmarks.study.cells import MOVED, N_STEPS, SEEDS, Cell, Frames, all_cells, frames
 from benchmarks.study.models import CellTrainer, Evaluator, keep
 from benchmarks.study.verdicts import accuracy, certified, curves
 from gmnn.scanning import Sizes, Suite, judge, overlapping_starts, relax
@@ -30,7 +30,6 @@ from gmnn.scanning import Sizes, Suite, judge, overlapping_starts, relax
 SIZES = Sizes(frames=1, directions=6, rattled=1, compressed=1, hot=1, three=10)
 RELAXED, RELAXATION_STEPS = 32, 200  # starts and steps of the relaxation suite, for 16 basis functions only
 N_NODES, N_ROUNDS = 48, 5
-KEPT = {"none", "seed", "default", "closest"}, {50, 1000}, {0, 1}  # variants, training sizes, seeds of the dynamics
 
 
 def run_cell(cell: Cell, trainer: CellTrainer, suites: list[Suite], data: Frames) -> list[dict]:
@@ -40,7 +39,7 @@ def run_cell(cell: Cell, trainer: CellTrainer, suites: list[Suite], data: Frames
     train_s = (time.perf_counter() - clock) / len(potentials)
     rows = []
     for seed, potential in zip(SEEDS, potentials, strict=True):
-        wanted = cell.variant in KEPT[0] and cell.n_train in KEPT[1] and seed in KEPT[2]
+        wanted = cell.variant in MOVED[0] and cell.n_train in MOVED[1] and seed in MOVED[2]
         if wanted and cell.n_basis == 16:
             keep(cell, seed, potential)
         evaluate = Evaluator(potential)

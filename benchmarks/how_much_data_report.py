@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.marks import rewrite  # noqa: E402
 from benchmarks.study import tables  # noqa: E402
+from benchmarks.study.cells import MOVED  # noqa: E402
 from benchmarks.study.figure import draw  # noqa: E402
 from benchmarks.study.results import rows, stored  # noqa: E402
 
@@ -69,8 +70,8 @@ def dynamics_text(found: dict) -> str:
             "| variant | frames | 300 K | 500 K | 1,000 K |",
             "|---|---|---|---|---|",
         ]
-        for variant in ("none", "seed", "default", "closest"):
-            for size in (50, 1000):
+        for variant in MOVED[0]:
+            for size in MOVED[1]:
                 runs = [v for k, v in found["nvt"].items() if k.startswith(f"{variant}_16_{size}_")]
                 if runs:
                     lines.append(

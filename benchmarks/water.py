@@ -33,6 +33,7 @@ CURVES = (
     ("water_boxes 300", BLUE, "water_boxes, 300 K"), ("water_boxes 1000", ORANGE, "water_boxes, 1,000 K"),
 )  # fmt: skip
 EDGES = np.arange(0.0, 6.0001, 0.05)
+DRIFT_HEAD = ["time", "mean T", "drift, meV/atom/ps", "σ(E), meV/atom"]
 
 
 def main() -> None:
@@ -139,6 +140,15 @@ def slope(found: dict[str, np.ndarray], atoms: int) -> dict:
     }  # fmt: skip
 
 
+def drift_cells(one: dict) -> list[str]:
+    """Of a table with DRIFT_HEAD."""
+    return [
+        f"{one['ps']:.0f} ps", f"{one['mean_temperature_K']:.0f} K",
+        f"{one['drift_meV_per_atom_ps']:+.1e} ± {one['standard_error_meV_per_atom_ps']:.0e}",
+        f"{one['spread_meV_per_atom']:.3f}",
+    ]  # fmt: skip
+
+
 def page(results: dict) -> None:
     """The tables of docs/md.md and their figure."""
     rows = [
@@ -149,13 +159,8 @@ def page(results: dict) -> None:
     ]  # fmt: skip
     closest = [f"closest {pair}, Å" for pair in PAIRS]
     head = ["model", "bath", "time", "mean T", "largest T", *closest, "molecules not whole"]
-    drifts = [
-        [*name.split(), f"{one['ps']:.0f} ps", f"{one['mean_temperature_K']:.0f} K",
-         f"{one['drift_meV_per_atom_ps']:+.1e} ± {one['standard_error_meV_per_atom_ps']:.0e}",
-         f"{one['spread_meV_per_atom']:.3f}"]
-        for name, one in results.get("drift", {}).items()
-    ]  # fmt: skip
-    heads = ["model", "path", "precision", "time", "mean T", "drift, meV/atom/ps", "σ(E), meV/atom"]
+    drifts = [[*name.split(), *drift_cells(one)] for name, one in results.get("drift", {}).items()]
+    heads = ["model", "path", "precision", *DRIFT_HEAD]
     rewrite(ROOT / "docs" / "md.md", {"held": table(head, rows), "drift": table(heads, drifts)})
     figure = Figure(figsize=(9.0, 2.8), layout="constrained")
     middle = 0.5 * (EDGES[1:] + EDGES[:-1])

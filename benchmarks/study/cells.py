@@ -17,6 +17,7 @@ from gmnn.training import Member
 N_BASIS, N_TRAIN, SEEDS = (16, 8, 24), (10, 25, 50, 100, 250, 1000), (0, 1, 2, 3, 4)
 N_STEPS = 1000  # of the optimiser, in every training
 N_TEST = 100
+MOVED = ("none", "seed", "default", "closest"), (50, 1000), (0, 1)  # variants, sizes, seeds of the dynamics
 COMPRESSED = Path(__file__).parents[1] / "data" / "ethanol_compressed.extxyz"
 
 
