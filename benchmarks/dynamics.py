@@ -1,6 +1,6 @@
 """Do nuclei fuse in dynamics? Langevin runs of ethanol with models of the study, and T1 at constant energy.
 
-    python benchmarks/dynamics.py nvt [--ps 20]     none, seed, default, closest; 300, 500, 1,000 K; 8 copies each
+    python benchmarks/dynamics.py nvt [--ps 20]     none, seed, covalent, default; 300, 500, 1,000 K; 8 copies each
     python benchmarks/dynamics.py nve               hot starts and collisions with the shipped model, against r_b
 
 `nvt` takes the models that benchmarks/how_much_data.py left in models/how_much_data, or trains them again, and goes on

@@ -14,7 +14,7 @@ from jax import Array
 from gmnn.descriptor import COMPONENTS, multiplicity
 from gmnn.elements import covalent_radius, pair_name
 from gmnn.errors import UserError
-from gmnn.model_config import ModelConfig, Reference
+from gmnn.model_config import CoreConfig, ModelConfig, Reference
 
 AGNESI_A, AGNESI_Q, AGNESI_P = 1.0805, 0.9183, 4.5791  # as in MACE (Batatia et al., arXiv:2401.00096)
 ABSENT_OUTER = 1.5  # summed covalent radii: the window of pairs that the data does not contain
@@ -23,7 +23,7 @@ ABSENT_OUTER = 1.5  # summed covalent radii: the window of pairs that the data d
 class PairTables(NamedTuple):
     """Radii in Å, of every pair of elements [E, E] float64 in NumPy, or of every slot [N, K] in the model."""
 
-    clamp_in: Any  # the network sees this distance for every smaller one; r_max for pairs absent from the data
+    clamp_in: Any  # the network sees a constant below; r_max for pairs absent from the data
     clamp_width: Any  # from clamp_in + clamp_width it sees the distance itself
     gate_in: Any  # directions are hidden below
     gate_out: Any  # and shown in full from here
@@ -121,13 +121,21 @@ def covalent_sums(elements: tuple[int, ...]) -> np.ndarray:
     return radii[:, None] + radii
 
 
-def clamped(r: Array, r_in: Array, width: Array) -> Array:
-    """r_in below r_in, r from r_in + width, r_in + w (20 u^4 - 45 u^5 + 36 u^6 - 10 u^7) between: C3, slope <= 1.6603.
+def seen(r: Array, radii: PairTables, settings: CoreConfig) -> Array:
+    """The distance that the radial functions are shown: the clamp of r, or r without one.  [...] Å -> [...] Å"""
+    return clamped(r, radii.clamp_in, radii.clamp_width, settings.depth) if settings.clamp else r
 
-    u = (r - r_in) / width.  [...] Å -> [...] Å
+
+def clamped(r: Array, r_in: Array, width: Array, depth: float) -> Array:
+    """r from r_in + w, the constant r_in + (1 - depth) w below r_in, C3 between.  [...] Å -> [...] Å
+
+    r_in + w (1 - d + (2d - 1) (20 u^4 - 45 u^5 + 36 u^6 - 10 u^7) + (1 - d) (5 u^4 - 6 u^5 + 2 u^6)) between, with
+    u = (r - r_in) / w. At d = 1/2 the slope is the quintic step of u; at d = 1 it reaches 1.6603.
     """
     u = jnp.clip((r - r_in) / width, 0.0, 1.0)
-    inside = r_in + width * u**4 * (20.0 + u * (-45.0 + u * (36.0 - 10.0 * u)))
+    steep = 20.0 + u * (-45.0 + u * (36.0 - 10.0 * u))
+    gentle = 5.0 + u * (-6.0 + 2.0 * u)
+    inside = r_in + width * (1.0 - depth + u**4 * ((2.0 * depth - 1.0) * steep + (1.0 - depth) * gentle))
     return jnp.where(r < r_in + width, inside, r)
 
 

@@ -26,7 +26,7 @@ from gmnn.errors import UserError, reason
 from gmnn.model_config import model_config_from_dict, reference_from_dict, to_dict
 from gmnn.potential import Potential
 
-FORMAT_VERSION = 3  # 3: config.json has a checksum; 2: core, distance transform, NLH; 1: a potential without a core
+FORMAT_VERSION = 4  # 4: the clamp's depth; 3: a checksum of config.json; 2: core, distance transform, NLH; 1: no core
 SEAL = "checksum"  # of all else in a JSON file that is read again
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å^3"}
 PACKAGES = ("gmnn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ase")

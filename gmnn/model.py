@@ -181,7 +181,7 @@ class GMNN(nn.Module):
     def moments(self, vectors: Array, mask: Array, e_i: Array, e_j: Array) -> Array:
         """Gaussian moments before any bound.  -> [N, S, 20]"""
         r, radii, settings = _norm(vectors), self._radii(vectors.dtype, e_i, e_j), self.config.core
-        seen = core.clamped(r, radii.clamp_in, radii.clamp_width) if settings.clamp else r
+        seen = core.seen(r, radii, settings)
         shown = core.gate(r, radii.gate_in, radii.gate_out) if settings.gate else None
         unit = vectors / (r + self.config.unit_offset if self.config.unit_offset else r)[..., None]
         return descriptor.moments(self.radial(seen, e_i, e_j) * mask[..., None], unit, shown)

@@ -41,13 +41,14 @@ class ZBLConfig:
     """Lower limit of a trainable strength."""
     floors: dict[str, float] = field(default_factory=dict, hash=False)
     """Lower limits for given pairs, as in `{H-H: 0.9}`, above `floor`."""
-    window: Literal["covalent", "closest", "cosine"] = "covalent"
-    """`covalent`: 1 up to `inner`, 0 beyond `outer` times the summed covalent radii, C2 between. `closest`: the same in
-    smallest distances of the pair in the training data (docs/theory.md). `cosine`: (1 + cos(pi r / r_off)) / 2."""
-    inner: float = 0.3
-    """Where the window starts to close, in summed covalent radii; of `closest` in smallest distances (tried: 0.6)."""
-    outer: float = 1.2
-    """Where the window has closed, likewise; for `closest` 1.0, where the data begin."""
+    window: Literal["closest", "covalent", "cosine"] = "closest"
+    """`closest`: 1 up to `inner`, 0 beyond `outer` times the smallest distance of the pair in the training data, C2
+    between. `covalent`: the same in summed covalent radii. `cosine`: (1 + cos(pi r / r_off)) / 2."""
+    inner: float = 0.5
+    """Where the window starts to close, in smallest distances or summed covalent radii."""
+    outer: float = 1.0
+    """Where the window has closed. Above 1 smallest distance the repulsion acts on the data: its strengths are then
+    trained, forces err more, and stretched bonds are pushed apart (docs/theory.md)."""
     r_off: float = 3.5
     """Where the cosine window has closed, Å."""
     coefficients: tuple[float, ...] = ()
@@ -84,15 +85,17 @@ class CoreConfig:
     """Show a constant distance below a radius that lies under the smallest distance of the data, pair by pair."""
     margin: float = 0.0
     """How far below the smallest training distance of a pair the clamp begins to act, as a fraction of it."""
-    width: float = 0.15
+    width: float = 0.1
     """Where the clamp goes from acting to constant, as a fraction of the radius at which it begins."""
+    depth: float = 0.5
+    """How far below its beginning the constant lies, in widths; above 0.5 an approach seems faster than it is."""
     radii: dict[str, float] = field(default_factory=dict, hash=False)
     """Radii at which the clamp begins to act for given pairs, as in `{C-H: 0.9}`, Å; others come from the data."""
     gate: bool = True
     """Hide the direction of a pair below the clamp."""
-    gate_outer: float = 0.9
+    gate_outer: float = 0.5
     """Where the gate begins to act, in radii of the constant clamp."""
-    gate_inner: float = 0.4
+    gate_inner: float = 0.2
     """Where the direction is hidden, in radii of the constant clamp."""
     bounded_moments: bool = True
     """Bound the norm of each centre's moments."""
@@ -104,6 +107,7 @@ class CoreConfig:
     def __post_init__(self) -> None:
         _require(0 <= self.margin < 1, "model.core.margin", self.margin, "in [0, 1)")
         _require(0 < self.width < 1, "model.core.width", self.width, "in (0, 1)")
+        _require(0.5 <= self.depth <= 1, "model.core.depth", self.depth, "in [0.5, 1]")
         _require(
             0 <= self.gate_inner < self.gate_outer <= 1,
             "model.core.gate_inner",
@@ -246,7 +250,9 @@ def model_config_from_dict(values: dict[str, Any]) -> ModelConfig:
     try:
         zbl = values.pop("zbl", {})
         zbl = ZBLConfig(**{**zbl, "coefficients": tuple(zbl.get("coefficients", ()))})
-        core = CoreConfig(**values.pop("core")) if "core" in values else NO_CORE  # format version 1 had none
+        core = NO_CORE  # as in format version 1; up to 3 the clamp had the depth 1
+        if "core" in values:
+            core = CoreConfig(**{"depth": 1.0, **values.pop("core")})
         values["hidden"] = tuple(values.get("hidden", ModelConfig.hidden))
         return ModelConfig(zbl=zbl, core=core, **values)
     except TypeError as error:

@@ -32,7 +32,7 @@ def channels(potential: "Potential", e: int, f: int) -> Callable[[jax.Array], ja
     repulsion = pair_potential(potential.trained, config, reference)
 
     def values(r: jax.Array) -> jax.Array:
-        seen = core.clamped(r, radii.clamp_in, radii.clamp_width) if config.core.clamp else r
+        seen = core.seen(r, radii, config.core)
         shown = core.gate(r, radii.gate_in, radii.gate_out) if config.core.gate else jnp.ones_like(r)
         x = seen
         if config.distance == "agnesi":

@@ -38,7 +38,7 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 LONG = {"test_md", "test_cell_list", "test_study", "test_certificate", "test_suites"}  # compute more than they compile
 
 ELEMENTS = (1, 6, 8, 14)
-ZBL = ZBLConfig(strength=1.0, floor=0.5, inner=0.6, outer=1.5)
+ZBL = ZBLConfig(strength=1.0, floor=0.5, window="covalent", inner=0.6, outer=1.5)
 SCREENING = (  # of the size of the published NLH numbers; H-H falls as the difference of two exponentials, as there
     (-8.9, 9.6, 9.9, 8.9, 0.0, 0.0), (0.04, 52.0, 0.96, 4.0, 0.0, 0.0), (0.01, 99.0, 0.99, 4.9, 0.0, 0.0),
     (0.35, 14.0, 0.65, 3.2, 0.0, 0.0), (0.2, 20.0, 0.3, 8.0, 0.5, 3.0), (0.1, 25.0, 0.4, 7.0, 0.5, 3.5),

@@ -96,13 +96,14 @@ def seen(config, reference, r: float, z1: int, z2: int) -> float:
     if not config.core.clamp:
         return r
     inner, smallest = clamp_radius(config, reference, z1, z2), closest(reference, z1, z2)
-    if smallest is None or r <= inner:
-        return inner
+    if smallest is None:
+        return config.r_max
     width = (1 - config.core.margin) * smallest - inner
     if r >= inner + width:
         return r
-    u = (r - inner) / width
-    return inner + width * (20 * u**4 - 45 * u**5 + 36 * u**6 - 10 * u**7)
+    u, above = max(r - inner, 0.0) / width, 2 * config.core.depth - 1
+    fast, slow = 20 * u**4 - 45 * u**5 + 36 * u**6 - 10 * u**7, 0.5 + 2.5 * u**4 - 3 * u**5 + u**6
+    return inner + width * (above * fast + (1 - above) * slow)
 
 
 def shown(config, reference, r: float, z1: int, z2: int) -> float:

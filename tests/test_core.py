@@ -22,7 +22,6 @@ from gmnn.potential import Potential
 
 Model = tuple[Potential, dict[str, Any]]
 FULL = CoreConfig(moment_room=1.0)
-CLOSEST = ZBLConfig(window="closest", inner=0.6, outer=1.0)
 energy = jax.jit(Potential.energy, static_argnums=0)
 features = jax.jit(Potential.features, static_argnums=0)
 predict = jax.jit(Potential.predict, static_argnums=0)
@@ -37,19 +36,28 @@ def derivatives(f: Callable[[jax.Array], jax.Array], r: float, n: int) -> list[f
     return found
 
 
-def test_clamp_is_three_times_smooth() -> None:
-    """Value and three derivatives meet at both ends; the slope stays in [0, 1.6603] and reaches its maximum."""
+@pytest.mark.parametrize(("depth", "steepest", "bend"), [(0.5, 1.0, 1.875), (1.0, 1.6603, 5.0284), (0.8, 1.4, 3.8)])
+def test_clamp_is_three_times_smooth(depth: float, steepest: float, bend: float) -> None:
+    """Value and three derivatives meet at both ends; slope and second derivative stay below what they are said to be.
+
+    At depth 1/2 and 1 they reach it; between, the sum of both shapes bounds them.
+    """
     inner, width = 0.7, 0.2
-    clamp = lambda r: core.clamped(r, jnp.asarray(inner), jnp.asarray(width))  # noqa: E731
+    clamp = lambda r: core.clamped(r, jnp.asarray(inner), jnp.asarray(width), depth)  # noqa: E731
+    constant = inner + (1 - depth) * width
     h = 1e-7  # the fourth derivative is below 600 / width^3 = 8e4: the third may differ by 8e4 h
-    for place, outside in ((inner, [inner, 0, 0, 0]), (inner + width, [inner + width, 1, 0, 0])):
+    for place, outside in ((inner, [constant, 0, 0, 0]), (inner + width, [inner + width, 1, 0, 0])):
         for side in (-h, h):
             np.testing.assert_allclose(derivatives(clamp, place + side, 3), outside, rtol=0, atol=0.05)
     r = jnp.linspace(0.0, 1.5, 30001)
-    slopes = np.asarray(jax.vmap(jax.grad(clamp))(r))
+    slopes, bends = (np.asarray(jax.vmap(f)(r)) for f in (jax.grad(clamp), jax.grad(jax.grad(clamp))))
     assert slopes.min() >= 0
-    assert slopes.max() == pytest.approx(1.6603, abs=1e-4)
-    np.testing.assert_array_equal(clamp(r)[r <= inner], inner)
+    assert slopes.max() <= steepest + 1e-4
+    assert np.abs(bends).max() <= (bend + 1e-3) / width
+    if depth in (0.5, 1.0):
+        assert slopes.max() == pytest.approx(steepest, abs=1e-4)
+        assert np.abs(bends).max() == pytest.approx(bend / width, rel=1e-4)
+    np.testing.assert_allclose(clamp(r)[r <= inner], constant, rtol=1e-15)
     np.testing.assert_array_equal(clamp(r)[r >= inner + width], r[r >= inner + width])
 
 
@@ -112,7 +120,7 @@ def test_core_leaves_only_the_repulsion(make_potential: Callable[..., Model]) ->
     potential, params = make_potential(core=FULL)
     V = pair_potential(params, potential.config, potential.reference)
     gate_in = float(core.pair_tables(potential.config, potential.reference).gate_in[1, 0])
-    for r in (0.05, 0.2, 0.95 * gate_in):
+    for r in (0.05, 0.1, 0.95 * gate_in):
         force = float(predict(potential, params, two(r, extra=False)).forces[1, 2])
         assert force == pytest.approx(-float(jax.grad(lambda x: V(x, 1, 0))(jnp.asarray(r))), rel=1e-9)
 
@@ -150,11 +158,10 @@ def test_absent_pair_is_not_seen_but_repelled(make_potential: Callable[..., Mode
     assert float(V(jnp.asarray(1.51 * 1.32), 2, 2)) == 0
 
 
-@pytest.mark.parametrize("zbl", [ZBLConfig(), CLOSEST])
 @pytest.mark.parametrize("pair", [(0, 0), (0, 1), (1, 1), (1, 2), (2, 2)])
-def test_no_gap(make_potential: Callable[..., Model], pair: tuple[int, int], zbl: ZBLConfig) -> None:
+def test_no_gap(make_potential: Callable[..., Model], pair: tuple[int, int]) -> None:
     """V' < 0 wherever the network sees a constant distance, H-H and pairs absent from the data included."""
-    potential, params = make_potential(core=FULL, zbl=zbl)
+    potential, params = make_potential(core=FULL, zbl=ZBLConfig())
     tables = core.pair_tables(potential.config, potential.reference)
     V = pair_potential(params, potential.config, potential.reference)
     edge = min(tables.clamp_in[pair], tables.r_off[pair])
@@ -174,18 +181,19 @@ def test_radii_come_from_data_or_user() -> None:
     The repulsion's window follows the smallest distances, or covalent sums that the clamp may exceed.
     """
     given = CoreConfig(margin=0.1, width=0.2, radii={"H-C": 0.8})
-    tables = core.pair_tables(ModelConfig(core=given, zbl=CLOSEST), reference())
+    tables = core.pair_tables(ModelConfig(core=given), reference())
     np.testing.assert_allclose(tables.clamp_in + tables.clamp_width, [[1.26, 0.8], [0.8, 1.17]], rtol=1e-14)
     np.testing.assert_allclose(tables.clamp_in, 0.8 * np.array([[1.26, 0.8], [0.8, 1.17]]), rtol=1e-14)
     np.testing.assert_allclose(tables.r_off, [[1.4, 0.8], [0.8, 1.3]], rtol=1e-14)
-    np.testing.assert_allclose(tables.r_on, 0.6 * tables.r_off, rtol=1e-14)
-    tables = core.pair_tables(ModelConfig(core=given), reference())
+    np.testing.assert_allclose(tables.r_on, 0.5 * tables.r_off, rtol=1e-14)
+    wide = ZBLConfig(window="covalent", inner=0.3, outer=1.2)
+    tables = core.pair_tables(ModelConfig(core=given, zbl=wide), reference())
     np.testing.assert_allclose(tables.r_off, [[1.26, 1.284], [1.284, 1.824]], rtol=1e-14)
 
 
 def test_repulsion_is_not_on_the_data(make_potential: Callable[..., Model]) -> None:
-    """With a window that ends there V, V' and V'' are zero from the smallest distance of every pair on, not below."""
-    potential, params = make_potential(core=FULL, zbl=CLOSEST)
+    """With the default window V, V' and V'' are zero from the smallest distance of every pair on, and not below."""
+    potential, params = make_potential(core=FULL, zbl=ZBLConfig())
     V = pair_potential(params, potential.config, potential.reference)
     for e, f, closest in ((0, 0, 0.7), (0, 1, 0.95), (1, 2, 1.3), (3, 3, 2.2)):
         assert derivatives(lambda r, e=e, f=f: V(r, e, f), closest, 2) == [0, 0, 0]
@@ -200,9 +208,9 @@ def test_repulsion_is_not_on_the_data(make_potential: Callable[..., Model]) -> N
         (ModelConfig(), (), "smallest distances"),
         (ModelConfig(core=CoreConfig(radii={"O-H": 1.0})), (1.4, 0.9, 1.3), "H-O"),
         (ModelConfig(zbl=ZBLConfig(window="cosine", r_off=0.6)), (1.4, 0.9, 1.3), "raise model.zbl.r_off"),
-        (ModelConfig(zbl=replace(CLOSEST, outer=0.8)), (1.4, 0.9, 1.3), "nothing depends on the.*model.zbl.outer"),
+        (ModelConfig(zbl=ZBLConfig(outer=0.8)), (1.4, 0.9, 1.3), "nothing depends on the distance.*model.zbl.outer"),
         (ModelConfig(zbl=ZBLConfig(inner=3.8, outer=4.0)), (1.4, 0.9, 1.3), "r_max"),
-        (ModelConfig(core=NO_CORE, zbl=CLOSEST), (), "model.zbl.window=closest"),
+        (ModelConfig(core=NO_CORE), (), "model.zbl.window=closest"),
     ],
 )
 def test_wrong_cores_are_refused(config: ModelConfig, data: tuple, words: str) -> None:
@@ -292,8 +300,8 @@ def test_nearest_switch(make_potential: Callable[..., Model], core_config: CoreC
 
 def test_windows_of_large_atoms_close_at_the_cutoff() -> None:
     """Caesium: 1.2 covalent sums are 5.9 Å, and 1.5 for pairs absent from the data; both end with the list."""
-    narrow = ModelConfig(zbl=CLOSEST)
-    for config, closest in ((ModelConfig(), (3.5,)), (ModelConfig(), (None,)), (narrow, (None,))):
+    wide = ModelConfig(zbl=ZBLConfig(window="covalent", inner=0.3, outer=1.2))
+    for config, closest in ((wide, (3.5,)), (wide, (None,)), (ModelConfig(), (None,))):
         data = Reference((55,), (0.0,), (1.0,), (0.0,), closest=closest, moment_scale=(1.0,))
         tables = core.pair_tables(config, data)
         assert tables.r_off[0, 0] == 5.0
@@ -301,4 +309,4 @@ def test_windows_of_large_atoms_close_at_the_cutoff() -> None:
         V = pair_potential({"repulsion": {"strength": np.zeros(1)}}, config, data)
         assert derivatives(lambda r, V=V: V(r, 0, 0), 5.0 - 1e-7, 2) == pytest.approx([0, 0, 0], abs=1e-5)
     with pytest.raises(UserError, match="starts to close"):
-        core.pair_tables(ModelConfig(zbl=ZBLConfig(inner=1.1)), data)
+        core.pair_tables(ModelConfig(zbl=ZBLConfig(window="covalent", inner=1.1, outer=1.2)), data)

@@ -40,7 +40,9 @@ CHOICES = {
     "full core": {"core": CoreConfig(moment_room=1.0), "scaled": True},
     "window of the data": {"core": CoreConfig(moment_room=1.0), "zbl": ZBLConfig(window="closest", outer=1.5)},
     "full core, agnesi, nlh": {
-        "core": CoreConfig(width=0.3, gate_outer=1.0, moment_room=2.0), "distance": "agnesi", "repulsion": "nlh",
+        "core": CoreConfig(width=0.3, depth=0.8, gate_outer=1.0, moment_room=2.0),
+        "distance": "agnesi",
+        "repulsion": "nlh",
     },
 }  # fmt: skip
 

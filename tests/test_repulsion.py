@@ -37,7 +37,7 @@ SPOTS = {  # (Z1, Z2, r in Å): eV
     (1, 6, 3.0): 0.0441925,
 }
 
-SETTINGS = {"strength": 1.0, "floor": 0.5, "inner": 0.6, "outer": 1.5}
+SETTINGS = {"strength": 1.0, "floor": 0.5, "window": "covalent", "inner": 0.6, "outer": 1.5}
 energy = jax.jit(Potential.energy, static_argnums=0)
 readout = jax.jit(Potential.readout, static_argnums=0)
 
@@ -107,7 +107,7 @@ def test_covalent_window_is_twice_smooth() -> None:
 
 def test_windows_follow_covalent_radii() -> None:
     """Every pair of elements has its own switches, at the given multiples of the summed covalent radii."""
-    config = ModelConfig(zbl=ZBLConfig(inner=0.5, outer=1.2), core=NO_CORE)
+    config = ModelConfig(zbl=ZBLConfig(window="covalent", inner=0.5, outer=1.2), core=NO_CORE)
     tables = pair_tables(config, bare((1, 6, 14)))
     r_on, r_off = tables.r_on, tables.r_off
     np.testing.assert_allclose(r_off, 1.2 * np.add.outer([0.31, 0.76, 1.11], [0.31, 0.76, 1.11]), rtol=1e-14)

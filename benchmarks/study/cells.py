@@ -11,13 +11,13 @@ from ase.io import read
 
 from gmnn.config import Config, DataConfig, TrainConfig
 from gmnn.dataset import Dataset, fit_reference, read_dataset
-from gmnn.model_config import NO_CORE, ModelConfig, Reference, ZBLConfig
+from gmnn.model_config import NO_CORE, CoreConfig, ModelConfig, Reference, ZBLConfig
 from gmnn.training import Member
 
 N_BASIS, N_TRAIN, SEEDS = (16, 8, 24), (10, 25, 50, 100, 250, 1000), (0, 1, 2, 3, 4)
 N_STEPS = 1000  # of the optimiser, in every training
 N_TEST = 100
-MOVED = ("none", "seed", "default", "closest"), (50, 1000), (0, 1)  # variants, sizes, seeds of the dynamics
+MOVED = ("none", "seed", "covalent", "default"), (50, 1000), (0, 1)  # variants, sizes, seeds of the dynamics
 COMPRESSED = Path(__file__).parents[1] / "data" / "ethanol_compressed.extxyz"
 
 
@@ -25,7 +25,9 @@ def _apax(strength: float) -> ZBLConfig:
     return ZBLConfig(strength=strength, floor=0.0, window="cosine", r_off=3.5)
 
 
-OPEN = ModelConfig(output_activation="identity", core=NO_CORE)
+WIDE = ZBLConfig(window="covalent", inner=0.3, outer=1.2)  # reaches over the bonds, as is usual
+STEEP = CoreConfig(width=0.15, depth=1.0, gate_outer=0.9, gate_inner=0.4)
+OPEN = ModelConfig(output_activation="identity", core=NO_CORE, zbl=WIDE)
 VARIANTS: dict[str, tuple[str, ModelConfig]] = {
     "none": ("no repulsion, linear output", replace(OPEN, repulsion="none")),
     "zbl_weak": ("ZBL at Apax's default (0.0069 of physical), linear output", replace(OPEN, zbl=_apax(0.00694))),
@@ -34,13 +36,16 @@ VARIANTS: dict[str, tuple[str, ModelConfig]] = {
         "the blog post's cure: ZBL 0.0694 of physical, swish output",
         ModelConfig(core=NO_CORE, zbl=_apax(0.0694)),
     ),
-    "swish_physical": ("physical ZBL, swish output", ModelConfig(core=NO_CORE)),
+    "swish_physical": ("physical ZBL, swish output", ModelConfig(core=NO_CORE, zbl=WIDE)),
     "default": ("gmnn's default: physical ZBL, swish output, full core", ModelConfig()),
-    "closest": (
-        "the default with the repulsion ended where the data begin",
-        ModelConfig(zbl=ZBLConfig(window="closest", inner=0.6, outer=1.0)),
+    "covalent": (
+        "full core with a steeper clamp, physical ZBL over the bonds",
+        ModelConfig(core=STEEP, zbl=WIDE),
     ),
-    "agnesi": ("the default with MACE's transform of the distance", ModelConfig(distance="agnesi")),
+    "agnesi": (
+        "the same with MACE's transform of the distance",
+        ModelConfig(distance="agnesi", core=STEEP, zbl=WIDE),
+    ),
     "compressed": ("no repulsion, linear output, 48 compressed frames added", replace(OPEN, repulsion="none")),
     "switch": (
         "physical ZBL, linear output, network off below the data (pacemaker)",
@@ -69,7 +74,7 @@ class Cell:
         return Config(output=output, data=DataConfig(train="ethanol"), model=self.model, train=train)
 
 
-ARMS = ("closest", "agnesi", "compressed", "switch")  # alternatives, with 16 basis functions first
+ARMS = ("covalent", "agnesi", "compressed", "switch")  # alternatives, with 16 basis functions first
 
 
 def all_cells() -> list[Cell]:

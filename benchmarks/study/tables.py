@@ -16,8 +16,8 @@ LINES = {  # name -> label in the figure, colour
     "zbl_physical": ("physical ZBL", "#56b4e9"),
     "swish_physical": ("physical ZBL, bounded readout", "#009e73"),
     "switch": ("physical ZBL, network off below the data", "#0072b2"),
-    "agnesi": ("full core and MACE's transform of r", "#b8a000"),
-    "closest": ("full core, no repulsion on the data: fails if trained for long", "#7b3fa0"),
+    "covalent": ("full core, physical ZBL over the bonds", "#7b3fa0"),
+    "agnesi": ("the same with MACE's transform of r", "#b8a000"),
     "default": ("gmnn's default: full core", "#d55e00"),
 }
 

@@ -22,7 +22,7 @@ SHORTEST = 1e-4  # Å, the first of them; below, one interval down to contact
 TINY = 1e-30  # Å, in place of the lower end 0 where one divides by it
 FINE = 4000  # intervals on which the radial functions' own derivatives are bounded
 ROUNDING = 1.0 + 1e-9
-CLAMP_BEND = 5.0284  # largest |second derivative| of the clamp times its width (docs/certificate.md)
+CLAMP_BEND = (1.875, 5.0284)  # largest |second derivative| of a clamp of depth 1/2 and 1 times its width
 STEP_BEND = 10.0 / np.sqrt(3.0) * ROUNDING  # of the quintic step times the square of its width
 
 
@@ -133,7 +133,7 @@ def _pair(
     middle, half = jnp.asarray(0.5 * (low + high)), 0.5 * (high - low)
 
     def seen(r: Array) -> Array:
-        return core.clamped(r, jnp.asarray(radii.clamp_in), jnp.asarray(radii.clamp_width)) if config.core.clamp else r
+        return core.seen(r, radii, config.core)
 
     def shown(r: Array) -> Array:
         return (
@@ -149,7 +149,8 @@ def _pair(
     slope, rise = np.asarray(derivative(seen)(middle)), np.asarray(derivative(shown)(middle))
     if config.core.clamp:
         acting = inside(radii.clamp_in, radii.clamp_in + radii.clamp_width)
-        slope = slope + np.where(acting, half * CLAMP_BEND / max(radii.clamp_width, 1e-12), 0.0)
+        bend = np.interp(config.core.depth, (0.5, 1.0), CLAMP_BEND)
+        slope = slope + np.where(acting, half * bend / max(radii.clamp_width, 1e-12), 0.0)
     if config.core.gate:
         acting = inside(radii.gate_in, radii.gate_out)
         rise = rise + np.where(acting, half * STEP_BEND / max(radii.gate_out - radii.gate_in, 1e-12) ** 2, 0.0)
