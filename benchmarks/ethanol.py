@@ -153,8 +153,8 @@ def readme_table(result: dict, other: dict | None) -> str:
         "",
     ]
     lines += ["| energy above E(r_eq), eV | 1 | 5 | 10 | 20 | 50 | 100 |", "|---" * 7 + "|"]
-    lines += [wall_row("ZBL, trained (default)", result)]
-    return "\n".join([*lines, wall_row("NLH, fixed", other)] if other else lines)
+    lines += [wall_row("ZBL (default)", result)]
+    return "\n".join([*lines, wall_row("NLH", other)] if other else lines)
 
 
 def wall_row(title: str, result: dict) -> str:

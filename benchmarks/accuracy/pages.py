@@ -14,7 +14,8 @@ BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#666666"
 HEAD = """# Accuracy
 
 Generated from `benchmarks/results/{rmd17,crystals,mixed,ensemble}.json`, which name commit, versions and device. All
-numbers are mean absolute errors on frames that were not trained on; CPU only, no GPU.
+numbers are mean absolute errors on frames that were not trained on; CPU only, no GPU. They are of the default before
+the repulsion was ended where the data begin: `model.zbl: {window: covalent, inner: 0.3, outer: 1.2}`.
 """
 PUBLISHED = (  # rMD17 ethanol, 1,000 frames of split 1; E in meV, F in meV/Å; from memory, to be checked
     ("ACE", 1.2, 7.3), ("FCHL", 0.9, 6.2), ("GAP", 3.5, 18.1),

@@ -1,4 +1,4 @@
-"""Frames of water that no simulation near room temperature visits, for the training of configs/water_far.yaml.
+"""Frames of water that no simulation near room temperature visits, for the training of configs/water_boxes.yaml.
 
     pip install tblite
     python benchmarks/reference/make_water.py stretched --data FILE --model models/water --count 22 water_far.extxyz
@@ -14,7 +14,8 @@ label of a frame is that of the frame it came from plus the difference that GFN1
 Chem. Theory Comput. 13, 1989 (2017)) finds between the two; of a `run`, xTB's own, the energy plus what it misses on
 average. Can be stopped and started again: frames that the output holds are not made again. The three commands make 67
 frames, as some are beyond the limits below, on one core in fifteen minutes. Sixteen `oxygens` and two `run`s of twelve,
-at 1,000 K (lost after 10 ps) and 2,000 K, made the 97 that configs/water_boxes.yaml has besides the boxes.
+at 1,000 K (lost after 10 ps) and 2,000 K, and forty of other bases, made the 137 that configs/water_boxes.yaml has
+besides the boxes.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Small boxes of distorted water, 24 molecules each, for a potential that holds at 1,000 K: many, as they are cheap.
 
     pip install tblite
-    python benchmarks/reference/make_water_boxes.py --model models/water_far boxes.extxyz
+    python benchmarks/reference/make_water_boxes.py --model models/water boxes.extxyz
     cat water_far.extxyz boxes.extxyz > water_boxes.extxyz
 
 MODEL moves replicas of a box of 8.95 Å at 300 K, whose molecules are then bent, stretched and pushed together, several
