@@ -171,7 +171,7 @@ def main() -> None:
     parts = {
         "variants": tables.variants_table(table), "suites": tables.suites_table(table),
         "basis": tables.basis_table(table), "accuracy": tables.accuracy_table(table),
-        "cost": cost_text(cost) + tables.time_text(table),
+        "cost": cost_text(cost),
         "dynamics": dynamics_text(dynamics), "certificate": adversary_text(adversary),
         "certified": certified_text(stored("certified_force")),
     }  # fmt: skip

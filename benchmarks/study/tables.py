@@ -98,19 +98,6 @@ def accuracy_table(table: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def time_text(table: list[Row]) -> str:
-    """Seconds per model of the study's trainings, compilation left out by the median."""
-    seconds = {
-        v: np.median(errors((r for r in table if r["variant"] == v and r["n_basis"] == "16"), "train_s"))
-        for v in ("none", "default")
-    }
-    return (
-        f"\n\nIn the study itself, 1,000 steps took {seconds['none']:.2f} s per model without and "
-        f"{seconds['default']:.2f} s with the core (medians of the cells of 16 basis functions; five models at a "
-        "time)."
-    )
-
-
 def headline(table: list[Row], cost: dict) -> str:
     """The answer in one sentence, with the counts of the table and the ratio of the long trainings."""
     share = {}
