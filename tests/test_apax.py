@@ -180,6 +180,6 @@ def test_settings_made_for_it_have_ranges() -> None:
         with pytest.raises(UserError):
             wrong()
     made = apax.potential(*source("ethanol")[:2])
-    config = replace(made.config, repulsion="exponential")
+    config = replace(made.config, repulsion="exponential", zbl=ZBLConfig(trainable=False, window="cosine"))
     with pytest.raises(UserError, match="only imported potentials have them"):
         predicted(Potential(config, made.reference).with_params(made.trained), unseen("ethanol")[0][:1])

@@ -13,7 +13,7 @@ from ase import Atoms
 
 from gmnn import batches, dataset
 from gmnn.config.train import EnergyTerm, LossConfig
-from gmnn.model_config import NO_CORE, ModelConfig, Reference
+from gmnn.model_config import NO_CORE, ModelConfig, Reference, ZBLConfig
 from gmnn.potential import Potential
 from gmnn.system import Labels, Prediction, System
 from gmnn.training import objective
@@ -39,7 +39,7 @@ def test_errors_over_mixed_sizes_ignore_padding() -> None:
     for k, keep in ((1, [0, 2]), (2, [6])):
         frames.atoms[k], frames.forces[k] = frames.atoms[k][keep], frames.forces[k][keep]
     potential = Potential(
-        ModelConfig(n_radial=2, n_basis=4, hidden=(4,), core=NO_CORE),
+        ModelConfig(n_radial=2, n_basis=4, hidden=(4,), core=NO_CORE, zbl=ZBLConfig(window="covalent")),
         Reference((1, 6, 8), (-1.0,) * 3, (0.5,) * 3, (0.1,) * 3),
     )
     params = jax.tree.map(lambda leaf: np.asarray(leaf, float), potential.init(0))
