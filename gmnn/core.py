@@ -2,7 +2,7 @@
 
 Pure functions of distances and moments, and the radii at which they act. Below the clamp's inner radius the network
 sees a constant distance, below the gate's inner radius no direction; the moments of a centre are bounded. What is
-left of the approach is the repulsion, whose window reaches beyond the clamp (docs/certificate.md).
+left of the approach is the repulsion, whose window closes where the clamp begins or beyond (docs/certificate.md).
 """
 
 from typing import Any, NamedTuple

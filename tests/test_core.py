@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ase import Atoms
+from plain import WIDE
 
 from gmnn import core
 from gmnn.config import read_config
@@ -158,10 +159,11 @@ def test_absent_pair_is_not_seen_but_repelled(make_potential: Callable[..., Mode
     assert float(V(jnp.asarray(1.51 * 1.32), 2, 2)) == 0
 
 
+@pytest.mark.parametrize("zbl", [ZBLConfig(), WIDE])
 @pytest.mark.parametrize("pair", [(0, 0), (0, 1), (1, 1), (1, 2), (2, 2)])
-def test_no_gap(make_potential: Callable[..., Model], pair: tuple[int, int]) -> None:
+def test_no_gap(make_potential: Callable[..., Model], pair: tuple[int, int], zbl: ZBLConfig) -> None:
     """V' < 0 wherever the network sees a constant distance, H-H and pairs absent from the data included."""
-    potential, params = make_potential(core=FULL, zbl=ZBLConfig())
+    potential, params = make_potential(core=FULL, zbl=zbl)
     tables = core.pair_tables(potential.config, potential.reference)
     V = pair_potential(params, potential.config, potential.reference)
     edge = min(tables.clamp_in[pair], tables.r_off[pair])
@@ -186,8 +188,7 @@ def test_radii_come_from_data_or_user() -> None:
     np.testing.assert_allclose(tables.clamp_in, 0.8 * np.array([[1.26, 0.8], [0.8, 1.17]]), rtol=1e-14)
     np.testing.assert_allclose(tables.r_off, [[1.4, 0.8], [0.8, 1.3]], rtol=1e-14)
     np.testing.assert_allclose(tables.r_on, 0.5 * tables.r_off, rtol=1e-14)
-    wide = ZBLConfig(window="covalent", inner=0.3, outer=1.2)
-    tables = core.pair_tables(ModelConfig(core=given, zbl=wide), reference())
+    tables = core.pair_tables(ModelConfig(core=given, zbl=WIDE), reference())
     np.testing.assert_allclose(tables.r_off, [[1.26, 1.284], [1.284, 1.824]], rtol=1e-14)
 
 
@@ -300,7 +301,7 @@ def test_nearest_switch(make_potential: Callable[..., Model], core_config: CoreC
 
 def test_windows_of_large_atoms_close_at_the_cutoff() -> None:
     """Caesium: 1.2 covalent sums are 5.9 Å, and 1.5 for pairs absent from the data; both end with the list."""
-    wide = ModelConfig(zbl=ZBLConfig(window="covalent", inner=0.3, outer=1.2))
+    wide = ModelConfig(zbl=WIDE)
     for config, closest in ((wide, (3.5,)), (wide, (None,)), (ModelConfig(), (None,))):
         data = Reference((55,), (0.0,), (1.0,), (0.0,), closest=closest, moment_scale=(1.0,))
         tables = core.pair_tables(config, data)
@@ -309,4 +310,4 @@ def test_windows_of_large_atoms_close_at_the_cutoff() -> None:
         V = pair_potential({"repulsion": {"strength": np.zeros(1)}}, config, data)
         assert derivatives(lambda r, V=V: V(r, 0, 0), 5.0 - 1e-7, 2) == pytest.approx([0, 0, 0], abs=1e-5)
     with pytest.raises(UserError, match="starts to close"):
-        core.pair_tables(ModelConfig(zbl=ZBLConfig(window="covalent", inner=1.1, outer=1.2)), data)
+        core.pair_tables(ModelConfig(zbl=replace(WIDE, inner=1.1)), data)

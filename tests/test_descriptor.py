@@ -9,11 +9,12 @@ import numpy as np
 import oracle
 import pytest
 from ase import Atoms
+from plain import PLAIN
 from scipy.special import spherical_jn
 from scipy.stats import ortho_group
 
 from gmnn import descriptor, radial
-from gmnn.model_config import NO_CORE, ModelConfig, Reference, ZBLConfig
+from gmnn.model_config import ModelConfig, Reference
 from gmnn.neighbors import make_system
 from gmnn.potential import Potential
 from gmnn.system import System
@@ -25,16 +26,7 @@ CASES = [(n, *EVERY_CHOICE[n % 4]) for n in (1, 3, 4, 5, 6, 7)] + [(2, *choice) 
 
 
 def config_of(n_radial: int, basis: str = "bessel", cutoff: str = "polynomial") -> ModelConfig:
-    return ModelConfig(
-        r_max=3.6,
-        n_radial=n_radial,
-        n_basis=5,
-        basis=basis,
-        cutoff=cutoff,
-        r_min=0.4,
-        core=NO_CORE,
-        zbl=ZBLConfig(window="covalent"),
-    )
+    return ModelConfig(r_max=3.6, n_radial=n_radial, n_basis=5, basis=basis, cutoff=cutoff, r_min=0.4, **PLAIN)
 
 
 def coefficients(config: ModelConfig) -> np.ndarray:

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
+from plain import PLAIN
 
 from gmnn import Calculator, batches, dataset
 from gmnn.config import Config
 from gmnn.config.train import EnergyTerm, TrainConfig
-from gmnn.model_config import NO_CORE, ModelConfig, Reference, ZBLConfig
+from gmnn.model_config import ModelConfig, Reference
 from gmnn.neighbors import make_system
 from gmnn.potential import Potential
 from gmnn.training import epochs, objective, optimizer
@@ -99,16 +100,7 @@ def test_scores_of_a_normal_distribution() -> None:
 def test_an_epoch_trains_every_member(kind: str) -> None:
     """All members move and the loss falls; those of a full ensemble move as each of them would alone."""
     data = dataset.read_dataset("ethanol").take(np.arange(8))
-    model = ModelConfig(
-        n_radial=2,
-        n_basis=4,
-        hidden=(6,),
-        core=NO_CORE,
-        zbl=ZBLConfig(window="covalent"),
-        r_max=4.0,
-        ensemble=kind,
-        members=M,
-    )
+    model = ModelConfig(n_radial=2, n_basis=4, hidden=(6,), **PLAIN, r_max=4.0, ensemble=kind, members=M)
     potential = Potential(model, Reference((1, 6, 8), (-500.0,) * 3, (0.5,) * 3, (0.1,) * 3))
     loss = {"energy": {"form": "nll", "weight": 0.1}} if kind == "shallow" else {}
     train = TrainConfig(epochs=4, batch_size=8, schedule={"warmup_epochs": 0, "form": "constant"}, loss=loss)

@@ -12,6 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from ase.units import GPa
 from matplotlib.figure import Figure
+from plain import PLAIN
 
 from gmnn import folder
 from gmnn.calculator import Calculator
@@ -21,7 +22,7 @@ from gmnn.dataset import Dataset, read_dataset
 from gmnn.embedded import ethanol
 from gmnn.errors import UserError
 from gmnn.evaluation import Comparison, compare, predict
-from gmnn.model_config import NO_CORE, ModelConfig, Reference, ZBLConfig
+from gmnn.model_config import ModelConfig, Reference
 from gmnn.potential import Potential
 
 ROOT = Path(__file__).parent.parent
@@ -46,7 +47,7 @@ def structures() -> dict[str, Atoms]:
 @pytest.fixture(scope="module")
 def trained() -> Potential:
     """A small random potential."""
-    config = ModelConfig(r_max=3.6, n_radial=2, n_basis=4, hidden=(8,), core=NO_CORE, zbl=ZBLConfig(window="covalent"))
+    config = ModelConfig(r_max=3.6, n_radial=2, n_basis=4, hidden=(8,), **PLAIN)
     reference = Reference((1, 6, 8, 14), (-1.3, -5.0, -7.0, -4.0), (2.0,) * 4, (0.3, -0.7, 1.1, 0.2))
     potential = Potential(config, reference)
     return potential.with_params(potential.init(3))

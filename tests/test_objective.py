@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ase import Atoms
+from plain import PLAIN
 
 from gmnn import batches, dataset
 from gmnn.config.train import EnergyTerm, LossConfig
-from gmnn.model_config import NO_CORE, ModelConfig, Reference, ZBLConfig
+from gmnn.model_config import ModelConfig, Reference
 from gmnn.potential import Potential
 from gmnn.system import Labels, Prediction, System
 from gmnn.training import objective
@@ -39,7 +40,7 @@ def test_errors_over_mixed_sizes_ignore_padding() -> None:
     for k, keep in ((1, [0, 2]), (2, [6])):
         frames.atoms[k], frames.forces[k] = frames.atoms[k][keep], frames.forces[k][keep]
     potential = Potential(
-        ModelConfig(n_radial=2, n_basis=4, hidden=(4,), core=NO_CORE, zbl=ZBLConfig(window="covalent")),
+        ModelConfig(n_radial=2, n_basis=4, hidden=(4,), **PLAIN),
         Reference((1, 6, 8), (-1.0,) * 3, (0.5,) * 3, (0.1,) * 3),
     )
     params = jax.tree.map(lambda leaf: np.asarray(leaf, float), potential.init(0))

@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from plain import PLAIN
 
 from gmnn import batches, dataset
 from gmnn.config import Config, TrainConfig
 from gmnn.config.train import AveragingConfig, OptimizerConfig
 from gmnn.errors import UserError
-from gmnn.model_config import NO_CORE, ModelConfig, Reference, ZBLConfig
+from gmnn.model_config import ModelConfig, Reference
 from gmnn.potential import Potential
 from gmnn.training import epochs, loop, objective, optimizer
 from gmnn.training.state import initial
@@ -20,8 +21,7 @@ from gmnn.training.state import initial
 def test_rates_per_group() -> None:
     """A group with rate 0 stays bit for bit; another with twice the rate moves twice as far in Adam's first step."""
     potential = Potential(
-        ModelConfig(n_radial=1, n_basis=2, hidden=(2,), core=NO_CORE, zbl=ZBLConfig(window="covalent")),
-        Reference((1,), (0.0,), (1.0,), (0.0,)),
+        ModelConfig(n_radial=1, n_basis=2, hidden=(2,), **PLAIN), Reference((1,), (0.0,), (1.0,), (0.0,))
     )
     params = potential.init(0)
     config = TrainConfig(
@@ -38,7 +38,7 @@ def test_rates_per_group() -> None:
 
 def test_weight_decay_acts_on_the_network_alone() -> None:
     """With a vanishing gradient only the readout's matrices shrink, by rate times decay; nothing else moves."""
-    model = ModelConfig(n_radial=1, n_basis=2, hidden=(2,), core=NO_CORE, zbl=ZBLConfig(window="covalent"))
+    model = ModelConfig(n_radial=1, n_basis=2, hidden=(2,), **PLAIN)
     params = Potential(model, Reference((1,), (0.0,), (1.0,), (0.0,))).init(0)
     config = TrainConfig(epochs=10, learning_rate=0.01, schedule={"warmup_epochs": 0}, weight_decay=0.1)
     optimiser = optimizer.make_optimizer(config, params, 10)
@@ -173,7 +173,7 @@ def frames() -> tuple[dataset.Dataset, Potential]:
     for k in range(11):
         keep = np.arange(9 if k < 5 else 5 if k < 8 else 2)
         data.atoms[k], data.forces[k] = data.atoms[k][keep], data.forces[k][keep]
-    model = ModelConfig(n_radial=2, n_basis=4, hidden=(4,), core=NO_CORE, zbl=ZBLConfig(window="covalent"), r_max=4.0)
+    model = ModelConfig(n_radial=2, n_basis=4, hidden=(4,), **PLAIN, r_max=4.0)
     elements = sorted(data.elements)
     n = len(elements)
     return data, Potential(model, Reference(tuple(elements), (-1000.0,) * n, (0.5,) * n, (0.1,) * n))

@@ -12,25 +12,19 @@ import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from plain import PLAIN
 
 from gmnn import batches, dataset, training
 from gmnn.commands import train as command
 from gmnn.config import Config
-from gmnn.model_config import NO_CORE, ModelConfig, Reference, ZBLConfig
+from gmnn.model_config import ModelConfig, Reference
 from gmnn.potential import Potential
 from gmnn.training import epochs, history, optimizer
 from gmnn.training.state import initial
 
 ROOT = Path(__file__).parent.parent
 ASKED = "/jax/compilation_cache/compile_requests_use_cache"
-MODEL = {
-    "n_radial": 2,
-    "n_basis": 4,
-    "hidden": (4,),
-    "core": NO_CORE,
-    "zbl": ZBLConfig(window="covalent"),
-    "r_max": 4.0,
-}
+MODEL = {"n_radial": 2, "n_basis": 4, "hidden": (4,), **PLAIN, "r_max": 4.0}
 
 
 def mixed(n: int) -> dataset.Dataset:

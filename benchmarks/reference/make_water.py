@@ -8,14 +8,13 @@
 FILE: liquid water with energies and forces; of it the frames that MODEL was trained on. `stretched` moves single
 hydrogen atoms along their bonds, 0.80 ... 1.75 Å, and molecules as wholes; `pushed` moves pairs of molecules until an
 atom of one and an atom of the other are as near as CONTACTS says, `oxygens` until their oxygen atoms are; `hot` takes
-what MODEL itself makes of a frame at 600 K after 10 ... 200 fs, which falls apart under the potential of
-configs/water.yaml; `run` takes frames of a trajectory (`--trajectory`) from the place where it is lost (`--first`). The
-label of a frame is that of the frame it came from plus the difference that GFN1-xTB (Grimme, Bannwarth, Shushkov, J.
-Chem. Theory Comput. 13, 1989 (2017)) finds between the two; of a `run`, xTB's own, the energy plus what it misses on
-average. Can be stopped and started again: frames that the output holds are not made again. The three commands make 67
-frames, as some are beyond the limits below, on one core in fifteen minutes. Sixteen `oxygens` and two `run`s of twelve,
-at 1,000 K (lost after 10 ps) and 2,000 K, and forty of other bases, made the 137 that configs/water_boxes.yaml has
-besides the boxes.
+what MODEL itself makes of a frame at 600 K after 10 ... 200 fs, which fell apart under the first potentials; `run`
+takes frames of a trajectory (`--trajectory`) from the place where it is lost (`--first`). The label of a frame is that
+of the frame it came from plus the difference that GFN1-xTB (Grimme, Bannwarth, Shushkov, J. Chem. Theory Comput. 13,
+1989 (2017)) finds between the two; of a `run`, xTB's own, the energy plus what it misses on average. Can be stopped and
+started again: frames that the output holds are not made again. The three commands make 67 frames, as some are beyond
+the limits below, on one core in fifteen minutes. Sixteen `oxygens` and two `run`s of twelve, at 1,000 K (lost after 10
+ps) and 2,000 K, and forty `crowded`, made the 137 that configs/water_boxes.yaml has besides the boxes.
 """
 
 import argparse
