@@ -33,6 +33,7 @@ from gmnn.errors import UserError  # noqa: E402
 from gmnn.kernels import fused, slots  # noqa: E402
 from gmnn.md import Bath, Dynamics  # noqa: E402
 from gmnn.potential import Potential  # noqa: E402
+from gmnn.prepared import prepare  # noqa: E402
 
 SIZES = (192, 12288, 1536, 98304, 9, 1572864)  # in this order, as time may run out
 AFTER = 98304  # of which parts, drift and replicas follow
@@ -203,7 +204,7 @@ def parts(run: Run, atoms: Atoms) -> dict:
     """µs per atom of the list, of each kernel, of the network between them and of gathering the forces."""
     potential = run.potential
     system, reverse, build, x = listed(potential, atoms)
-    params = fast.prepare(potential, "float32")
+    params = prepare(potential, "float32")
     elements = jnp.asarray(potential.element_index)[system.numbers]
     plan, arrays = fused.laid_out(potential, params, fused.joined(system), elements, len(atoms))
     n, padded = plan.n_radial, len(arrays.atoms)

@@ -27,6 +27,7 @@ from benchmarks.timing import elapsed, neighbor_facts
 from gmnn import Calculator, cell_list, contractions, fast, load, md
 from gmnn.batches import on_device
 from gmnn.neighbors import make_system, stack
+from gmnn.prepared import prepare
 
 SKIN = 0.4
 
@@ -108,7 +109,7 @@ class Measured:
         grid = cell_list.plan(a.positions, a.cell.array, a.pbc, radius)
         x, cell = jnp.asarray(a.positions, "float32"), jnp.asarray(a.cell.array, "float32")
         pbc = tuple(map(bool, a.pbc))
-        params, config = fast.prepare(self.potential, "float32"), self.potential.config
+        params, config = prepare(self.potential, "float32"), self.potential.config
         blocks = -(-n // fast.CPU_BLOCK)
         moments = jnp.asarray(self.rng.normal(size=(blocks, config.n_radial, 20, fast.CPU_BLOCK)), "float32")
 

@@ -7,39 +7,28 @@ the derivative of the energy by the vector of every slot; arrays of slots are [N
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import PartitionSpec
 
 from gmnn import contractions, core, tables
 from gmnn.apart import apart
 from gmnn.descriptor import COMPONENTS, HIGHEST, monomial_components, monomial_gradient
 from gmnn.errors import UserError
 from gmnn.joining import collected, everyone, joined, predicted
-from gmnn.model import OUTPUT_GAIN, SWISH_UNIT, constants, scale_shift
 from gmnn.model_config import ModelConfig
 from gmnn.potential import Potential
+from gmnn.prepared import FastParams, cores, prepare
 from gmnn.system import Prediction, System
 
 CPU_BLOCK, BLOCK = 128, 16384  # atoms together: so that their arrays stay in the cache; that fill a GPU, some 5 GB
 PATHS = ("reference", "fast", "kernel")
 Precision = Any  # of jax.numpy.dot
 TF32 = jax.lax.DotAlgorithmPreset.TF32_TF32_F32
-
-
-class FastParams(NamedTuple):
-    """Everything trained, in the form that evaluation wants."""
-
-    table: Any  # of tables.tabulate
-    kernels: tuple[Any, ...]  # [out, in], the scale of the features and the gain of the output folded in
-    biases: tuple[Any, ...]  # [out, 1]
-    scale: Any  # [E] sigma, eV
-    shift: Any  # [E] mu, eV
-    moment_bound: Any  # [E]
 
 
 def evaluator(
@@ -66,39 +55,11 @@ def evaluator(
     return prepare(potential, dtype), partial(function, potential, precision=TF32 if tf32_network else HIGHEST)
 
 
-def prepare(potential: Potential, dtype: str, intervals: int = tables.INTERVALS) -> FastParams:
-    """The tables and matrices of a trained potential; UserError for those that only the reference path evaluates."""
-    config, params = potential.config, potential.trained
-    for cannot, what in (
-        (config.ensemble == "full", "a full ensemble"),
-        (config.core.nearest_switch, "model.core.nearest_switch"),
-        (config.repulsion == "exponential", "model.repulsion: exponential"),
-    ):
-        if cannot:
-            raise UserError(f"the fast path does not evaluate {what}; use path reference")
-    facts, layers = constants(config, potential.reference), range(len(config.hidden) + 1)
-    kernels = [np.asarray(params["readout"][f"layer_{k}"]["kernel"], float) for k in layers]
-    biases = [np.asarray(params["readout"][f"layer_{k}"]["bias"], float) for k in layers]
-    if len(facts.feature_scale):
-        kernels[0] = kernels[0] / facts.feature_scale[:, None]
-    kernels = [SWISH_UNIT * kernel if k else kernel for k, kernel in enumerate(kernels)]
-    kernels[-1], biases[-1] = OUTPUT_GAIN * kernels[-1], OUTPUT_GAIN * biases[-1]
-    sigma, mu = scale_shift(params)
-    cast = partial(jnp.asarray, dtype=dtype)
-    bound = cast(facts.moment_bound if config.core.bounded_moments else np.zeros(0))
-    prepared = FastParams(
-        tables.tabulate(potential, dtype, intervals), tuple(cast(kernel.T) for kernel in kernels),
-        tuple(cast(bias[:, None]) for bias in biases), cast(sigma), cast(mu), bound,
-    )  # fmt: skip
-    mesh = _cores()
-    return jax.device_put(prepared, NamedSharding(mesh, PartitionSpec())) if mesh.size > 1 else prepared
-
-
 def compiled(function: Callable[..., Any], one_core: bool = False) -> Callable[..., Any]:
     """`jax.jit` in which every device of the CPU computes on one core if there are several devices, or several
     processes (`one_core`), so that they do not get in each other's way; on other platforms nothing else.
     """
-    single = {"xla_cpu_multi_thread_eigen": False} if one_core or _cores().size > 1 else None
+    single = {"xla_cpu_multi_thread_eigen": False} if one_core or cores().size > 1 else None
     return jax.jit(function, compiler_options=single)
 
 
@@ -110,7 +71,7 @@ def predict(
     With `reverse` [N, K], as in `cell_list.Slots`, forces are gathered, not added up in any order. `precision`: of the
     network's products. CPU devices (`jax.config.update("jax_num_cpu_devices", 2)` first of all) share the atoms.
     """
-    per_system, count, mesh = system.numbers.shape[-1], system.numbers.size, _cores()
+    per_system, count, mesh = system.numbers.shape[-1], system.numbers.size, cores()
     rows, share = _in_blocks(count, mesh.size), partial(_share, potential, per_system, precision)
     if mesh.size > 1:
         split, whole = PartitionSpec("core"), PartitionSpec()
@@ -126,12 +87,6 @@ def _in_blocks(count: int, devices: int = 1) -> Array:
     size = CPU_BLOCK if jax.default_backend() == "cpu" else BLOCK
     blocks = -(-count // (size * devices)) * devices
     return jnp.arange(blocks * -(-count // blocks)).reshape(blocks, -1)
-
-
-def _cores() -> Mesh:
-    """The devices among which blocks are shared out: those of the CPU, or one of anything else."""
-    devices = jax.local_devices()
-    return Mesh(np.array(devices if jax.default_backend() == "cpu" else devices[:1]), ("core",))
 
 
 def _summed(share: Callable[..., Any], *arguments: Any) -> tuple[Array, Array, Array]:
@@ -156,7 +111,7 @@ def _share(
 
     Rows beyond the last atom add nothing.
     """
-    count, total = len(atoms.numbers), rows.size * _cores().size
+    count, total = len(atoms.numbers), rows.size * cores().size
     members, own, virials, onto = _evaluated(potential, per_system, precision, params, atoms, rows)
 
     def placed(x: Array) -> Array:  # rows of one device follow each other

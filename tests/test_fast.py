@@ -23,6 +23,7 @@ from gmnn.md.segment import segment
 from gmnn.model_config import CoreConfig, ZBLConfig
 from gmnn.neighbors import make_system, stack
 from gmnn.potential import Potential
+from gmnn.prepared import prepare
 from gmnn.system import Prediction, System
 
 Make = Callable[..., tuple[Any, dict]]
@@ -79,7 +80,7 @@ def test_equals_autodiff(
     chosen += [Atoms("CHO", [[0, 0, 0], [r, 0, 0], [0.3, 1.3, 0.4]]) for r in (0.05, 0.2, 0.5, 0.75, 0.9, 1.1)]
     systems = [make_system(a.positions, a.numbers, a.cell.array, a.pbc, r_max) for a in chosen]
     batch = on_device(stack(systems), "float64")
-    prepared, wanted = fast.prepare(potential, "float64", FINE), reference(potential, params, batch)
+    prepared, wanted = prepare(potential, "float64", FINE), reference(potential, params, batch)
     monkeypatch.setattr(fused, "FEW", BY_KERNEL.get(kind, 0))
     for predict in [fast.predict, *([kernels.predict] if kind in BY_KERNEL else [])]:
         found = jax.jit(partial(predict, potential))(prepared, batch)
@@ -105,7 +106,7 @@ def test_forces_gathered_from_reverse_slots(make_potential: Make, structures: di
         systems.append(System(x, jnp.asarray(atoms.numbers, jnp.int32), cell, found.neighbors, found.shifts))
         reverse.append(found.reverse)
     both = System(*(jnp.stack(fields) for fields in zip(*systems, strict=True)))
-    predict, prepared = jax.jit(partial(path.predict, potential)), fast.prepare(potential, "float64", 256)
+    predict, prepared = jax.jit(partial(path.predict, potential)), prepare(potential, "float64", 256)
     wanted, gathered = predict(prepared, both), predict(prepared, both, jnp.stack(reverse))
     np.testing.assert_allclose(gathered.forces, wanted.forces, rtol=1e-10, atol=1e-10)
     if path is fast:
@@ -150,7 +151,7 @@ def test_forces_are_the_slope_of_the_tabulated_energy(make_potential: Make, stru
     """With coarse tables too: what a trajectory conserves. Central differences of 1e-5 Å."""
     potential, params = make_potential(core=CoreConfig())
     potential = potential.with_params(params)
-    prepared = fast.prepare(potential, "float64", 64)
+    prepared = prepare(potential, "float64", 64)
     predict = jax.jit(partial(fast.predict, potential))
     system = system_of(structures["triclinic"], potential.config.r_max)
     forces, h = predict(prepared, system).forces, 1e-5
@@ -181,7 +182,7 @@ def test_a_batch_is_its_members(make_potential: Make, structures: dict[str, Atom
     """Systems of different sizes and cells, padded, share the blocks; 40 of them fill several."""
     potential, params = make_potential(core=CoreConfig())
     potential = potential.with_params(params)
-    prepared = fast.prepare(potential, "float64", 256)
+    prepared = prepare(potential, "float64", 256)
     predict = jax.jit(partial(fast.predict, potential))
     names = ["molecule", "crystal", "triclinic", "dimer"] * 10
     singles = [

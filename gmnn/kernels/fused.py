@@ -14,11 +14,12 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from gmnn.descriptor import n_features
-from gmnn.fast import HIGHEST, FastParams, Precision, network
+from gmnn.fast import HIGHEST, Precision, network
 from gmnn.joining import collected, everyone, joined, predicted
 from gmnn.kernels import features, slots
 from gmnn.kernels.slots import LANES, Atoms, Plan
 from gmnn.potential import Potential
+from gmnn.prepared import FastParams
 from gmnn.system import Prediction, System
 
 FEW, TOGETHER = 32768, 4  # below so many atoms their slots are shared by four warps, or the GPU would not be full
