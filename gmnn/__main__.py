@@ -1,4 +1,4 @@
-"""The command `gmnn`: train, md, scan, certify, eval, select, export, lammps, import-apax, schema, completion."""
+"""The command `gmnn` and its subcommands, each a module of gmnn/commands."""
 
 import sys
 from importlib import import_module
@@ -10,6 +10,7 @@ COMMANDS = {
     "certify": ("gmnn.commands.certify", "what is proved about close approaches with a trained potential"),
     "eval": ("gmnn.commands.evaluate", "errors of a trained potential on labelled frames"),
     "select": ("gmnn.commands.select", "which frames of a file to compute and train on next"),
+    "distort": ("gmnn.commands.distort", "training frames beyond the data, labelled with the help of a cheap method"),
     "export": ("gmnn.commands.export", "a trained potential as StableHLO, which runs without gmnn"),
     "lammps": ("gmnn.commands.lammps", "build the plugin with which LAMMPS uses trained potentials"),
     "import-apax": ("gmnn.commands.import_apax", "a model folder from one trained with Apax"),

@@ -17,7 +17,7 @@ FLOORS = {
     "model": 2,
     "potential": 3, "tables": 3, "joining": 3, "prepared": 3, "fast": 3, "kernels": 3, "apax": 3, "folder": 3,
     "batches": 3,
-    "training": 4, "calculator": 4, "scanning": 4, "evaluation": 4, "certificate": 4, "selection": 4,
+    "training": 4, "calculator": 4, "scanning": 4, "evaluation": 4, "certificate": 4, "selection": 4, "distortion": 4,
     "md": 4, "export": 4,
     "engines": 5, "commands": 5, "__main__": 5, "__init__": 5,
 }  # fmt: skip

@@ -1,0 +1,106 @@
+"""`gmnn distort CONFIG`: training frames that reach beyond the data, with labels corrected by a cheap method."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gmnn.commands.outcome import exit_code
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from gmnn.config import Config
+
+DESCRIPTION = """Make N distorted frames from the training frames of CONFIG: atoms displaced by up to 0.12 Å (standard
+deviation), some pulled from their nearest neighbour by up to 1 Å. The label of each is that of the frame it was made
+from plus the difference that a cheap CALCULATOR finds between the two. Trained on with data.extra and a small weight
+they keep bonds from breaking where the data end (docs/dataset.md)."""
+TRIES = 20  # for every frame that is wanted
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
+    parser = argparse.ArgumentParser(prog="gmnn distort", description=DESCRIPTION)
+    parser.add_argument("config", metavar="CONFIG", help="YAML file of the training that is to know these frames")
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="e.g. data.train=my.xyz")
+    parser.add_argument(
+        "--calculator", required=True, metavar="NAME", help="cheap method: gfn2-xtb, another preset or MODULE:CALLABLE"
+    )
+    parser.add_argument("--kwargs", metavar="JSON", help="arguments of the calculator, as a JSON object")
+    parser.add_argument("-n", type=int, default=240, metavar="N", help="number of frames; default: 240")
+    parser.add_argument("--out", metavar="FILE", default="distorted.extxyz", help="default: distorted.extxyz")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 written, 2 misuse."""
+    arguments = parser().parse_intermixed_args(argv)
+    return exit_code("distort", lambda: run(arguments))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read, distort, label, write."""
+    import ase.io
+    import numpy as np
+
+    from gmnn import distortion
+    from gmnn.config import read_config
+    from gmnn.errors import UserError
+
+    out = Path(arguments.out)
+    if out.exists():
+        raise UserError(f"{out} exists; choose another --out")
+    if arguments.n < 1:
+        raise UserError(f"-n is {arguments.n}, but must be 1 or more")
+    config = read_config(arguments.config, arguments.overrides)
+    done, tried = _distorted(config, arguments)
+    for one in done:  # found under the names that the configuration gives
+        if config.data.energy_key not in (None, "energy"):
+            one.info[config.data.energy_key] = one.get_potential_energy()
+        if config.data.forces_key not in (None, "forces"):
+            one.arrays[config.data.forces_key] = one.get_forces()
+    temporary = out.with_name(f".{out.name}")
+    ase.io.write(temporary, done, format="extxyz")
+    temporary.replace(out)
+    rise = np.array([one.info[distortion.RISE] for one in done])
+    print(f"{arguments.n} of {tried} distorted frames written to {out}; {np.median(rise):.2f} eV above the frames they "
+          f"were made from in the median, {rise.max():.2f} at most")  # fmt: skip
+    print(f"train on them with data.extra={out} 'data.config_type_weights={{{distortion.KIND}: {distortion.WEIGHT}}}'")
+    return 0
+
+
+def _distorted(config: "Config", arguments: argparse.Namespace) -> "tuple[list[Atoms], int]":
+    """As many frames as are wanted, and how many were tried."""
+    import numpy as np
+    from tqdm import tqdm
+
+    from gmnn import distortion
+    from gmnn.commands.calculators import load_calculator
+    from gmnn.config.data import UnitsConfig
+    from gmnn.dataset import split
+    from gmnn.errors import UserError, reason
+
+    if config.data.units != UnitsConfig():
+        raise UserError("data.units is not eV and Å, in which distorted frames are written; convert the frames first")
+    data = split(config).train
+    complete = np.flatnonzero(data.present[:, :2].all(axis=1))
+    if not len(complete):
+        raise UserError(f"no training frame of {data.name} has both an energy and forces; both are needed")
+    calculator, name = load_calculator(arguments.calculator, arguments.kwargs)
+    rng, tried = np.random.default_rng(config.seed), 0
+    done: list[Atoms] = []
+    with tqdm(total=arguments.n, desc=name, disable=None) as bar:
+        while len(done) < arguments.n:
+            if tried >= TRIES * arguments.n:
+                raise UserError(
+                    f"only {len(done)} of {tried} distorted frames are of use: {name} fails at most of them, or they "
+                    f"lie too high; is {name} made for these elements?"
+                )
+            try:
+                for one in distortion.labelled(data, rng.choice(complete, arguments.n - len(done)), calculator, rng):
+                    tried += 1
+                    done += [] if one is None else [one]
+                    bar.update(one is not None)
+            except Exception as error:  # of the undistorted frames, any
+                raise UserError(f"{name} fails at a frame of {data.name}: {reason(error, 200)}") from None
+    return done, tried
