@@ -5,7 +5,7 @@
     python train.py configs/ethanol_quick.yaml --resume            continue a run that was stopped or killed
 
 Writes a model folder for `gmnn.Calculator(folder)` and `python scan.py FOLDER`, and prints a table of errors.
-Exit code: 0 trained, 2 misuse, 130 stopped.
+Exit code: 0 trained, 2 misuse, 130 stopped, 3 another process of a common training was lost.
 """
 
 import sys

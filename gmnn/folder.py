@@ -212,12 +212,20 @@ def _written(path: Path, kind: str, epoch: int, tree: Any, index: Path) -> tuple
     return location, digest
 
 
-def _write_tree(path: Path, tree: Any) -> None:
+def _checkpointer() -> Any:
+    """Of orbax; where several processes train, this one reads or writes without waiting for the others."""
     import orbax.checkpoint as ocp  # slow to import, and needed only where files are read or written
 
+    if jax.process_count() == 1:
+        return ocp.StandardCheckpointer()
+    alone = ocp.options.MultiprocessingOptions(me := jax.process_index(), {me}, f"gmnn{me}")
+    return ocp.StandardCheckpointer(multiprocessing_options=alone)
+
+
+def _write_tree(path: Path, tree: Any) -> None:
     shutil.rmtree(path, ignore_errors=True)  # the remains of a killed run
     try:
-        with _quiet(logging.CRITICAL), ocp.StandardCheckpointer() as checkpointer:
+        with _quiet(logging.CRITICAL), _checkpointer() as checkpointer:
             checkpointer.save(path.absolute(), tree)
     except Exception as error:  # orbax raises many kinds for a disk that is full or cannot be written
         raise UserError(f"cannot write {path}: {reason(error, 200)}; what was saved before is kept") from None
@@ -227,10 +235,8 @@ def _write_tree(path: Path, tree: Any) -> None:
 
 
 def _read_tree(path: Path, template: Any, digest: str) -> Any:
-    import orbax.checkpoint as ocp
-
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             tree = checkpointer.restore(path.absolute(), template)
     except Exception as error:  # orbax raises many kinds for files that are absent, truncated or of another shape
         raise UserError(

@@ -13,7 +13,7 @@ from ase.io import write
 from ase.stress import full_3x3_to_voigt_6_stress
 from pydantic import ValidationError
 
-from gmnn.commands.train import _describe
+from gmnn.commands.summary import describe
 from gmnn.config import Config, LabelsConfig
 from gmnn.dataset import Dataset, fit_reference, read_dataset, regression, split
 from gmnn.dataset.units import ENERGIES, LENGTHS, factors
@@ -420,7 +420,7 @@ def test_what_train_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     file = text(tmp_path, *["REF_energy=-7"] * 8, "other=1", "other=1", columns=":force:R:3", values="1 2 3")
     run = config(file, split="ordered", n_train=7, n_valid=2)
     parts = split(run)
-    _describe(run, parts, fit_reference(parts.train, run))
+    describe(run, parts, fit_reference(parts.train, run))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("7 training, 2 validation and 1 test frames, elements H O")
     assert lines[1] == "labels, train: energy (REF_energy) 7 of 7 frames, forces (force) 7, stress 0"

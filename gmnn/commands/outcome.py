@@ -39,11 +39,11 @@ def configured(program: str, description: str, overrides: str) -> argparse.Argum
 
 
 def configured_exit_code(
-    parser: argparse.ArgumentParser, argv: list[str] | None, example: str, run: Callable[[str, list[str], bool], int]
+    parser: argparse.ArgumentParser, argv: list[str] | None, example: str, run: Callable[..., int]
 ) -> int:
-    """Exit code of such a program; `example` is named where CONFIG is missing."""
-    arguments = parser.parse_intermixed_args(argv)
-    if arguments.config is None:
+    """Exit code of such a program, `run` with all arguments; `example` is named where CONFIG is missing."""
+    arguments = vars(parser.parse_intermixed_args(argv))
+    if arguments["config"] is None:
         parser.error(f"CONFIG is missing; {example} is an example")
     name = parser.prog.removeprefix("gmnn ").removesuffix(".py")
-    return exit_code(name, lambda: run(arguments.config, arguments.overrides, arguments.resume))
+    return exit_code(name, lambda: run(arguments.pop("config"), **arguments))

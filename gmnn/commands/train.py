@@ -2,8 +2,6 @@
 
 import argparse
 import contextlib
-import resource
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gmnn.commands.outcome import configured, configured_exit_code
+from gmnn.commands.outcome import configured, configured_exit_code, exit_code
 from gmnn.errors import UserError
 
 if TYPE_CHECKING:
-    from gmnn.batches import Bucket
     from gmnn.config import Config
     from gmnn.dataset import Dataset, Splits
     from gmnn.model_config import Reference
     from gmnn.potential import Potential
     from gmnn.training import Outcome
+    from gmnn.training.processes import Group
 
 DESCRIPTION = """Train a potential as CONFIG says and evaluate it. Everything lands in the folder `output` of the
 configuration: config.json and params/ (the potential), metrics.json, history.csv, split.json and figures. A run
@@ -29,44 +27,88 @@ that was stopped or killed continues with --resume and ends as if it had not bee
 
 def parser() -> argparse.ArgumentParser:
     """Of the command line."""
-    return configured("train.py", DESCRIPTION, "train.epochs=100 output=runs/b")
+    made = configured("train.py", DESCRIPTION, "train.epochs=100 output=runs/b")
+    made.add_argument(
+        "--process",
+        metavar="K/N",
+        help="this is process K, from 0, of N that train together; auto under srun",
+    )
+    made.add_argument("--coordinator", metavar="HOST:PORT", help="of several processes, where process 0 listens")
+    return made
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 trained, 2 misuse, 130 stopped (continue with --resume)."""
+    """Run the command and return its exit code: 0 trained, 2 misuse, 130 stopped (continue with --resume).
+
+    3 if another process of a common training was lost.
+    """
     return configured_exit_code(parser(), argv, "configs/ethanol_quick.yaml", run)
 
 
-def run(config_path: str, overrides: list[str], resume: bool) -> int:
-    """Read the configuration and the frames, train, evaluate, report."""
-    from gmnn import dataset, folder, training
-    from gmnn.batches import make_buckets
+def run(config_path: str, overrides: list[str], resume: bool, process: str | None, coordinator: str | None) -> int:
+    """Read the configuration and the frames, train, evaluate, report; alone or with other processes."""
     from gmnn.config import read_config
+    from gmnn.training import devices, meeting
 
     config = read_config(config_path, overrides)
+    group = meeting.join(process, coordinator)
+
+    def body() -> int:
+        devices.reserve(devices.share_of_process(config.train, group.size))
+        return _train(config, resume, group)
+
+    if group.size == 1:
+        return body()
+    return group.leave(exit_code("train", lambda: group.run(body)))
+
+
+def _train(config: "Config", resume: bool, group: "Group") -> int:
+    from gmnn import dataset, folder, training
+    from gmnn.batches import make_buckets
+    from gmnn.commands import summary
+    from gmnn.training import devices
+
     training.direction(config.train.optimizer)  # names a mistake before the data are read
     old = folder.load(config.start.model) if config.start else None
     if old is not None:
         config = _with_model_of(old, config)
     output = Path(config.output)
-    with _warnings_as_lines(), folder.exclusive(output):
-        started = _started(output, resume)
+    with _warnings_as_lines(group.first), folder.exclusive(output) if group.first else contextlib.nullcontext():
+        started = _started(output, resume) if group.first else None
         splits = dataset.split(config)
         reference = dataset.fit_reference(splits.train, config)
         potential = _first_potential(config, old, reference, splits.train)
-        potential = _begin(output, started, config, splits, potential)
-        train_set = make_buckets(splits.train, potential)
-        _describe(config, splits, potential.reference)
+        devices.check_batch(config.train, len(splits.train))
+        if group.first:
+            potential = _begin(output, started, config, splits, potential)
+        potential = _of_first(group, config, potential)
+        train_set, valid_set = make_buckets(splits.train, potential), make_buckets(splits.valid, potential)
+        summary.describe(config, splits, potential.reference)
         facts = _facts(config, splits)
-        outcome = training.train(config, potential, train_set, make_buckets(splits.valid, potential), output, facts)
+        outcome = training.train(config, potential, train_set, valid_set, output, facts, group)
+        if outcome.finished and not group.first:
+            return 0
         if not outcome.finished:
             print(f"stopped after epoch {outcome.epochs}; the best potential so far is in {output}. Go on: --resume")
             return 130
         outcome = _calibrated(outcome, splits.valid)
-        metrics = _evaluate(outcome, splits, output)
+        metrics = _evaluate(config, outcome, splits, output)
         folder.save(output, outcome.potential, outcome.epochs, {**facts, "metrics": metrics, "finished": True})
-        _report(outcome, metrics, train_set, output)
+        summary.report(outcome, metrics, train_set, output)
     return 0
+
+
+def _of_first(group: "Group", config: "Config", potential: "Potential") -> "Potential":
+    """With what process 0 found in the data or in the folder; UserError if another was given another configuration."""
+    from dataclasses import replace
+
+    from gmnn import __version__
+    from gmnn.model_config import reference_from_dict, to_dict
+
+    if group.size == 1:
+        return potential
+    group.check_same(f"gmnn {__version__} {config.model_dump_json(exclude={'output'})}", "another configuration")
+    return replace(potential, reference=reference_from_dict(group.of_first(to_dict(potential.reference))))
 
 
 def _with_model_of(old: "Potential", config: "Config") -> "Config":
@@ -126,7 +168,8 @@ def _begin(output: Path, started: dict[str, Any] | None, config: "Config", split
     from gmnn import folder
     from gmnn.model_config import reference_from_dict, to_dict
 
-    record = {"config": config.model_dump(mode="json", exclude={"output"}), "splits": splits.describe()}
+    kept = config.model_dump(mode="json", exclude={"output": True, "train": {"devices"}})
+    record = {"config": kept, "splits": splits.describe()}
     if started is None:
         folder.write_json(output / "split.json", folder.sealed({**record, "reference": to_dict(potential.reference)}))
         return potential
@@ -169,7 +212,7 @@ def _calibrated(outcome: "Outcome", valid: "Dataset") -> "Outcome":
     return replace(outcome, potential=replace(potential, reference=replace(potential.reference, spread_scale=scale)))
 
 
-def _evaluate(outcome: "Outcome", splits: "Splits", output: Path) -> dict[str, Any]:
+def _evaluate(config: "Config", outcome: "Outcome", splits: "Splits", output: Path) -> dict[str, Any]:
     """Errors of the best averaged parameters on every part, ``metrics.json`` and the figures."""
     from gmnn import evaluation, folder
     from gmnn.commands import figures
@@ -193,6 +236,7 @@ def _evaluate(outcome: "Outcome", splits: "Splits", output: Path) -> dict[str, A
         "compile_time_s": outcome.compile_seconds,
         "compiled_programs": outcome.programs,
         "streamed": outcome.streamed,
+        "devices": config.train.devices,
         "steps_per_s": outcome.steps / max(outcome.seconds, 1e-9),
         "head_room": evaluation.head_room(outcome.potential, splits.train),
         "repulsion": evaluation.repulsion_table(outcome.potential),
@@ -202,70 +246,11 @@ def _evaluate(outcome: "Outcome", splits: "Splits", output: Path) -> dict[str, A
     return metrics
 
 
-def _describe(config: "Config", splits: "Splits", reference: "Reference") -> None:
-    from gmnn.dataset import regression
-    from gmnn.elements import SYMBOLS
-
-    extra = f" ({len(splits.extra)} of them extra)" if splits.extra is not None else ""
-    sizes = f"{len(splits.train)} training{extra}, {len(splits.valid)} validation"
-    sizes += f" and {len(splits.test)} test frames" if splits.test is not None else " frames, no test frames"
-    print(f"{config.data.train}: {sizes}, elements {' '.join(SYMBOLS[z] for z in reference.elements)}")
-    for part in ("train", "valid", "test"):
-        if (frames := getattr(splits, part)) is not None:
-            print(f"labels, {part}: {frames.summary()}")
-    energies = zip(reference.elements, reference.E0, strict=True)
-    print("atomic references, eV: " + ", ".join(f"{SYMBOLS[z]} {energy:.3f}" for z, energy in energies), flush=True)
-    found = regression(splits.train)
-    if config.data.atomic_energies is None and found.undetermined:
-        print(
-            f"energies of {', '.join(SYMBOLS[z] for z in found.undetermined)} are not determined one by one, only in "
-            f"sums as in the frames: the compositions have rank {found.rank} of {len(found.elements)}"
-        )
-
-
-def _report(outcome: "Outcome", metrics: dict[str, Any], train_set: "list[Bucket]", output: Path) -> None:
-    from gmnn.batches import wasted
-    from gmnn.commands import tables
-    from gmnn.evaluation import used_up
-
-    if metrics["repulsion"]:
-        strengths = ", ".join(f"{row['pair']} {row['strength']:.3f}" for row in metrics["repulsion"])
-        print(f"\nZBL strengths (1 = physical): {strengths}")
-    if metrics["head_room"]:
-        rooms = ", ".join(f"{symbol} {room['head_room_eV']:.2f}" for symbol, room in metrics["head_room"].items())
-        print(f"head-room of the bounded readout above its floor, eV: {rooms}")
-        for symbol in used_up(metrics["head_room"]):
-            print(f"WARNING: {symbol} atoms sit on the floor of the bounded readout, which limits the fit")
-    print(f"\n{tables.parts(metrics)}")
-    for part in ("valid", "test"):
-        for line in tables.uncertainty(metrics.get(part, {}).get("uncertainty", {})):
-            print(f"{part}: {line}")
-    print(
-        f"mean absolute errors; best epoch {outcome.best_epoch} of {outcome.epochs}, {outcome.seconds:.0f} s, "
-        f"{metrics['steps_per_s']:.0f} steps/s, {outcome.compile_seconds:.0f} s of compilation of "
-        f"{outcome.programs} programs"
-    )
-    shapes = ", ".join("{} x {} atoms x {} slots".format(*bucket.systems.neighbors.shape) for bucket in train_set)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-    where = "sent to the device in portions" if outcome.streamed else "held on the device"
-    print(f"training frames: {shapes}, {wasted(train_set):.0%} of the slots empty, {where}")
-    print(f"peak memory: {peak:.0f} MB{_device_peak()}")
-    print(f"model folder: {output}")
-
-
-def _device_peak() -> str:
-    """What an accelerator says of its memory; nothing on a CPU."""
-    import jax
-
-    found = jax.devices()[0].memory_stats() or {}
-    return f" on the host, {found['peak_bytes_in_use'] / 1e6:.0f} MB on the device" if found else ""
-
-
 @contextlib.contextmanager
-def _warnings_as_lines() -> Iterator[None]:
-    """Our own warnings as one line each, without the source line Python adds."""
+def _warnings_as_lines(shown: bool) -> Iterator[None]:
+    """Our own warnings as one line each, without the source line Python adds; none if not `shown`."""
     original = warnings.formatwarning
-    warnings.formatwarning = lambda message, *_, **__: f"WARNING: {message}\n"
+    warnings.formatwarning = lambda message, *_, **__: f"WARNING: {message}\n" if shown else ""
     try:
         yield
     finally:

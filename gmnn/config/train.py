@@ -169,6 +169,9 @@ class TrainConfig(BaseModel):
     device_memory_MB: Positive | None = None
     """Memory for frames on the device; of a larger set the training frames stay on the host and are sent in portions.
     By default half of what an accelerator has, and no limit on a CPU."""
+    devices: Count = 1
+    """Devices that share the frames of every step, all processes together (docs/training.md); may change at
+    `--resume`."""
     checkpoint_seconds: NonNegative = 20.0
     """Seconds between two saved states, from which `--resume` continues."""
 

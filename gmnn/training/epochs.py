@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from gmnn.batches import Bucket, rows_of, select
 from gmnn.config import Config
@@ -19,6 +20,7 @@ from gmnn.config.train import TrainConfig
 from gmnn.errors import UserError
 from gmnn.potential import Params, Potential
 from gmnn.system import Array
+from gmnn.training.devices import EVERYWHERE, mean_over_devices, put, rows_divided
 from gmnn.training.objective import Batch, batch_loss
 from gmnn.training.optimizer import Moving, advance
 
@@ -87,14 +89,15 @@ def take_steps(
 ) -> tuple[Moving, Array]:
     """The steps one after the other, and the sum of their losses; of `n_steps` in the whole run.
 
-    `filled_up`: some steps are none.
+    `filled_up`: some steps are none. Of several devices, each has its share of the frames of every step.
     """
     loss = partial(batch_loss, potential.single, config.loss)
 
     def value_and_slope(k: int, params: Params, chosen: Array, real: Array, progress: Array) -> tuple[Array, Params]:
         systems, labels = select(buckets[k], chosen)
         labels = labels._replace(weights=labels.weights * real[:, None])
-        return jax.value_and_grad(loss)(params, (systems, labels), progress)
+        found = jax.value_and_grad(loss)(params, (systems, labels), progress)
+        return mean_over_devices(found) if config.devices > 1 else found
 
     def one(k: Array, moving: Moving, chosen: Array, real: Array) -> tuple[Moving, Array]:
         branches = [partial(value_and_slope, k) for k in range(len(buckets))]
@@ -118,8 +121,16 @@ def take_steps(
 class Feed:
     """Steps of an epoch with the frames they need, in one piece or in portions of equally many steps."""
 
-    def __init__(self, config: Config, potential: Potential, buckets: list[Bucket], budget: float | None) -> None:
-        """`budget`: bytes of device memory for the frames; None: they are all kept there."""
+    def __init__(
+        self,
+        config: Config,
+        potential: Potential,
+        buckets: list[Bucket],
+        budget: float | None,
+        mesh: Mesh | None = None,
+    ) -> None:
+        """`budget`: bytes of memory of every device for the frames; None: they are all kept there."""
+        self.mesh = mesh
         size, several = batch_size(config.train, buckets), members(potential)
         self.n_steps = self.length = steps_per_epoch(config.train, buckets)
         self.sets = batches_of(buckets)
@@ -129,7 +140,9 @@ class Feed:
             portions = -(-self.n_steps // max(1, int(budget / (2 * step))))  # type: ignore[operator]  # two at a time
             self.length = -(-self.n_steps // portions)
         else:
-            self.sets = jax.device_put(self.sets)
+            self.sets = put(self.sets, mesh)
+        divided = rows_divided(1 if several is None else 2)
+        self.specs = Steps(EVERYWHERE, divided, divided)
         sizes = [len(bucket.frames) for bucket in buckets]
         order = jax.jit(partial(random_steps, config.seed, sizes, size, several))
         self._order = order.lower(jnp.zeros((), jnp.int32)).compile()
@@ -143,7 +156,7 @@ class Feed:
         """The portions of an epoch; the places of frames are those in the portion."""
         steps = self._order(jnp.asarray(epoch, jnp.int32))
         if not self.streamed:
-            yield steps, self.sets
+            yield (steps if self.mesh is None else put(steps, self.mesh, self.specs)), self.sets
             return
         host = jax.tree.map(np.asarray, steps)
         for start in range(0, self.n_steps, self.length):
@@ -162,7 +175,8 @@ class Feed:
             places[bucket == k] = np.arange(chosen.size).reshape(chosen.shape)
             rows = np.concatenate([chosen.ravel(), np.zeros(needed - chosen.size, chosen.dtype)])
             parts.append(jax.tree.map(lambda leaf, rows=rows: leaf[rows], held))
-        return Steps(bucket, places, real), jax.device_put(tuple(parts))
+        steps = Steps(bucket, places, real)
+        return (steps if self.mesh is None else put(steps, self.mesh, self.specs)), put(tuple(parts), self.mesh)
 
 
 def frame_budget(config: TrainConfig, valid: list[Bucket]) -> float | None:
@@ -172,7 +186,7 @@ def frame_budget(config: TrainConfig, valid: list[Bucket]) -> float | None:
     """
     limit = config.device_memory_MB and 1e6 * config.device_memory_MB
     if limit is None:
-        reported = jax.devices()[0].memory_stats() or {}
+        reported = jax.local_devices()[0].memory_stats() or {}
         limit = SHARE_OF_DEVICE * reported["bytes_limit"] if "bytes_limit" in reported else None
     if limit is None:
         return None

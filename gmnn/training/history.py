@@ -75,8 +75,11 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def progress(epochs: int, done: int) -> Iterator[Callable[[Errors, int], None]]:
-    """A bar with the current errors on a terminal, a line every tenth of the run elsewhere."""
+def progress(epochs: int, done: int, shown: bool = True) -> Iterator[Callable[[Errors, int], None]]:
+    """A bar with the current errors on a terminal, a line every tenth of the run elsewhere; nothing if not `shown`."""
+    if not shown:
+        yield lambda found, best: None
+        return
     with tqdm(total=epochs, initial=done, unit="epoch", disable=None, dynamic_ncols=True) as bar:
         count = done
 

@@ -23,10 +23,12 @@ from gmnn.config import Config
 from gmnn.config.train import TrainConfig
 from gmnn.errors import UserError
 from gmnn.potential import Potential
+from gmnn.training.devices import EVERYWHERE, check_batch, mesh_of, on_each, put
 from gmnn.training.epochs import Feed, Run, batch_size, batches_of, frame_budget, members, run_epoch, take_steps
 from gmnn.training.history import History, progress, stop_requested
 from gmnn.training.objective import Batch, Errors, errors
 from gmnn.training.optimizer import learning_rate, make_optimizer
+from gmnn.training.processes import Group
 from gmnn.training.state import State, initial, resume
 
 
@@ -52,20 +54,31 @@ def train(
     valid_set: list[Bucket],
     path: Path,
     facts: dict[str, Any],
+    group: Group | None = None,
 ) -> Outcome:
     """Train from the last state in `path`, or from the start, and leave the best potential and the last state there.
 
     SIGINT and SIGTERM end the run after the epoch in progress, with everything saved. UserError if the loss is no
-    longer finite. `facts` go into ``config.json``.
+    longer finite, or if there are not the devices that are asked for. `facts` go into ``config.json``. Of a `group` of
+    processes all call this with the same arguments; the first reads and writes `path`.
     """
-    feed = Feed(config, potential, train_set, frame_budget(config.train, valid_set))
-    valid = jax.device_put(batches_of(valid_set))
+    group = group or Group()
+    check_batch(config.train, sum(len(bucket.frames) for bucket in train_set))
+    mesh = mesh_of(config.train)
+    if group.size > 1:
+        group.check_same(folder.tree_digest((batches_of(train_set), batches_of(valid_set))), "other frames")
+    budget = group.of_first(frame_budget(config.train, valid_set))
+    feed = Feed(config, potential, train_set, budget, mesh)
+    valid = put(batches_of(valid_set), mesh)
     n_steps = feed.n_steps
     rate = learning_rate(config.train, n_steps)
     start = potential.init(config.seed) if potential.params is None else jax.tree.map(jnp.asarray, potential.params)
     optimizer = make_optimizer(config.train, start, n_steps)
-    state = resume(path, initial(start, optimizer, members(potential)))
-    history = History(path / "history.csv", int(state.epoch))
+    state = initial(start, optimizer, members(potential))
+    state = group.tree_of_first(resume(path, state) if group.first else state)
+    if mesh is not None:
+        state = state._replace(moving=put(state.moving, mesh))
+    history = History(path / "history.csv", int(state.epoch)) if group.first else None
 
     finished = _is_finished(config.train, state)
     programs = 0 if finished else 3
@@ -75,22 +88,26 @@ def train(
         state = state._replace(compile_seconds=state.compile_seconds + (time.perf_counter() - clock))
 
     def checkpoint() -> None:
+        if not group.first:
+            return
         folder.save_state(path, int(state.epoch), state)
         folder.save(path, potential.with_params(state.best), int(state.epoch), {**facts, "finished": False})
 
     per_frame = batch_size(config.train, train_set) / sum(len(bucket.frames) for bucket in train_set)
     saved_at = time.perf_counter()
-    with stop_requested() as stop, progress(config.train.epochs, int(state.epoch)) as report:
-        while not finished and not stop():
+    with stop_requested() as stop, progress(config.train.epochs, int(state.epoch), group.first) as report:
+        while not finished and not group.one_says(stop()):
             clock = time.perf_counter()
-            moving, total = run_epoch(run, feed, int(state.epoch), state.moving, state.rate_factor)
+            factor = state.rate_factor if mesh is None else put(state.rate_factor, mesh)
+            moving, total = run_epoch(run, feed, int(state.epoch), state.moving, factor)
             train_loss = total * per_frame
             state = state._replace(moving=moving, epoch=state.epoch + 1)
             found = validate(moving.average, valid)
-            state = _judge(config.train, state, found, train_loss)
+            state = _judge(config.train, state, *group.of_first((float(found.loss), train_loss)))
             state = state._replace(seconds=state.seconds + (time.perf_counter() - clock))
-            now = float(rate(np.max(state.moving.step))) * float(state.rate_factor)
-            history.append(state, now, train_loss, found)
+            if history is not None:
+                now = float(rate(np.max(np.asarray(state.moving.step)))) * float(state.rate_factor)
+                history.append(state, now, train_loss, found)
             report(found, int(state.best_epoch))
             finished = _is_finished(config.train, state)
             if time.perf_counter() - saved_at >= config.train.checkpoint_seconds:
@@ -99,7 +116,8 @@ def train(
     checkpoint()
     return Outcome(
         potential.with_params(jax.tree.map(np.asarray, state.best)), finished, int(state.epoch), int(state.best_epoch),
-        float(state.seconds), float(state.compile_seconds), programs, int(np.max(state.moving.step)), feed.streamed,
+        float(state.seconds), float(state.compile_seconds), programs, int(np.max(np.asarray(state.moving.step))),
+        feed.streamed,
     )  # fmt: skip
 
 
@@ -119,15 +137,20 @@ def _compile(
     """The two large programs of a run, compiled ahead: the steps of an epoch or of a portion of it, one validation."""
     n_steps = feed.n_steps * config.train.epochs
     take = partial(take_steps, config.train, potential, optimizer, n_steps, feed.filled_up)
-    moving, factor = jax.tree.map(jnp.asarray, (state.moving, state.rate_factor))
-    run = jax.jit(take).lower(moving, factor, *next(feed(0))).compile()
-    check = jax.jit(partial(errors, potential, config.train.loss))
-    return run, check.lower(state.moving.average, valid).compile()
+    moving, factor = state.moving, state.rate_factor
+    moving, factor = (
+        jax.tree.map(jnp.asarray, (moving, factor)) if feed.mesh is None else put((moving, factor), feed.mesh)
+    )
+    shared = on_each(feed.mesh, take, (EVERYWHERE, EVERYWHERE, feed.specs, EVERYWHERE))
+    run = jax.jit(shared).lower(moving, factor, *next(feed(0))).compile()
+    check = on_each(
+        feed.mesh, partial(errors, potential, config.train.loss, n_devices=config.train.devices), EVERYWHERE
+    )
+    return run, jax.jit(check).lower(state.moving.average, valid).compile()
 
 
-def _judge(config: TrainConfig, state: State, found: Errors, train_loss: float) -> State:
+def _judge(config: TrainConfig, state: State, loss: float, train_loss: float) -> State:
     """Keep the best average; lower the rate at a plateau; UserError for a loss that is not finite."""
-    loss = float(found.loss)
     if not (math.isfinite(loss) and math.isfinite(train_loss)):
         raise UserError(
             f"the loss is no longer finite in epoch {int(state.epoch)}; lower train.learning_rate or look for frames "

@@ -10,6 +10,7 @@ from gmnn.batches import rows_of, select
 from gmnn.config.train import EnergyTerm, ForcesTerm, LossConfig, StressTerm
 from gmnn.potential import Params, Potential
 from gmnn.system import Labels, Prediction, System
+from gmnn.training.devices import own_columns, sum_over_devices
 
 Batch = tuple[System, Labels]
 CHUNK = 32  # frames of a set that are evaluated at once
@@ -103,8 +104,13 @@ def batch_loss(
     return jnp.mean(jax.vmap(one)(potential.predict(params, systems), labels, systems))
 
 
-def errors(potential: Potential, config: LossConfig, params: Params, buckets: tuple[Batch, ...]) -> Errors:
-    """Errors over all frames of all buckets, CHUNK frames at a time; the loss has the weights of the end of a run."""
+def errors(
+    potential: Potential, config: LossConfig, params: Params, buckets: tuple[Batch, ...], n_devices: int = 1
+) -> Errors:
+    """Errors over all frames of all buckets, CHUNK frames at a time; the loss has the weights of the end of a run.
+
+    Of several devices, each evaluates its share of a chunk.
+    """
 
     def one(prediction: Prediction, labels: Labels, system: System) -> tuple[Array, ...]:
         real = system.numbers > 0
@@ -121,15 +127,18 @@ def errors(potential: Potential, config: LossConfig, params: Params, buckets: tu
 
     def over(bucket: Batch) -> list[Array]:
         n = len(bucket[1].energy)
-        size = min(CHUNK, n)
+        size = -(-min(CHUNK, n) // n_devices) * n_devices
         rows, real = rows_of(jnp.arange(n), n, size)
+        if n_devices > 1:
+            rows, real = own_columns(rows, n_devices), own_columns(real, n_devices)
 
         def chunk(chosen: Array) -> tuple[Array, ...]:
             systems, labels = select(bucket, chosen)
             return jax.vmap(one)(potential.predict(params, systems), labels, systems)
 
         found = jax.lax.map(chunk, rows)
-        return [jnp.sum(jnp.where(real, field, 0.0)) for field in found]
+        sums = [jnp.sum(jnp.where(real, field, 0.0)) for field in found]
+        return sums if n_devices == 1 else sum_over_devices(sums)
 
     value, frames, energy, per_atom, with_energy, absolute, square, components, stress, stresses = (
         sum(parts) for parts in zip(*map(over, buckets), strict=True)
