@@ -20,7 +20,7 @@ STRETCHED, STRETCH = 3, (0.1, 1.0)  # atoms of every other frame at most, Å fur
 CONTACT = 0.6  # summed covalent radii; closer pairs are the repulsion's
 HIGHEST, LARGEST_FORCE = 0.7, 20.0  # eV per atom above the frame, eV/Å; what lies beyond is of no use
 KIND, RISE = "distorted", "rise_eV"  # config_type; key of the energy above the frame
-WEIGHT = 0.03  # to begin with
+WEIGHT, RATE = 0.03, 3e-3  # of training to begin with: docs/dataset.md
 
 
 def distorted(atoms: Atoms, rng: np.random.Generator) -> Atoms | None:

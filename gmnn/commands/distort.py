@@ -65,7 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
     rise = np.array([one.info[distortion.RISE] for one in done])
     print(f"{arguments.n} of {tried} distorted frames written to {out}; {np.median(rise):.2f} eV above the frames they "
           f"were made from in the median, {rise.max():.2f} at most")  # fmt: skip
-    print(f"train on them with data.extra={out} 'data.config_type_weights={{{distortion.KIND}: {distortion.WEIGHT}}}'")
+    weight = f"'data.config_type_weights={{{distortion.KIND}: {distortion.WEIGHT}}}'"
+    print(f"train on them with data.extra={out} {weight} train.learning_rate={distortion.RATE}")
     return 0
 
 
