@@ -213,7 +213,6 @@ def test_a_plateau_lowers_the_rate() -> None:
     factors = []
     for epoch, loss in enumerate([1.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.4, 0.5], start=1):
         state = state._replace(epoch=np.asarray(epoch))
-        found = objective.Errors(*(jnp.asarray(loss),) * len(objective.Errors._fields))
-        state = loop._judge(config, state, found, jnp.asarray(1.0))
+        state = loop._judge(config, state, loss, 1.0)
         factors.append(float(state.rate_factor))
     assert factors == [1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.25]
