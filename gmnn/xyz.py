@@ -1,9 +1,16 @@
-"""A look at an xyz file before ASE reads it, which counts to any number of atoms that a damaged line names."""
+"""Files of frames: a look at one before ASE reads it, and one that is there as a whole or not at all.
+
+ASE counts to any number of atoms that a damaged line names.
+"""
 
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gmnn.errors import UserError
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 LINES = 1 << 62  # more than any file has
 
@@ -27,3 +34,12 @@ def require_whole(path: Path) -> None:
                     "lines do; the file was cut or changed, get it again or correct the number"
                 )
             at += 1 + found
+
+
+def write_whole(path: Path, frames: "list[Atoms]") -> None:
+    """Write an extxyz file beside its place and move it there in one step."""
+    import ase.io
+
+    temporary = path.with_name(f".{path.name}")
+    ase.io.write(temporary, frames, format="extxyz")
+    temporary.replace(path)

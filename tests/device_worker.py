@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmnn import batches, dataset, training
+from gmnn import batches, cpu, dataset, training
 from gmnn.config import Config
 from gmnn.config.train import TrainConfig
 from gmnn.errors import UserError
@@ -64,7 +64,7 @@ def refused(**train: Any) -> str:
 if __name__ == "__main__":
     jax.config.update("jax_enable_x64", True)
     folder = Path(sys.argv[1])
-    devices.reserve(4)
+    cpu.reserve(4)
     ethanol = dataset.read_dataset("ethanol")
     found: dict[str, Any] = {}
     for n, memory in ((1, None), (2, 0.03)):

@@ -345,7 +345,9 @@ SINGLE: dict[str, gmnn.Calculator] = {}
 
 
 WORD = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
-COMMANDS = ("train", "md", "scan", "certify", "eval", "select", "export", "import-apax", "schema", "completion")
+COMMANDS = (
+    "train", "md", "scan", "certify", "eval", "select", "distort", "export", "import-apax", "schema", "completion",
+)  # fmt: skip
 ARGUMENTS = (
     "--help", "-n", "3", "--out", "/", "--structure", "nothing.xyz", "--resume", "a=b", "--energy", "nan", "--dtype",
     "float16", "--models", "ä", "--json",

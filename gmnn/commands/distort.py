@@ -40,12 +40,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read, distort, label, write."""
-    import ase.io
     import numpy as np
 
     from gmnn import distortion
     from gmnn.config import read_config
     from gmnn.errors import UserError
+    from gmnn.xyz import write_whole
 
     out = Path(arguments.out)
     if out.exists():
@@ -59,9 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
             one.info[config.data.energy_key] = one.get_potential_energy()
         if config.data.forces_key not in (None, "forces"):
             one.arrays[config.data.forces_key] = one.get_forces()
-    temporary = out.with_name(f".{out.name}")
-    ase.io.write(temporary, done, format="extxyz")
-    temporary.replace(out)
+    write_whole(out, done)
     rise = np.array([one.info[distortion.RISE] for one in done])
     print(f"{arguments.n} of {tried} distorted frames written to {out}; {np.median(rise):.2f} eV above the frames they "
           f"were made from in the median, {rise.max():.2f} at most")  # fmt: skip

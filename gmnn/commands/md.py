@@ -127,14 +127,11 @@ def structure(config: "DynamicsConfig") -> "Atoms":
 def _use_all_cores() -> None:
     """One device per core of the CPU, which share the atoms; where JAX was used before, the devices that it has."""
     import os
-    from contextlib import suppress
 
-    import jax
+    from gmnn import cpu
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if cores > 1 and jax.config.values.get("jax_num_cpu_devices", -1) in (None, -1):
-        with suppress(RuntimeError):  # what JAX raises once its devices are made
-            jax.config.update("jax_num_cpu_devices", cores)
+    cpu.reserve(cores)
 
 
 def _approaches(dynamics: "Dynamics", atoms: "Atoms", rows: list[dict[str, str]]) -> None:

@@ -37,11 +37,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read, choose, write."""
-    import ase.io
     import numpy as np
 
     from gmnn import folder, selection
     from gmnn.errors import UserError
+    from gmnn.xyz import write_whole
 
     out = Path(arguments.out)
     if out.exists():
@@ -54,9 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     known = selection.frame_features(potential, _frames(arguments.known)) if arguments.known else features[:0]
     choose = selection.by_determinant if arguments.by == "determinant" else selection.by_distance
     chosen, scores = choose(features, arguments.n, known)
-    temporary = out.with_name(f".{out.name}")
-    ase.io.write(temporary, [frames[k] for k in chosen], format="extxyz")
-    temporary.replace(out)
+    write_whole(out, [frames[k] for k in chosen])
     what = "variance given the others" if arguments.by == "determinant" else "distance to the nearest"
     print(f"{'frame':>8}  {what} (of the first)")
     for k, share in zip(chosen, scores / scores[0], strict=True):

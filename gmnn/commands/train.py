@@ -47,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(config_path: str, overrides: list[str], resume: bool, process: str | None, coordinator: str | None) -> int:
     """Read the configuration and the frames, train, evaluate, report; alone or with other processes."""
+    from gmnn import cpu
     from gmnn.config import read_config
     from gmnn.training import devices, meeting
 
@@ -54,7 +55,7 @@ def run(config_path: str, overrides: list[str], resume: bool, process: str | Non
     group = meeting.join(process, coordinator)
 
     def body() -> int:
-        devices.reserve(devices.share_of_process(config.train, group.size))
+        cpu.reserve(devices.share_of_process(config.train, group.size))
         return _train(config, resume, group)
 
     if group.size == 1:

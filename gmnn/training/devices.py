@@ -4,9 +4,7 @@ Parameters, optimiser and frames are on every device; only which frames a step i
 nothing here acts, and the programs are those of one device.
 """
 
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import jax
@@ -21,14 +19,6 @@ from gmnn.system import Array
 
 AXIS = "frames"  # of the mesh
 EVERYWHERE = PartitionSpec()
-
-
-def reserve(n: int) -> None:
-    """As many devices on the CPU of this process, to be asked for before JAX is used; without effect afterwards."""
-    by_flag = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if n > 1 and not by_flag and jax.config.values.get("jax_num_cpu_devices", -1) in (None, -1):
-        with suppress(RuntimeError):  # what JAX raises once its devices are made
-            jax.config.update("jax_num_cpu_devices", n)
 
 
 def share_of_process(config: TrainConfig, n_processes: int) -> int:

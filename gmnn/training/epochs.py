@@ -156,7 +156,7 @@ class Feed:
         """The portions of an epoch; the places of frames are those in the portion."""
         steps = self._order(jnp.asarray(epoch, jnp.int32))
         if not self.streamed:
-            yield (steps if self.mesh is None else put(steps, self.mesh, self.specs)), self.sets
+            yield self._shared(steps), self.sets
             return
         host = jax.tree.map(np.asarray, steps)
         for start in range(0, self.n_steps, self.length):
@@ -175,8 +175,11 @@ class Feed:
             places[bucket == k] = np.arange(chosen.size).reshape(chosen.shape)
             rows = np.concatenate([chosen.ravel(), np.zeros(needed - chosen.size, chosen.dtype)])
             parts.append(jax.tree.map(lambda leaf, rows=rows: leaf[rows], held))
-        steps = Steps(bucket, places, real)
-        return (steps if self.mesh is None else put(steps, self.mesh, self.specs)), put(tuple(parts), self.mesh)
+        return self._shared(Steps(bucket, places, real)), put(tuple(parts), self.mesh)
+
+    def _shared(self, steps: Steps) -> Steps:
+        """Divided among the devices, if there are several."""
+        return steps if self.mesh is None else put(steps, self.mesh, self.specs)
 
 
 def frame_budget(config: TrainConfig, valid: list[Bucket]) -> float | None:
