@@ -11,9 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
-from jax.sharding import PartitionSpec
 
 from gmnn import contractions, core, tables
 from gmnn.apart import apart
@@ -23,6 +21,7 @@ from gmnn.joining import collected, everyone, joined, predicted
 from gmnn.model_config import ModelConfig
 from gmnn.potential import Potential
 from gmnn.prepared import FastParams, cores, prepare
+from gmnn.sharing import in_blocks, placed, shared
 from gmnn.system import Prediction, System
 
 CPU_BLOCK, BLOCK = 128, 16384  # atoms together: so that their arrays stay in the cache; that fill a GPU, some 5 GB
@@ -71,31 +70,13 @@ def predict(
     With `reverse` [N, K], as in `cell_list.Slots`, forces are gathered, not added up in any order. `precision`: of the
     network's products. CPU devices (`jax.config.update("jax_num_cpu_devices", 2)` first of all) share the atoms.
     """
-    per_system, count, mesh = system.numbers.shape[-1], system.numbers.size, cores()
-    rows, share = _in_blocks(count, mesh.size), partial(_share, potential, per_system, precision)
-    if mesh.size > 1:
-        split, whole = PartitionSpec("core"), PartitionSpec()
-        share = jax.shard_map(
-            partial(_summed, share), mesh=mesh, in_specs=(whole, whole, split, None), out_specs=whole, check_vma=False,
-        )  # fmt: skip
-        reverse = None  # a slot's partner may be on another device
-    return predicted(system, *share(params, joined(system), rows, everyone(system, reverse)))
+    share = partial(_share, potential, system.numbers.shape[-1], precision)
+    found = shared(share, params, joined(system), _block_size(), everyone(system, reverse))
+    return predicted(system, *found)
 
 
-def _in_blocks(count: int, devices: int = 1) -> Array:
-    """Rows of atoms, and some beyond the last, in blocks [b, B]: as many for each device."""
-    size = CPU_BLOCK if jax.default_backend() == "cpu" else BLOCK
-    blocks = -(-count // (size * devices)) * devices
-    return jnp.arange(blocks * -(-count // blocks)).reshape(blocks, -1)
-
-
-def _summed(share: Callable[..., Any], *arguments: Any) -> tuple[Array, Array, Array]:
-    """What `_share` finds, summed over devices in one go: every meeting of the devices costs time."""
-    parts = share(*arguments)
-    total = jax.lax.psum(jnp.concatenate([x.ravel() for x in parts]), "core")
-    ends = np.cumsum([x.size for x in parts])[:-1]
-    first, second, third = (x.reshape(y.shape) for x, y in zip(jnp.split(total, ends), parts, strict=True))
-    return first, second, third
+def _block_size() -> int:
+    return CPU_BLOCK if jax.default_backend() == "cpu" else BLOCK
 
 
 def _share(
@@ -107,22 +88,13 @@ def _share(
     rows: Array,
     reverse: Any,
 ) -> tuple[Array, Array, Array]:
-    """What some blocks of atoms [b, B] add to energies of atoms [N, M], forces [N, 3] and virials of systems [., 3, 3].
-
-    Rows beyond the last atom add nothing.
-    """
-    count, total = len(atoms.numbers), rows.size * cores().size
+    """What some blocks of atoms add: a `sharing.Share`."""
+    count = len(atoms.numbers)
     members, own, virials, onto = _evaluated(potential, per_system, precision, params, atoms, rows)
-
-    def placed(x: Array) -> Array:  # rows of one device follow each other
-        if total == rows.size:
-            return x[:count]
-        return jax.lax.dynamic_update_slice_in_dim(jnp.zeros((total, *x.shape[1:]), x.dtype), x, rows[0, 0], 0)[:count]
-
     neighbors = atoms.neighbors if reverse is not None else atoms.neighbors[jnp.minimum(rows.ravel(), count - 1)]
-    forces = collected(placed(own), onto if reverse is None else onto[:count], neighbors, reverse)
-    virial = jnp.sum(placed(virials).reshape(-1, per_system, 3, 3), axis=1)
-    return placed(members), forces, virial
+    forces = collected(placed(own, rows, count), onto if reverse is None else onto[:count], neighbors, reverse)
+    virial = jnp.sum(placed(virials, rows, count).reshape(-1, per_system, 3, 3), axis=1)
+    return placed(members, rows, count), forces, virial
 
 
 def predict_part(potential: Potential, params: FastParams, system: System) -> tuple[Array, Array, Array]:
@@ -132,7 +104,8 @@ def predict_part(potential: Potential, params: FastParams, system: System) -> tu
     C atoms; the others are only neighbours. The virials are eV and sum to dE/d(strain). On one device.
     """
     n, count = len(system.numbers), len(system.neighbors)
-    found = _evaluated(potential, n, HIGHEST, params, system._replace(cell=system.cell[None]), _in_blocks(count))
+    rows = in_blocks(count, _block_size())
+    found = _evaluated(potential, n, HIGHEST, params, system._replace(cell=system.cell[None]), rows)
     members, own, virials, onto = (x[:count] for x in found)
     forces = collected(jnp.pad(own, ((0, n - count), (0, 0))), onto, system.neighbors, None)
     return jnp.where(system.numbers[:count] > 0, jnp.mean(members, axis=1), 0.0), forces, virials
