@@ -36,6 +36,8 @@ from gmnn.commands.lammps import build  # noqa: E402
 WORKER = Path(__file__).with_name("coupling_worker.py")
 SILICON = ROOT / "examples" / "silicon"
 TURNS, BLOCK, SNAP_BLOCK = 5, 20, 2  # blocks of so many steps
+WARM = 60  # steps before, in which arrays grow to what liquids need
+PATHS = ("fast", "kernel")
 DRIFT_STEPS = 100_000  # of 0.5 fs
 MOVING = "neighbor 0.5 bin\nvelocity all create 300 1\nfix 1 all nve"
 RESTING = "neighbor 0.4 bin\nneigh_modify every 8 delay 0 check no"
@@ -53,10 +55,10 @@ def script(folder: Path, atoms: Atoms, style: str, rest: str, name: str) -> Path
     return path
 
 
-def style_of(model: Path, plugin: Path, atoms: Atoms) -> str:
-    """The pair style as its defaults are."""
+def style_of(model: Path, plugin: Path, atoms: Atoms, path: str = "fast") -> str:
+    """The pair style in float32."""
     elements = " ".join(sorted(set(atoms.symbols)))
-    return f"plugin load {plugin}\npair_style gmnn\npair_coeff * * {model.absolute()} {elements}"
+    return f"plugin load {plugin}\npair_style gmnn {path}\npair_coeff * * {model.absolute()} {elements}"
 
 
 def turns(model: Path, structure: str) -> None:
@@ -66,27 +68,28 @@ def turns(model: Path, structure: str) -> None:
         "silicon": (SILICON, lambda ranks: bulk("Si", cubic=True, a=5.47).repeat((5, 5, 5 * ranks))),
         "water": (model, lambda ranks: water(structure, 1536 * ranks)),
     }
-    for name, ranks in ((name, ranks) for ranks in (1, 2) for name in boxes):
+    for path, ranks, name in ((path, ranks, name) for path in PATHS for ranks in (1, 2) for name in boxes):
         potential, box = boxes[name]
         atoms = box(ranks)
         with tempfile.TemporaryDirectory() as work:
-            rows.append({"system": name, "atoms": len(atoms), "ranks": ranks,
-                         "turns": measured(Path(work), potential, atoms, ranks)})  # fmt: skip
-        keep("turns", {"block": BLOCK, "precision": "float32", "path": "fast", "rows": rows})
+            rows.append({"system": name, "atoms": len(atoms), "ranks": ranks, "path": path,
+                         "turns": measured(Path(work), potential, atoms, ranks, path)})  # fmt: skip
+        keep("turns", {"block": BLOCK, "precision": "float32", "rows": rows})
 
 
-def measured(folder: Path, model: Path, atoms: Atoms, ranks: int) -> dict[str, list]:
+def measured(folder: Path, model: Path, atoms: Atoms, ranks: int, path: str) -> dict[str, list]:
     """What each program took in every turn: of LAMMPS by rank, µs per own atom; all others µs per atom."""
     os.chdir(folder)  # SNAP's files are named relative to it
     bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
     write("atoms.extxyz", bare)
     random = snap(folder, tuple(sorted(set(bare.symbols))))
-    inputs = [script(folder, bare, style_of(model, build(folder), bare), f"{MOVING}\nrun {BLOCK}", "gmnn"),
+    inputs = [script(folder, bare, style_of(model, build(folder), bare, path), f"{MOVING}\nrun {BLOCK}", "gmnn"),
               script(folder, bare, random, f"{RESTING}\nrun 1", "snap")]  # fmt: skip
-    many = [Path(sys.executable).parent / "mpirun", "-n", str(ranks)] if ranks > 1 else []
+    many = [Path(sys.executable).parent / "mpirun", "-bind-to", "core", "-n", str(ranks)] if ranks > 1 else []
     coupled, theirs = (Worker.start([*many, sys.executable, WORKER, path], ranks) for path in inputs)
-    ours = Worker.start([sys.executable, OURS, model.absolute(), "atoms.extxyz", ranks], ranks)
+    ours = Worker.start([sys.executable, OURS, model.absolute(), "atoms.extxyz", ranks, path], ranks)
     ours.ask("md", BLOCK)
+    coupled.ask("step", WARM)
     found: dict[str, list] = {"lammps": [], "alone": [], "md": [], "snap": []}
     for _ in range(TURNS):
         for kind, worker, task, count in (

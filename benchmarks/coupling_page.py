@@ -23,9 +23,15 @@ def write() -> None:
     rewrite(ROOT / "docs" / "engines.md", parts)
 
 
-def total(turns: list, key: str = "processor_us") -> np.ndarray:
-    """Of every turn, all ranks together, µs per atom and step."""
-    return np.array([sum(r["atoms"] * r[key] for r in ranks) / sum(r["atoms"] for r in ranks) for ranks in turns])
+def total(turns: list) -> np.ndarray:
+    """Of every turn, the processors of all ranks together, µs per atom and step."""
+    return np.array([sum(r["atoms"] * r["processor_us"] for r in ranks) / sum(r["atoms"] for r in ranks)
+                     for ranks in turns])  # fmt: skip
+
+
+def slowest(turns: list) -> np.ndarray:
+    """Of every turn, the wall time of the rank that takes longest, µs per step."""
+    return np.array([max(r["atoms"] * r["wall_us"] for r in ranks) for ranks in turns])
 
 
 def programs(rows: list[dict]) -> str:
@@ -33,13 +39,18 @@ def programs(rows: list[dict]) -> str:
     lines = []
     for row in rows:
         took = {kind: total(turns) for kind, turns in row["turns"].items()}
-        ratio = 100 * (took["lammps"] / took["alone"] - 1)
-        least = 100 * (took["lammps"].min() / took["alone"].min() - 1)
+        wall = [slowest(row["turns"][kind]) for kind in ("lammps", "alone")]
         times = [f"{took[kind].min():.1f} / {np.median(took[kind]):.1f}" for kind in ("lammps", "alone", "md", "snap")]
-        lines.append([row["system"], f"{row['atoms']:,}", str(row["ranks"]), *times[:2],
-                      f"{least:.0f} % / {np.median(ratio):.0f} %", *times[2:]])  # fmt: skip
-    head = ["system", "atoms", "ranks", "LAMMPS with gmnn", "evaluation alone", "overhead", "`gmnn md`", "SNAP"]
+        lines.append([row["system"], f"`{row['path']}`", f"{row['atoms']:,}", str(row["ranks"]), *times[:2],
+                      _more(took["lammps"], took["alone"]), _more(*wall), *times[2:]])  # fmt: skip
+    head = ["system", "path", "atoms", "ranks", "LAMMPS with gmnn", "evaluation alone", "overhead, processor",
+            "overhead, wall", "`gmnn md`", "SNAP"]  # fmt: skip
     return table(head, lines)
+
+
+def _more(whole: np.ndarray, part: np.ndarray) -> str:
+    """Overhead: of the least, and the median of the turns' own."""
+    return f"{100 * (whole.min() / part.min() - 1):.0f} % / {100 * (np.median(whole / part) - 1):.0f} %"
 
 
 def by_rank(rows: list[dict]) -> str:
@@ -51,7 +62,8 @@ def by_rank(rows: list[dict]) -> str:
             inside, whole = ([one[key] for one in own] for key in ("potential_us", "processor_us"))
             alone = [turn[rank]["processor_us"] for turn in row["turns"]["alone"]]
             beside = np.subtract(whole, inside)
-            lines.append([f"{row['system']}, {row['ranks']} rank{'s' if row['ranks'] > 1 else ''}", str(rank),
+            ranks = f"{row['ranks']} rank{'s' if row['ranks'] > 1 else ''}"
+            lines.append([f"{row['system']}, `{row['path']}`, {ranks}", str(rank),
                           f"{np.median([one['atoms'] for one in own]):,.0f}",
                           *(f"{np.median(values):.1f}" for values in (alone, inside, beside))])  # fmt: skip
     return table(["", "rank", "own atoms", "evaluation alone", "in the potential", "beside it"], lines)

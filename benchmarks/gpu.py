@@ -70,10 +70,6 @@ class Run:
         seconds = time.perf_counter() - clock
         return self.record.add(part=part, **about, **found, peak_bytes=peak_bytes(), row_took_s=seconds)
 
-    def interpreted(self, path: str, atoms: int) -> bool:
-        """Whether this would take for ever: the kernels on a CPU, which are tried on few atoms only."""
-        return path == "kernel" and jax.default_backend() == "cpu" and atoms > 9
-
 
 def about(run: Run, variant: Variant, atoms: Atoms) -> dict:
     """What every row says."""
@@ -234,10 +230,9 @@ def main(run: Run) -> None:
     for n in run.sizes:
         atoms = water(run.structure, n)
         for variant in run.variants:
-            if not run.interpreted(variant[0], n):
-                facts = about(run, variant, atoms)
-                run.attempt("energy_and_forces", partial(energy_and_forces, run, atoms, variant), **facts)
-                run.attempt("nve_step", partial(whole_steps, run, atoms, variant), **facts)
+            facts = about(run, variant, atoms)
+            run.attempt("energy_and_forces", partial(energy_and_forces, run, atoms, variant), **facts)
+            run.attempt("nve_step", partial(whole_steps, run, atoms, variant), **facts)
         if n == (run.sizes[-1] if run.quick else AFTER):
             of_one_size(run)
 

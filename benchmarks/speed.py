@@ -35,10 +35,11 @@ from benchmarks.timing import per_atom, spread, water  # noqa: E402
 
 CALCULATOR = Path(__file__).with_name("peers") / "apax_speed.py"
 WORKER = Path(__file__).with_name("speed_worker.py")
+PATHS = ("fast", "kernel")
 TRAIN, VALID, EPOCHS = 100, 10, 14
 TURNS = 5  # of both programs; energy and forces
 CALLS = {192: 20, 1536: 4}  # in a turn
-SEGMENT, WARM = 200, 200  # steps; five segments make 1,000
+SEGMENT, WARM, SEGMENTS = 200, 200, 5  # steps of a segment; of the first one; segments of a turn
 APAX_STEPS = {192: (50, 650), 1536: (20, 220)}  # two lengths, whose difference leaves start and compilation out
 APAX_TURNS = {192: 2, 1536: 1}
 CURVE = (9, 24, 96, 192, 1536, 12288)
@@ -99,7 +100,7 @@ def prepare(data: str, environment: Path, work: Path) -> None:
     box.calc = None
     ase.io.write(work / "water.extxyz", box)
     energies, forces = apax.predict(work, unseen)
-    found = Calculator(work / "model", path="fast").batch_eval(unseen)
+    found = Calculator(work / "model", path="kernel").batch_eval(unseen)
     ours = np.array([a.get_potential_energy() for a in found]), np.concatenate([a.get_forces() for a in found])
     keep(
         "model",
@@ -143,7 +144,7 @@ def keep(section: str, values: Any) -> None:
 
 
 def compare(environment: Path, work: Path, sizes: list[int]) -> None:
-    """Energy and forces, then dynamics, of both programs in turns; ratios turn by turn."""
+    """Energy and forces, then dynamics, of Apax and of our paths in turns; ratios turn by turn."""
     found = stored("speed").get("compare", {})
     cores = len(os.sched_getaffinity(0))
     for atoms in sizes:
@@ -152,28 +153,36 @@ def compare(environment: Path, work: Path, sizes: list[int]) -> None:
         structure = work / f"water_{atoms}.extxyz"
         ase.io.write(structure, box.repeat(round((atoms / len(box)) ** (1 / 3))))
         theirs = Worker.start([environment / "bin/python", "-P", CALCULATOR, work / "models/run", structure], cores)
-        ours = Worker.start([sys.executable, WORKER, work / "model", structure, cores], cores)
-        row: dict[str, Any] = {"apax": Apax(environment).version(), "cores": cores, **ours.ask("facts", 0)}
-        ways = (("calculator", "calculator"), ("batch", "loop"))
+        ours = {
+            path: Worker.start([sys.executable, WORKER, work / "model", structure, cores, path], cores)
+            for path in PATHS
+        }
+        facts = ours["kernel"].ask("facts", 0)
+        row: dict[str, Any] = {"apax": Apax(environment).version(), "cores": cores, **facts}
         rates: dict[str, list[float]] = {}
-        for their, our in ways:
-            theirs.ask(their, CALLS[atoms])  # compile
-            ours.ask(our, CALLS[atoms])
+        for their, our in (("calculator", "calculator"), ("batch", "loop")):
+            workers = [("apax", theirs, their), *((path, worker, our) for path, worker in ours.items())]
+            for _, worker, kind in workers:  # compile
+                worker.ask(kind, CALLS[atoms])
             for _ in range(TURNS):
-                for name, worker, kind in (("apax", theirs, their), ("gmnn", ours, our)):
+                for name, worker, kind in workers:
                     seconds = worker.ask(kind, CALLS[atoms])
                     rates.setdefault(f"{name} {kind}", []).append(1e6 * float(np.median(seconds)) / atoms)
         theirs.stop()
         row["us_per_atom"] = rates
         row["ratio"] = {
-            "calculator": ratios(rates["apax calculator"], rates["gmnn calculator"]),
-            "batch": ratios(rates["apax batch"], rates["gmnn loop"]),
+            path: {
+                "calculator": ratios(rates["apax calculator"], rates[f"{path} calculator"]),
+                "batch": ratios(rates["apax batch"], rates[f"{path} loop"]),
+            }
+            for path in PATHS
         }
         found[str(atoms)] = row
         keep("compare", found)
         print(atoms, row["us_per_atom"], row["ratio"], flush=True)
         row["md"] = _md(environment, work, structure, atoms, ours)
-        ours.stop()
+        for worker in ours.values():
+            worker.stop()
         keep("compare", found)
         print(atoms, row["md"], flush=True)
 
@@ -183,24 +192,29 @@ def ratios(theirs: list[float], ours: list[float]) -> list[float]:
     return [a / b for a, b in zip(theirs, ours, strict=True)]
 
 
-def _md(environment: Path, work: Path, structure: Path, atoms: int, ours: Worker) -> dict:
+def _md(environment: Path, work: Path, structure: Path, atoms: int, ours: dict[str, Worker]) -> dict:
     """The step of both at constant energy: Apax by its command and the difference of two lengths."""
-    first = ours.ask("md", WARM)
-    theirs, mine, rebuilds = [], [], []
+    first = {path: worker.ask("md", WARM) for path, worker in ours.items()}
+    theirs, segments = [], {path: [[] for _ in range(APAX_TURNS[atoms])] for path in ours}  # type: ignore[var-annotated]
     for turn in range(APAX_TURNS[atoms]):
         seconds = [_apax_md(environment, work, structure, n, turn) for n in APAX_STEPS[atoms]]
         steps = APAX_STEPS[atoms][1] - APAX_STEPS[atoms][0]
         theirs.append(1e6 * (seconds[1] - seconds[0]) / (steps * atoms))
-        segments = [ours.ask("md", SEGMENT) for _ in range(5)]
-        mine.append(1e6 * float(np.median([s["seconds"] for s in segments])) / (SEGMENT * atoms))
-        rebuilds += [s["rebuilds"] for s in segments]
-        last = segments[-1]
-    return {
-        "apax_us_per_atom_step": theirs, "gmnn_us_per_atom_step": mine, "ratio": ratios(theirs, mine),
-        "apax_steps": APAX_STEPS[atoms], "gmnn_steps": 5 * SEGMENT, "rebuilds_per_1000": 1000 * sum(rebuilds)
-        / (SEGMENT * len(rebuilds)), "first_segment_s": first["seconds"], "temperature_K": last["temperature_K"],
-        "total_change_meV_per_atom": 1e3 * (last["total_eV"] - first["total_eV"]) / atoms,
-    }  # fmt: skip
+        for _ in range(SEGMENTS):
+            for path, worker in ours.items():
+                segments[path][turn].append(worker.ask("md", SEGMENT))
+    found: dict[str, Any] = {"apax_us_per_atom_step": theirs, "apax_steps": APAX_STEPS[atoms],
+                             "gmnn_steps": SEGMENTS * SEGMENT}  # fmt: skip
+    for path, turns in segments.items():
+        mine = [1e6 * float(np.median([s["seconds"] for s in one])) / (SEGMENT * atoms) for one in turns]
+        every, last = [s for one in turns for s in one], turns[-1][-1]
+        found[path] = {
+            "us_per_atom_step": mine, "ratio": ratios(theirs, mine), "first_segment_s": first[path]["seconds"],
+            "rebuilds_per_1000": 1000 * sum(s["rebuilds"] for s in every) / (SEGMENT * len(every)),
+            "temperature_K": last["temperature_K"],
+            "total_change_meV_per_atom": 1e3 * (last["total_eV"] - first[path]["total_eV"]) / atoms,
+        }  # fmt: skip
+    return found
 
 
 def _apax_md(environment: Path, work: Path, structure: Path, steps: int, turn: int) -> float:
@@ -230,7 +244,7 @@ def curve(work: Path, sizes: list[int]) -> None:
         structure = work / f"curve_{len(box)}.extxyz"
         ase.io.write(structure, box)
         for cores in both:
-            worker = Worker.start([sys.executable, WORKER, work / "model", structure, cores], cores)
+            worker = Worker.start([sys.executable, WORKER, work / "model", structure, cores, "kernel"], cores)
             steps = max(5, min(200, 100_000 // len(box)))
             row = {"cores": cores, **worker.ask("facts", 0), "md_steps": 5 * steps}
             row["first_call_s"] = sum(worker.ask("loop", 1))
@@ -252,7 +266,7 @@ def curve(work: Path, sizes: list[int]) -> None:
     copies = []
     molecule = work / "ethanol.extxyz"
     ase.io.write(molecule, ase.Atoms(ethanol()[0].numbers, ethanol()[0].positions))
-    worker = Worker.start([sys.executable, WORKER, ROOT / "examples/ethanol", molecule, both[-1]], both[-1])
+    worker = Worker.start([sys.executable, WORKER, ROOT / "examples/ethanol", molecule, both[-1], "kernel"], both[-1])
     for count in REPLICAS:
         worker.ask("copies", count)
         copies.append({"copies": count, **_spread("", worker.ask("copies", count), 9 * count)})
@@ -268,7 +282,7 @@ def beside_lammps(environment: Path, work: Path, sizes: list[int]) -> None:
         box = water(str(work / "water.extxyz"), atoms)
         structure = work / f"water_{atoms}.extxyz"
         ase.io.write(structure, box)
-        worker = Worker.start([sys.executable, WORKER, work / "model", structure, cores], cores)
+        worker = Worker.start([sys.executable, WORKER, work / "model", structure, cores, "kernel"], cores)
         worker.ask("md", WARM)
         rates: dict[str, list[float]] = {}
         for _ in range(TURNS):

@@ -1,6 +1,7 @@
-"""What `speed.py` measures of gmnn, in a process of its own: speed_worker.py MODEL STRUCTURE CORES
+"""What `speed.py` measures of gmnn, in a process of its own: speed_worker.py MODEL STRUCTURE CORES PATH
 
-For every line of standard input (`loop 20`) a line of JSON. One device of JAX for each core, as `gmnn md` has it.
+For every line of standard input (`loop 20`) a line of JSON. PATH is fast, with one device of JAX for each core, or
+kernel, with one that uses all, as `gmnn md` has them.
 """
 
 import json
@@ -15,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import jax
 
-if int(sys.argv[3]) > 1:
+if int(sys.argv[3]) > 1 and sys.argv[4] != "kernel":
     jax.config.update("jax_num_cpu_devices", int(sys.argv[3]))
 
 import ase.io
@@ -35,8 +36,8 @@ SKIN = 0.4
 class Measured:
     """A potential and a structure."""
 
-    def __init__(self, model: str, structure: str) -> None:
-        self.potential = load(model)
+    def __init__(self, model: str, structure: str, path: str) -> None:
+        self.potential, self.path = load(model), path
         atoms = ase.io.read(structure)
         assert isinstance(atoms, Atoms)
         self.atoms, self.rng, self.programs = atoms, np.random.default_rng(0), {}  # type: ignore[var-annotated]
@@ -48,7 +49,7 @@ class Measured:
     def calculator(self, count: int) -> list[float]:
         """Seconds of calls of the ASE calculator, positions moved by 1e-5 Å before each."""
         if self.atoms.calc is None:
-            self.atoms.calc, self.home = Calculator(self.potential, path="fast"), self.atoms.positions.copy()
+            self.atoms.calc, self.home = Calculator(self.potential, path=self.path), self.atoms.positions.copy()
         found = []
         for _ in range(count):
             self.atoms.positions = self.home + 1e-5 * self.rng.normal(size=self.home.shape)
@@ -58,8 +59,9 @@ class Measured:
             found.append(time.perf_counter() - clock)
         return found
 
-    def loop(self, count: int, path: str = "fast") -> list[float]:
+    def loop(self, count: int, path: str = "") -> list[float]:
         """Seconds of an evaluation in a compiled loop of `count`, whose positions follow the forces a little."""
+        path = path or self.path
         if path not in self.programs:
             a = self.atoms
             system = make_system(a.positions, a.numbers, a.cell.array, a.pbc, self.potential.config.r_max + SKIN)
@@ -80,8 +82,9 @@ class Measured:
     def md(self, steps: int) -> dict:
         """A segment of dynamics at constant energy from 300 K."""
         if "md" not in self.programs:
+            bath = md.Bath("nve", 300.0, 300.0)
             clean = Atoms(self.atoms.numbers, self.atoms.positions, cell=self.atoms.cell, pbc=self.atoms.pbc)
-            self.programs["md"] = md.Dynamics(clean, self.potential, md.Bath("nve", 300.0, 300.0), 0.5, skin=SKIN)
+            self.programs["md"] = md.Dynamics(clean, self.potential, bath, 0.5, path=self.path, skin=SKIN)
         dynamics = self.programs["md"]
         clock, processor = time.perf_counter(), time.process_time()
         now = dynamics.run(steps)
@@ -96,7 +99,7 @@ class Measured:
         a = self.atoms
         one = make_system(a.positions, a.numbers, a.cell.array, a.pbc, self.potential.config.r_max)
         batch = on_device(stack([one] * count), "float32")
-        params, predict = fast.evaluator(self.potential, "fast", "float32")
+        params, predict = fast.evaluator(self.potential, self.path, "float32")
         program = fast.compiled(predict)
         elapsed(program, params, batch)
         return [elapsed(program, params, batch) for _ in range(5)]
@@ -140,7 +143,7 @@ class Measured:
 
 def main() -> None:
     """Answer every line."""
-    measured = Measured(*sys.argv[1:3])
+    measured = Measured(*sys.argv[1:3], sys.argv[4])
     for line in sys.stdin:
         kind, count = line.split()
         print("RESULT", json.dumps(getattr(measured, kind)(int(count))), flush=True)

@@ -1,11 +1,11 @@
 """Does the water potential hold, and does its dynamics conserve energy?
 
     python benchmarks/water.py hold --data FILE [--temperature 300]
-    python benchmarks/water.py drift [--path fast] [--dtype float32]
+    python benchmarks/water.py drift [--path fast] [--dtype float32] [--structure FILE]
 
 FILE: the liquid water that configs/water.yaml was trained on. `hold` runs `gmnn md` for 100 ps with Langevin dynamics
-from the last frame of FILE; `drift` 50 ps at constant energy from the end of the run at 300 K. Runs lie in
-runs/MODEL_*, and one that was stopped goes on. Results in benchmarks/results/water.json, for docs/md.md.
+from the last frame of FILE; `drift` 50 ps at constant energy from the end of the run at 300 K, or another structure.
+Runs lie in runs/MODEL_*, and one that was stopped goes on. Results in benchmarks/results/water.json, for docs/md.md.
 """
 
 import argparse
@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--data")
     parser.add_argument("--model", default="models/water")
     parser.add_argument("--temperature", type=int, default=300)
+    parser.add_argument("--structure")
     parser.add_argument("--path", default="fast")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--ps", type=float)
@@ -65,7 +66,7 @@ def main() -> None:
     elif arguments.what == "drift":
         ps, name = arguments.ps or 50.0, f"{model} {arguments.path} {arguments.dtype}"
         folder = dynamics(
-            f"{name.replace(' ', '_')}_nve", structure=f"runs/{model}_300/trajectory.extxyz",
+            f"{name.replace(' ', '_')}_nve", structure=arguments.structure or f"runs/{model}_300/trajectory.extxyz",
             model=arguments.model, ensemble="nve", steps=round(2000 * ps), every=100, trajectory_every=10_000,
             path=arguments.path, dtype=arguments.dtype,
         )  # fmt: skip

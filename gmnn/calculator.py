@@ -45,7 +45,7 @@ class Calculator(ASECalculator):
         """`potential`: a model folder or a Potential with parameters; `dtype`: float32 or float64; `skin` in Å.
 
         `path`: how energies and forces are computed, `reference` (autodiff) or `fast` (tables and a written adjoint,
-        several times as fast; docs/md.md has its errors), or `kernel`, the same for a GPU.
+        several times as fast; docs/md.md has its errors), or `kernel`, the same for a GPU or, in C++, for a CPU.
         """
         from gmnn.fast import compiled, evaluator  # imports flax
 

@@ -35,8 +35,8 @@ def evaluator(
 ) -> tuple[Any, Callable[..., Prediction]]:
     """Parameters as `dtype` and predict(parameters, system, reverse=None) of the path.
 
-    `reference` is autodiff, `fast` this module, `kernel` gmnn/kernels. UserError for another name, or for what the path
-    cannot evaluate. `tf32_network`: the network's products only, on a GPU only.
+    `reference` is autodiff, `fast` this module, `kernel` gmnn/kernels: C++ on a CPU, else Pallas. UserError for another
+    name, or for what the path cannot evaluate. `tf32_network`: the network's products only, on a GPU only.
     """
     if path not in PATHS:
         raise UserError(f"path is {path!r}, but must be one of {', '.join(PATHS)}")
@@ -50,7 +50,9 @@ def evaluator(
         return params, lambda params, system, reverse=None: potential.predict(params, system)
     from gmnn import kernels  # built on this module
 
-    function = kernels.predict if path == "kernel" else predict
+    if path == "kernel" and jax.default_backend() == "cpu":
+        return kernels.native.prepare(potential, dtype), partial(kernels.native.predict, potential)
+    function = kernels.fused.predict if path == "kernel" else predict
     return prepare(potential, dtype), partial(function, potential, precision=TF32 if tf32_network else HIGHEST)
 
 

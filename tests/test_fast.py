@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from gmnn import Calculator, cell_list, contractions, descriptor, fast, kernels, tables
+from gmnn import Calculator, cell_list, contractions, descriptor, fast, tables
 from gmnn.batches import on_device
 from gmnn.errors import UserError
-from gmnn.kernels import fused
+from gmnn.kernels import fused, native
 from gmnn.md import Bath, Dynamics
 from gmnn.md.segment import segment
 from gmnn.model_config import CoreConfig, ZBLConfig
@@ -71,8 +71,8 @@ def test_equals_autodiff(
     """Energies of atoms and members, forces and virial of every kind of potential, over structures of every kind.
 
     Among them approaches down to 0.05 Å, where the clamp holds the distance, the gate hides the direction and the
-    repulsion rules. Some kinds by the kernels as well, which Pallas interprets here: with bounded moments and without,
-    a warp or four to a block, padding atoms and empty slots, several elements.
+    repulsion rules. By the kernel in C++ as well; some kinds by those for a GPU, which Pallas interprets here: with
+    bounded moments and without, a warp or four to a block, padding atoms and empty slots, several elements.
     """
     potential, params = make_potential(scaled=True, **KINDS[kind])
     potential, r_max = potential.with_params(params), potential.config.r_max
@@ -82,8 +82,9 @@ def test_equals_autodiff(
     batch = on_device(stack(systems), "float64")
     prepared, wanted = prepare(potential, "float64", FINE), reference(potential, params, batch)
     monkeypatch.setattr(fused, "FEW", BY_KERNEL.get(kind, 0))
-    for predict in [fast.predict, *([kernels.predict] if kind in BY_KERNEL else [])]:
-        found = jax.jit(partial(predict, potential))(prepared, batch)
+    paths = [(fast.predict, prepared), (native.predict, native.tiled(prepared))]
+    for predict, trained in [*paths, *([(fused.predict, prepared)] if kind in BY_KERNEL else [])]:
+        found = jax.jit(partial(predict, potential))(trained, batch)
         for k in range(len(chosen)):
             one, other = (Prediction(*(np.asarray(field[k]) for field in x)) for x in (found, wanted))
             scale = max(1.0, np.abs(other.forces).max())
@@ -91,7 +92,7 @@ def test_equals_autodiff(
                 np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * scale, err_msg=f"{name} of structure {k}")
 
 
-@pytest.mark.parametrize("path", [fast, kernels])
+@pytest.mark.parametrize("path", [fast, fused])
 def test_forces_gathered_from_reverse_slots(make_potential: Make, structures: dict[str, Atoms], path: Any) -> None:
     """The forces that scattered additions give, of one system and of two; empty slots, atoms that see themselves."""
     potential, params = make_potential(core=CoreConfig())
@@ -199,7 +200,8 @@ def test_a_batch_is_its_members(make_potential: Make, structures: dict[str, Atom
         assert not np.any(batch.energies[k, n:])
 
 
-def test_devices_share_the_blocks() -> None:
+@pytest.mark.parametrize("path", ["fast", "kernel"])
+def test_devices_share_the_blocks(path: str) -> None:
     """Two devices of the CPU give the numbers of one, in float64 to rounding."""
     code = """
 import sys, jax, numpy as np
@@ -211,13 +213,13 @@ from gmnn.batches import on_device
 from gmnn.embedded import ethanol
 from gmnn.neighbors import make_system, stack
 frames = [make_system(a.positions, a.numbers, a.cell.array, a.pbc, 5.0) for a in ethanol()[:40]]
-params, predict = fast.evaluator(gmnn.load("examples/ethanol"), "fast", "float64")
+params, predict = fast.evaluator(gmnn.load("examples/ethanol"), sys.argv[2], "float64")
 found = fast.compiled(predict)(params, on_device(stack(frames), "float64"))
 print(jax.device_count(), *np.concatenate([np.ravel(found.forces), np.ravel(found.virial), found.energy]).tolist())
 """
     numbers = []
     for devices in ("1", "2"):
-        done = subprocess.run([sys.executable, "-c", code, devices], capture_output=True, text=True, check=True)
+        done = subprocess.run([sys.executable, "-c", code, devices, path], capture_output=True, text=True, check=True)
         count, *values = done.stdout.split()
         assert count == devices
         numbers.append(np.array(values, float))
@@ -229,11 +231,12 @@ def test_the_calculator_takes_a_path(make_potential: Make, structures: dict[str,
     potential = potential.with_params(params)
     atoms = structures["crystal"]
     found = {}
-    for path in ("fast", "reference"):
+    for path in ("fast", "kernel", "reference"):
         atoms.calc = Calculator(potential, dtype="float64", path=path)
         found[path] = atoms.get_forces(), atoms.get_stress(), atoms.get_potential_energy()
-    for one, other in zip(found["fast"], found["reference"], strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-4)
+    for path in ("fast", "kernel"):
+        for one, other in zip(found[path], found["reference"], strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-4)
 
 
 def test_refusals(make_potential: Make) -> None:

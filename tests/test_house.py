@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "gmnn"
 FLOORS = {
-    "errors": 0, "elements": 0, "model_config": 0, "config": 0, "apart": 0, "cpu": 0, "xyz": 0,
+    "errors": 0, "elements": 0, "model_config": 0, "config": 0, "apart": 0, "cpu": 0, "xyz": 0, "compiler": 0,
     "system": 0, "neighbors": 0, "dataset": 0, "embedded": 0,
     "cell_list": 1, "radial": 1, "descriptor": 1, "contractions": 1, "repulsion": 1, "core": 1,
     "model": 2,

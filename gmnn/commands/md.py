@@ -37,7 +37,8 @@ def run(config_path: str, overrides: list[str], resume: bool) -> int:
     from gmnn.config import DynamicsConfig, read_any
 
     config = read_any(DynamicsConfig, config_path, overrides)
-    _use_all_cores()
+    if config.path != "kernel":  # which uses all cores on one device
+        _use_all_cores()
     from tqdm import tqdm
 
     from gmnn import folder, md

@@ -59,8 +59,8 @@ class DynamicsConfig(BaseModel):
     dtype: Literal["float32", "float64"] = "float32"
     """Precision."""
     path: Literal["fast", "kernel", "reference"] = "fast"
-    """How forces are computed: `fast`; by fused kernels for a GPU (on a CPU interpreted, for tests only), `kernel`; by
-    automatic differentiation, `reference`."""
+    """How forces are computed: `fast`; by fused kernels for a GPU or, on a CPU, in C++ that is compiled when it is
+    first needed, `kernel`; by automatic differentiation, `reference`."""
     tf32_network: bool = False
     """The network's products in TF32, faster and coarser; an NVIDIA GPU, dtype float32 and not the reference path."""
     skin: NonNegative = 0.4

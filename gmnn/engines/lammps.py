@@ -7,6 +7,7 @@ LAMMPS brings the forces on ghosts home. All images are rows of their own, so th
 
 import ctypes
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmnn import fast
+from gmnn import fast, kernels
 from gmnn.batches import precision
 from gmnn.elements import SYMBOLS
 from gmnn.errors import UserError
@@ -41,7 +42,10 @@ class Engine:
         self.offsets[self.numbers_of_types] = potential.offsets(self.numbers_of_types)
         with precision(dtype):
             self._params, _ = fast.evaluator(potential, path, dtype)
-        part = fast.predict_part if path == "fast" else _reference_part
+        part: Callable[..., tuple[Array, Array, Array]] = _reference_part
+        if path != "reference":
+            native = partial(kernels.native.predict_part, one_core=ranks > 1)
+            part = native if path == "kernel" else fast.predict_part
 
         def evaluate(params: Any, positions: Array, numbers: Array, neighbors: Array) -> tuple[Array, Array, Array]:
             no_cell, no_shifts = jnp.zeros((3, 3), positions.dtype), jnp.zeros((*neighbors.shape, 3), jnp.int32)

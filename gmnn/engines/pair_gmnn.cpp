@@ -123,20 +123,20 @@ class PairGMNN : public Pair {
     }
   }
 
-  // pair_style gmnn [fast|reference] [float32|float64]
+  // pair_style gmnn [fast|kernel|reference] [float32|float64]
   void settings(int narg, char **arg) override
   {
     path = "fast";
     dtype = "float32";
     for (int k = 0; k < narg; k++) {
       const std::string word = arg[k];
-      if (word == "fast" || word == "reference")
+      if (word == "fast" || word == "kernel" || word == "reference")
         path = word;
       else if (word == "float32" || word == "float64")
         dtype = word;
       else
         error->all(FLERR, "pair_style gmnn does not know '" + word +
-                       "'; it takes [fast|reference] [float32|float64], correct the word");
+                       "'; it takes [fast|kernel|reference] [float32|float64], correct the word");
     }
   }
 
@@ -196,7 +196,7 @@ class PairGMNN : public Pair {
   {
     const double start = platform::walltime();
     ev_init(eflag, vflag);
-    const bool shared = path == "fast";    // the virial is known atom by atom
+    const bool shared = path != "reference";    // the virial is known atom by atom
     if (neighbor->exclude)    // known only after the neighbour lists were built
       alone("pair_style gmnn needs all pairs, but neigh_modify exclude leaves some out; remove it");
     if (vflag_atom && !shared)

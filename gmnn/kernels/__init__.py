@@ -1,8 +1,8 @@
-"""The same prediction once more, for a GPU: two kernels with the network between them, written in Pallas.
+"""The same prediction once more by kernels of our own: in Pallas for a GPU, in C++ for a CPU.
 
 Selected by name: `path="kernel"`.
 """
 
-from gmnn.kernels.fused import predict
+from gmnn.kernels import fused, native
 
-__all__ = ["predict"]
+__all__ = ["fused", "native"]

@@ -1,0 +1,24 @@
+"""The C++ compiler of this machine, for what is compiled where it is used."""
+
+import os
+import shutil
+import subprocess
+
+from gmnn.errors import UserError
+
+
+def compiler() -> str:
+    """Path of $CXX, or of the first of c++, g++ and clang++ on the PATH; UserError if there is none."""
+    for name in filter(None, [os.environ.get("CXX"), "c++", "g++", "clang++"]):
+        if found := shutil.which(name):
+            return found
+    raise UserError("there is no C++ compiler on the PATH; install g++ or clang++, or name one in CXX")
+
+
+def first_error(command: list[str]) -> str:
+    """Run a compiler; the first error that it reports, empty where it has done its work."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if not done.returncode:
+        return ""
+    lines = [line for line in done.stderr.splitlines() if "error" in line] or [f"exit code {done.returncode}"]
+    return lines[0].strip()

@@ -1,0 +1,163 @@
+"""The prediction of `fast.predict` on a CPU by functions in C++, with what an atom needs in the cache of one core.
+
+What `path="kernel"` is on a CPU. The functions, in `source/`, are compiled for this processor when they are first
+needed, which takes a compiler, and kept in the user's cache folder. Forces of atoms and their slots are added up one
+after the other, so that they are the same every time.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import sys
+import tempfile
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jaxlib.version
+import numpy as np
+from jax import Array
+
+from gmnn import prepared
+from gmnn.compiler import compiler, first_error
+from gmnn.errors import UserError
+from gmnn.joining import joined, predicted
+from gmnn.potential import Potential
+from gmnn.prepared import FastParams, cores
+from gmnn.sharing import placed, shared
+from gmnn.system import Prediction, System
+
+SOURCES = Path(__file__).parent / "source"
+FLAGS = ("-std=c++17", "-O2", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
+TILE = 6  # rows of a matrix that are multiplied together, as vectors.h has it
+MOST_CHANNELS = 14  # of the radial functions, and two more in a row of the tables
+
+
+class NativeParams(NamedTuple):
+    """What is trained, and the network's matrices in the order in which they are read."""
+
+    fast: FastParams
+    layers: tuple[tuple[Array, Array], ...]  # kernel and its transpose in tiles, [rows / TILE, depth, TILE]
+
+
+def prepare(potential: Potential, dtype: str) -> NativeParams:
+    """As `prepared.prepare`; UserError for too many radial channels, or where the functions cannot be compiled."""
+    if potential.config.n_radial > MOST_CHANNELS:
+        raise UserError(
+            f"path kernel evaluates at most {MOST_CHANNELS} radial channels on a CPU, but n_radial is "
+            f"{potential.config.n_radial}; use path fast"
+        )
+    return tiled(prepared.prepare(potential, dtype))
+
+
+def tiled(params: FastParams) -> NativeParams:
+    """With the matrices in tiles, the last of them padded by zeros; the functions are there afterwards."""
+    registered()
+
+    def tiles(kernel: Array) -> Array:
+        rows = jnp.pad(kernel, ((0, -len(kernel) % TILE), (0, 0)))
+        return jnp.swapaxes(rows.reshape(-1, TILE, kernel.shape[1]), 1, 2)
+
+    return NativeParams(params, tuple((tiles(kernel), tiles(kernel.T)) for kernel in params.kernels))
+
+
+def predict(potential: Potential, params: NativeParams, system: System, reverse: Any = None) -> Prediction:
+    """Energy, forces and virial of one system; of a batch with a leading axis. `reverse` is not needed.
+
+    A single device evaluates on all cores, several on one each.
+    """
+    share, atoms = partial(_share, potential, system.numbers.shape[-1]), joined(system)
+    return predicted(system, *shared(share, params, atoms, system.numbers.size, None))
+
+
+def _share(
+    potential: Potential, per_system: int, params: NativeParams, atoms: System, rows: Array, reverse: Any
+) -> tuple[Array, Array, Array]:
+    """A `sharing.Share`."""
+    count, one_core = len(atoms.numbers), cores().size > 1
+    members, forces, virials = _evaluated(potential, per_system, params, atoms, rows.ravel(), one_core)
+    virial = jnp.sum(placed(virials, rows, count).reshape(-1, per_system, 3, 3), axis=1)
+    return placed(members, rows, count), forces, virial
+
+
+def predict_part(
+    potential: Potential, params: NativeParams, system: System, one_core: bool = False
+) -> tuple[Array, Array, Array]:
+    """As `fast.predict_part`: energies [C] of a part of the atoms, forces [N, 3] of these on all, virials [C, 3, 3]."""
+    n, count = len(system.numbers), len(system.neighbors)
+    whole = system._replace(cell=system.cell[None])
+    members, forces, virials = _evaluated(potential, n, params, whole, jnp.arange(count), one_core)
+    return jnp.mean(members, axis=1), forces, virials
+
+
+def _evaluated(
+    potential: Potential, per_system: int, params: NativeParams, atoms: System, rows: Array, one_core: bool
+) -> tuple[Array, Array, Array]:
+    """Of some atoms: energies [n, M] eV, forces of these on all atoms [N, 3], virials [n, 3, 3]. Zero for rows beyond
+    the last atom with slots, and for padding atoms.
+    """
+    config, (table, kernels, biases, scale, shift, bound), count = potential.config, params.fast, len(rows)
+    index = jnp.asarray(potential.element_index, jnp.int32)
+    elements = jnp.where(atoms.numbers > 0, index[atoms.numbers], -1)
+    shapes = [(count, len(kernels[-1])), atoms.positions.shape, (count, 3, 3)]
+    layers = [x for tiles, bias in zip(params.layers, biases, strict=True) for x in (*tiles, bias)]
+    dtype = atoms.positions.dtype
+    call = jax.ffi.ffi_call(f"gmnn_{dtype}", [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes])
+    places = (x.astype(jnp.int32) for x in (atoms.neighbors, atoms.shifts, rows))
+    members, forces, virials = call(
+        atoms.positions, elements, atoms.cell, *places, table, scale, shift, bound, *layers,
+        per_system=np.int64(per_system), r_max=np.float64(config.r_max), unit_offset=np.float64(config.unit_offset),
+        bounded_readout=config.bounded, bounded_moments=config.core.bounded_moments, one_core=one_core,
+    )  # fmt: skip
+    return members, forces, virials
+
+
+@cache
+def registered() -> None:
+    """XLA knows the functions; UserError where they cannot be compiled."""
+    library = ctypes.CDLL(str(_compiled()))
+    for dtype in ("float32", "float64"):
+        function = jax.ffi.pycapsule(getattr(library, f"gmnn_{dtype}"))
+        jax.ffi.register_ffi_target(f"gmnn_{dtype}", function, platform="cpu")
+
+
+def _compiled() -> Path:
+    """The library for this processor and this JAX, from the cache or compiled now."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gmnn"
+    flags = [*FLAGS, "-march=native" if platform.machine() in ("x86_64", "AMD64") else "-mcpu=native"]
+    parts = [path.read_bytes() for path in sorted(SOURCES.iterdir())]
+    facts = " ".join([*flags, jaxlib.version.__version__, _processor()])
+    library = home / f"kernel-{hashlib.sha256(b''.join([*parts, facts.encode()])).hexdigest()[:16]}.so"
+    if library.exists():
+        return library
+    program = compiler()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        file, temporary = tempfile.mkstemp(".so", dir=home)
+    except OSError as error:
+        raise UserError(
+            f"path kernel keeps compiled functions in {home}, which cannot be written ({error.strerror}); name "
+            "another folder in XDG_CACHE_HOME, or use path fast"
+        ) from error
+    os.close(file)
+    command = [program, *flags, f"-I{jax.ffi.include_dir()}", str(SOURCES / "evaluate.cpp"), "-o", temporary]
+    print("gmnn: compiling the kernel for this processor, once (some 15 s)", file=sys.stderr, flush=True)
+    try:
+        if problem := first_error(command):
+            raise UserError(
+                f"{command[0]} does not compile the kernel ({problem}); name another in CXX, or use path fast"
+            )
+        os.replace(temporary, library)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return library
+
+
+def _processor() -> str:
+    """What tells processors apart that may share a home."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return " ".join([platform.machine(), *(line for line in lines if line.startswith(("flags", "Features")))][:2])
