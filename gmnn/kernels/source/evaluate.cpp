@@ -1,4 +1,4 @@
-// Energies, forces and virials of atoms on one core of a CPU, ATOMS at a time, for XLA.
+// Energies, forces and virials of atoms on the cores of a CPU, each with ATOMS at a time, for XLA.
 //
 // Compiled on first use by gmnn/kernels/native.py, tested equal to gmnn/fast.py, which has the formulas.
 
@@ -143,10 +143,11 @@ using Numbers = ffi::Buffer<D>;
 using Places = ffi::Buffer<ffi::S32>;
 
 template <ffi::DataType D>
-ffi::Error called(ffi::ThreadPool pool, Numbers<D> positions, Places elements, Numbers<D> cells, Places neighbors, Places shifts, Places rows,
-                  Numbers<D> table, Numbers<D> scale, Numbers<D> shift, Numbers<D> bound, ffi::RemainingArgs readout,
-                  int64_t per_system, double r_max, double unit_offset, bool bounded_readout, bool bounded_moments, bool one_core,
-                  ffi::Result<Numbers<D>> members, ffi::Result<Numbers<D>> forces, ffi::Result<Numbers<D>> virials) {
+ffi::Error called(ffi::ThreadPool pool, Numbers<D> positions, Places elements, Numbers<D> cells, Places neighbors,
+                  Places shifts, Places rows, Numbers<D> table, Numbers<D> scale, Numbers<D> shift, Numbers<D> bound,
+                  ffi::RemainingArgs readout, int64_t per_system, double r_max, double unit_offset,
+                  bool bounded_readout, bool bounded_moments, bool one_core, ffi::Result<Numbers<D>> members,
+                  ffi::Result<Numbers<D>> forces, ffi::Result<Numbers<D>> virials) {
   using T = ffi::NativeType<D>;
   const int64_t n_elements = scale.element_count(), channels = table.dimensions()[1] / 4;
   const Given<T> given{
@@ -175,11 +176,12 @@ ffi::Error called(ffi::ThreadPool pool, Numbers<D> positions, Places elements, N
 template <ffi::DataType D>
 auto binding() {
   using N = Numbers<D>;
-  return ffi::Ffi::Bind().template Ctx<ffi::ThreadPool>().template Arg<N>().template Arg<Places>().template Arg<N>().template Arg<Places>()
-      .template Arg<Places>().template Arg<Places>().template Arg<N>().template Arg<N>().template Arg<N>()
-      .template Arg<N>().RemainingArgs().template Attr<int64_t>("per_system").template Attr<double>("r_max")
-      .template Attr<double>("unit_offset").template Attr<bool>("bounded_readout")
-      .template Attr<bool>("bounded_moments").template Attr<bool>("one_core").template Ret<N>().template Ret<N>().template Ret<N>();
+  return ffi::Ffi::Bind().template Ctx<ffi::ThreadPool>()
+      .template Arg<N>().template Arg<Places>().template Arg<N>().template Arg<Places>().template Arg<Places>()
+      .template Arg<Places>().template Arg<N>().template Arg<N>().template Arg<N>().template Arg<N>().RemainingArgs()
+      .template Attr<int64_t>("per_system").template Attr<double>("r_max").template Attr<double>("unit_offset")
+      .template Attr<bool>("bounded_readout").template Attr<bool>("bounded_moments").template Attr<bool>("one_core")
+      .template Ret<N>().template Ret<N>().template Ret<N>();
 }
 
 }  // namespace

@@ -95,7 +95,8 @@ class Invariants {
     for (int64_t s = 0; s < n; ++s)
       UNROLLED
       for (int x = 0; x < PAIRS; ++x)
-        add(by_moment + (s * COMPONENTS + 4 + x) * ATOMS<T>, T(MULTIPLICITY[4 + x]) * load(by_second + (s * PAIRS + x) * L));
+        add(by_moment + (s * COMPONENTS + 4 + x) * ATOMS<T>,
+            T(MULTIPLICITY[4 + x]) * load(by_second + (s * PAIRS + x) * L));
   }
 
  private:

@@ -65,7 +65,7 @@ template <class T>
 class Network {
   const std::vector<Layer<T>> layers;
   const bool bounded;
-  std::vector<std::vector<T>> values, slopes;  // of every layer, [out, ATOMS<T>]
+  std::vector<std::vector<T>> values, slopes;  // of every layer, [out, ATOMS]
   std::vector<T> back, next;
 
  public:
@@ -80,7 +80,7 @@ class Network {
 
   int64_t members() const { return layers.back().out; }
 
-  // What the members find [M, ATOMS<T>]; dE/d(feature) of scale [ATOMS<T>] times their mean takes the place of the features.
+  // What the members find [M, ATOMS]; dE/d(feature) of scale [ATOMS] times their mean takes the place of the features.
   const T* operator()(T* features, const T* scale) {
     constexpr int L = LANES<T>;
     const T* h = features;

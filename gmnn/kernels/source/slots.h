@@ -25,8 +25,8 @@ struct Given {
   bool real(int64_t i) const { return i < centres && elements[i] >= 0; }
 };
 
-// What belongs to the slots of whichever atom is at work, [.][n]: monomials of the directions, these times the gate, and
-// functions and slopes by channel.
+// What belongs to the slots of the atom at work, [.][n]: monomials of the directions, these times the gate, functions
+// and slopes by channel.
 template <class T>
 struct Scratch {
   std::vector<T> memory;
@@ -201,7 +201,8 @@ class Slots {
     const Vector<T> dx = at * (q[1] + two * q[4] * m[1] + q[5] * m[2] + q[6] * m[3] + three * q[10] * m[4] +
                                two * (q[11] * m[5] + q[12] * m[6]) + q[13] * m[7] + q[14] * m[8] + q[15] * m[9]);
     const Vector<T> dy = at * (q[2] + q[5] * m[1] + two * q[7] * m[2] + q[8] * m[3] + q[11] * m[4] +
-                               two * (q[13] * m[5] + q[17] * m[8]) + q[14] * m[6] + three * q[16] * m[7] + q[18] * m[9]);
+                               two * (q[13] * m[5] + q[17] * m[8]) + q[14] * m[6] + three * q[16] * m[7] +
+                               q[18] * m[9]);
     const Vector<T> dz = at * (q[3] + q[6] * m[1] + q[8] * m[2] + two * q[9] * m[3] + q[12] * m[4] + q[14] * m[5] +
                                two * (q[15] * m[6] + q[18] * m[8]) + q[17] * m[7] + three * q[19] * m[9]);
     const Vector<T> repulsion = load(value + (n_radial + 1) * room + k) * over;
