@@ -157,12 +157,13 @@ def whole_steps(run: Run, atoms: Atoms, variant: Variant) -> dict:
     taken, rebuilds = [], 0
     for _ in range(5):
         clock = time.perf_counter()
-        rebuilds += moving.run(steps).rebuilds
+        now = moving.run(steps)
+        rebuilds += now.rebuilds
         taken.append(time.perf_counter() - clock)
     times = spread(taken)
     return {
         "compile_and_warm_up_s": compile_s, "steps": 5 * steps, "rebuilds": rebuilds, "growths": moving.growths,
-        "slots_used": moving.grid.slots, "temperature_K": moving.temperature, **times,
+        "slots_used": moving.grid.slots, "temperature_K": now.temperature, **times,
         **per_atom(times, len(atoms), steps),
     }  # fmt: skip
 
@@ -182,7 +183,7 @@ def drift(run: Run, atoms: Atoms, variant: Variant) -> dict:
     slope = float(np.polyfit(at, total, 1)[0]) if len(total) > 2 else None
     return {
         "ps": float(STEP_FS * steps * len(total) / 1000), "drift_meV_per_atom_per_ps": slope,
-        "sigma_meV_per_atom": float(np.std(total)), "temperature_K": moving.temperature,
+        "sigma_meV_per_atom": float(np.std(total)), "temperature_K": now.temperature,
     }  # fmt: skip
 
 

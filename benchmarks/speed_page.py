@@ -110,8 +110,8 @@ def beside_lammps(found: dict) -> str:
         f"## Beside potentials of LAMMPS\n\nThe step on the same box, in turns, medians of the turns. "
         f"{found['lammps']['version']}, one MPI rank for each core: SNAP (2J = 6), POD (two and three bodies) and UF3 "
         "(two and three bodies, the latter within 4 Å), cutoff 5 Å, in the sizes that come with LAMMPS, with random "
-        "coefficients: their atoms rest, and their list is made every eight steps (`benchmarks/peers/lammps.py`). gmnn, "
-        "path `kernel`, moves its atoms.\n\n" + table(["atoms", "cores", *names], rows)
+        "coefficients: their atoms rest, and their list is made every eight steps (`benchmarks/peers/lammps.py`). "
+        "gmnn, path `kernel`, moves its atoms.\n\n" + table(["atoms", "cores", *names], rows)
     )
 
 
