@@ -118,7 +118,14 @@ def _evaluated(
 @cache
 def registered() -> None:
     """XLA knows the functions; UserError where they cannot be compiled."""
-    library = ctypes.CDLL(str(_compiled()))
+    file = _compiled()
+    try:
+        library = ctypes.CDLL(str(file))
+    except OSError as error:
+        raise UserError(
+            f"the compiled kernel cannot be loaded ({error}); delete {file}, name a folder from which programs may run "
+            "in XDG_CACHE_HOME, or use path fast"
+        ) from error
     for dtype in ("float32", "float64"):
         function = jax.ffi.pycapsule(getattr(library, f"gmnn_{dtype}"))
         jax.ffi.register_ffi_target(f"gmnn_{dtype}", function, platform="cpu")
@@ -133,7 +140,10 @@ def _compiled() -> Path:
     library = home / f"kernel-{hashlib.sha256(b''.join([*parts, facts.encode()])).hexdigest()[:16]}.so"
     if library.exists():
         return library
-    program = compiler()
+    try:
+        program = compiler()
+    except UserError as error:
+        raise UserError(f"path kernel is compiled when it is first used, but {error}; or use path fast") from error
     try:
         home.mkdir(parents=True, exist_ok=True)
         file, temporary = tempfile.mkstemp(".so", dir=home)
