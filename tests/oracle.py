@@ -243,7 +243,7 @@ def energy(config, reference, params: dict, atoms: Atoms) -> float:
     return total + repulsion(config, reference, params, atoms) if config.repulsion != "none" else total
 
 
-def close(got: np.ndarray, expected: np.ndarray, relative: float = 1e-11, floor: float = 1.0) -> None:
+def assert_close(got: np.ndarray, expected: np.ndarray, relative: float = 1e-11, floor: float = 1.0) -> None:
     """Equal within a fraction of the largest number expected, or of `floor` (eV, eV/Å) where all should vanish."""
     bound = relative * max(np.abs(expected).max(initial=0), floor)
     np.testing.assert_allclose(got, expected, rtol=0, atol=bound, equal_nan=False)

@@ -12,7 +12,7 @@ from ase.neighborlist import neighbor_list
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from oracle import close, slope
+from oracle import assert_close, slope
 
 from gmnn.errors import UserError
 from gmnn.neighbors import capacity, complete_cell, make_system, neighbor_pairs, pad, stack, wrap_shifts
@@ -212,9 +212,9 @@ def test_padding_changes_nothing(make_potential: Callable, structures: dict[str,
     bare = bare_system(structures["slab"])
     assert bare.neighbors.shape[0] == 4
     without, padded = predict(potential, params, bare), predict(potential, params, pad(bare, ROWS, SLOTS))
-    close(padded.energy, without.energy)
-    close(padded.forces[:4], without.forces)
-    close(padded.virial, without.virial)
+    assert_close(padded.energy, without.energy)
+    assert_close(padded.forces[:4], without.forces)
+    assert_close(padded.virial, without.virial)
     assert not np.any(padded.forces[4:])
     assert not np.any(padded.energies[4:])
 
@@ -226,9 +226,9 @@ def test_batch_equals_single_systems(make_potential: Callable, structures: dict[
     batch = jax.jit(jax.vmap(potential.predict, (None, 0)))(params, stack(singles))
     for row, atoms in enumerate(structures.values()):
         expected = predict(potential, params, pad(singles[row], ROWS, SLOTS))
-        close(batch.energy[row], expected.energy)
-        close(batch.forces[row, : len(atoms)], expected.forces[: len(atoms)])
-        close(batch.virial[row], expected.virial)
+        assert_close(batch.energy[row], expected.energy)
+        assert_close(batch.forces[row, : len(atoms)], expected.forces[: len(atoms)])
+        assert_close(batch.virial[row], expected.virial)
         assert not np.any(batch.forces[row, len(atoms) :])
 
 
@@ -264,4 +264,4 @@ def test_training_gradients(make_potential: Callable, structures: dict[str, Atom
             return float(got.energy**2 + jnp.sum(got.forces**2))
 
         along = sum(np.vdot(g, d) for g, d in zip(*map(jax.tree.leaves, (gradient, direction)), strict=True))
-        close(along, np.array(slope(loss, 3e-4)), 1e-6)
+        assert_close(along, np.array(slope(loss, 3e-4)), 1e-6)

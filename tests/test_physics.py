@@ -13,7 +13,7 @@ import numpy as np
 import oracle
 import pytest
 from ase import Atoms
-from oracle import close, slope
+from oracle import assert_close, slope
 from scipy.stats import ortho_group
 
 from gmnn.errors import UserError
@@ -90,7 +90,7 @@ def test_energy_equals_oracle(make_potential: Callable[..., Model], atoms: Atoms
     """
     potential, params = make_potential(**CHOICES[choice])
     expected = oracle.energy(potential.config, potential.reference, params, atoms)
-    close(energy(potential, params, system_of(atoms)), np.array(expected), 1e-12)
+    assert_close(energy(potential, params, system_of(atoms)), np.array(expected), 1e-12)
 
 
 def test_forces_are_the_gradient(model: Model, atoms: Atoms) -> None:
@@ -100,7 +100,7 @@ def test_forces_are_the_gradient(model: Model, atoms: Atoms) -> None:
     """
     energy_at = lambda *step: float(evaluate(model, moved(atoms, *step)).energy)  # noqa: E731
     numeric = [[-slope(lambda h: energy_at(i, a, h), 5e-4) for a in range(3)] for i in range(len(atoms))]  # noqa: B023
-    close(evaluate(model, atoms).forces, np.array(numeric), 1e-6, floor=0.1)
+    assert_close(evaluate(model, atoms).forces, np.array(numeric), 1e-6, floor=0.1)
 
 
 def test_virial_is_the_strain_derivative(model: Model, atoms: Atoms) -> None:
@@ -111,8 +111,8 @@ def test_virial_is_the_strain_derivative(model: Model, atoms: Atoms) -> None:
             derivative = slope(lambda h: float(evaluate(model, strained(atoms, a, b, h)).energy), 2e-4)  # noqa: B023
             numeric[a, b] = numeric[b, a] = derivative
     virial = evaluate(model, atoms).virial
-    close(virial, numeric, 1e-6, floor=0.1)
-    close(virial, virial.T, 1e-13)
+    assert_close(virial, numeric, 1e-6, floor=0.1)
+    assert_close(virial, virial.T, 1e-13)
 
 
 def test_stress_has_the_sign_of_ase(model: Model, structures: dict[str, Atoms]) -> None:
@@ -135,8 +135,8 @@ def test_forces_and_virial_equal_gathered_edge_forces(model: Model, atoms: Atoms
     forces = edge.sum(axis=1)
     np.add.at(forces, j.ravel(), -edge.reshape(-1, 3))
     got = evaluate(model, atoms)
-    close(got.forces, forces[: len(atoms)])
-    close(got.virial, np.einsum("ika,ikb->ab", vectors, edge))
+    assert_close(got.forces, forces[: len(atoms)])
+    assert_close(got.virial, np.einsum("ika,ikb->ab", vectors, edge))
 
 
 @jax.jit(static_argnums=0)
@@ -155,10 +155,10 @@ def edge_forces(potential: Potential, params: dict, vectors: jax.Array, *slots: 
 def test_forces_add_up_to_nothing(model: Model, atoms: Atoms) -> None:
     """Newton's third law: no net force; no net torque either where nothing is periodic."""
     got = evaluate(model, atoms)
-    close(got.forces.sum(axis=0), np.zeros(3))
-    close(got.energies.sum(), got.energy, 1e-14)
+    assert_close(got.forces.sum(axis=0), np.zeros(3))
+    assert_close(got.energies.sum(), got.energy, 1e-14)
     if not atoms.pbc.any():
-        close(np.cross(atoms.positions, got.forces).sum(axis=0), np.zeros(3))
+        assert_close(np.cross(atoms.positions, got.forces).sum(axis=0), np.zeros(3))
 
 
 @pytest.mark.parametrize("determinant", [1, -1])
@@ -169,18 +169,18 @@ def test_rotation_and_reflection(model: Model, atoms: Atoms, determinant: int) -
     before = evaluate(model, atoms)
     atoms.positions, atoms.cell[:] = atoms.positions @ Q.T, atoms.cell.array @ Q.T
     after = evaluate(model, atoms)
-    close(after.energies, before.energies)
-    close(after.forces, before.forces @ Q.T)
-    close(after.virial, Q @ before.virial @ Q.T)
+    assert_close(after.energies, before.energies)
+    assert_close(after.forces, before.forces @ Q.T)
+    assert_close(after.virial, Q @ before.virial @ Q.T)
 
 
 def test_permutation(model: Model, atoms: Atoms) -> None:
     """The order of the atoms is of no account."""
     order = np.random.default_rng(0).permutation(len(atoms))
     before, after = evaluate(model, atoms), evaluate(model, atoms[order])
-    close(after.energies, before.energies[order])
-    close(after.forces, before.forces[order])
-    close(after.virial, before.virial)
+    assert_close(after.energies, before.energies[order])
+    assert_close(after.forces, before.forces[order])
+    assert_close(after.virial, before.virial)
 
 
 def test_translation_and_wrapping(model: Model, atoms: Atoms) -> None:
@@ -191,9 +191,9 @@ def test_translation_and_wrapping(model: Model, atoms: Atoms) -> None:
     cells = rng.integers(-5, 6, size=(len(atoms), 3)) * atoms.pbc
     atoms.positions += cells @ atoms.cell.array
     after = evaluate(model, atoms)
-    close(after.energies, before.energies)
-    close(after.forces, before.forces)
-    close(after.virial, before.virial)
+    assert_close(after.energies, before.energies)
+    assert_close(after.forces, before.forces)
+    assert_close(after.virial, before.virial)
 
 
 @pytest.mark.parametrize("name", ["crystal", "triclinic", "slab", "tiny_cell", "left_handed"])
@@ -201,11 +201,11 @@ def test_supercell(model: Model, structures: dict[str, Atoms], name: str) -> Non
     """E(2 x 1 x 1) = 2 E with the same forces, also when an atom is its own neighbour; a as good as a + b."""
     atoms = structures[name]
     once, twice = evaluate(model, atoms), evaluate(model, atoms.repeat((2, 1, 1)))
-    close(twice.energy, 2 * once.energy)
-    close(twice.forces, np.tile(once.forces, (2, 1)))
-    close(twice.virial, 2 * once.virial)
+    assert_close(twice.energy, 2 * once.energy)
+    assert_close(twice.forces, np.tile(once.forces, (2, 1)))
+    assert_close(twice.virial, 2 * once.virial)
     atoms.cell[0] = atoms.cell[0] + atoms.cell[1]
-    close(evaluate(model, atoms).forces, once.forces)
+    assert_close(evaluate(model, atoms).forces, once.forces)
 
 
 def test_extensivity(model: Model, structures: dict[str, Atoms]) -> None:
@@ -213,8 +213,8 @@ def test_extensivity(model: Model, structures: dict[str, Atoms]) -> None:
     far = structures["molecule"].copy()
     far.translate([40.0, 0.0, 0.0])
     one, two = evaluate(model, structures["molecule"]), evaluate(model, structures["molecule"] + far)
-    close(two.energies, np.tile(one.energies, 2))
-    close(two.forces, np.tile(one.forces, (2, 1)))
+    assert_close(two.energies, np.tile(one.energies, 2))
+    assert_close(two.forces, np.tile(one.forces, (2, 1)))
 
 
 @jax.jit(static_argnums=0)
@@ -292,7 +292,7 @@ def test_jit_equals_eager(model: Model, structures: dict[str, Atoms]) -> None:
     """Compiled and operation by operation give the same to 1e-12: compilers have been wrong here before."""
     potential, params = model
     system = system_of(structures["triclinic"])
-    close(predict(potential, params, system).energies, potential.atomic_energies(params, system), 1e-12)
+    assert_close(predict(potential, params, system).energies, potential.atomic_energies(params, system), 1e-12)
 
 
 def test_unknown_elements_are_refused(model: Model) -> None:
