@@ -26,8 +26,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import coupling_page  # noqa: E402
 from benchmarks.peers.lammps import snap  # noqa: E402
+from benchmarks.speed import PATHS, Worker  # noqa: E402
 from benchmarks.speed import WORKER as OURS  # noqa: E402
-from benchmarks.speed import Worker  # noqa: E402
 from benchmarks.study.results import store, stored  # noqa: E402
 from benchmarks.timing import water  # noqa: E402
 from benchmarks.water import slope  # noqa: E402
@@ -37,7 +37,6 @@ WORKER = Path(__file__).with_name("coupling_worker.py")
 SILICON = ROOT / "examples" / "silicon"
 TURNS, BLOCK, SNAP_BLOCK = 5, 20, 2  # blocks of so many steps
 WARM = 60  # steps before, in which arrays grow to what liquids need
-PATHS = ("fast", "kernel")
 DRIFT_STEPS = 100_000  # of 0.5 fs
 MOVING = "neighbor 0.5 bin\nvelocity all create 300 1\nfix 1 all nve"
 RESTING = "neighbor 0.4 bin\nneigh_modify every 8 delay 0 check no"
@@ -86,7 +85,7 @@ def measured(folder: Path, model: Path, atoms: Atoms, ranks: int, path: str) -> 
     inputs = [script(folder, bare, style_of(model, build(folder), bare, path), f"{MOVING}\nrun {BLOCK}", "gmnn"),
               script(folder, bare, random, f"{RESTING}\nrun 1", "snap")]  # fmt: skip
     many = [Path(sys.executable).parent / "mpirun", "-bind-to", "core", "-n", str(ranks)] if ranks > 1 else []
-    coupled, theirs = (Worker.start([*many, sys.executable, WORKER, path], ranks) for path in inputs)
+    coupled, theirs = (Worker.start([*many, sys.executable, WORKER, file], ranks) for file in inputs)
     ours = Worker.start([sys.executable, OURS, model.absolute(), "atoms.extxyz", ranks, path], ranks)
     ours.ask("md", BLOCK)
     coupled.ask("step", WARM)

@@ -30,12 +30,12 @@ import yaml  # noqa: E402
 from benchmarks import speed_page  # noqa: E402
 from benchmarks.peers.apax import ENVIRONMENT, Apax  # noqa: E402
 from benchmarks.peers.lammps import STYLES, Lammps  # noqa: E402
+from benchmarks.speed_page import PATHS  # noqa: E402
 from benchmarks.study.results import store, stored  # noqa: E402
 from benchmarks.timing import per_atom, spread, water  # noqa: E402
 
 CALCULATOR = Path(__file__).with_name("peers") / "apax_speed.py"
 WORKER = Path(__file__).with_name("speed_worker.py")
-PATHS = ("fast", "kernel")
 TRAIN, VALID, EPOCHS = 100, 10, 14
 TURNS = 5  # of both programs; energy and forces
 CALLS = {192: 20, 1536: 4}  # in a turn

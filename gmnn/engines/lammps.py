@@ -42,10 +42,11 @@ class Engine:
         self.offsets[self.numbers_of_types] = potential.offsets(self.numbers_of_types)
         with precision(dtype):
             self._params, _ = fast.evaluator(potential, path, dtype)
-        part: Callable[..., tuple[Array, Array, Array]] = _reference_part
-        if path != "reference":
-            native = partial(kernels.native.predict_part, one_core=ranks > 1)
-            part = native if path == "kernel" else fast.predict_part
+        parts: dict[str, Callable[..., tuple[Array, Array, Array]]] = {
+            "fast": fast.predict_part, "reference": _reference_part,
+            "kernel": partial(kernels.native.predict_part, one_core=ranks > 1),
+        }  # fmt: skip
+        part = parts[path]
 
         def evaluate(params: Any, positions: Array, numbers: Array, neighbors: Array) -> tuple[Array, Array, Array]:
             no_cell, no_shifts = jnp.zeros((3, 3), positions.dtype), jnp.zeros((*neighbors.shape, 3), jnp.int32)
