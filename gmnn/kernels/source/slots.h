@@ -121,7 +121,6 @@ class Slots {
  private:
   void multiply_out(Scratch<T>& scratch) const {
     T *monomial = scratch.monomial, *shown = scratch.shown;
-    const int64_t row = room;
     for (int k = 0; k < padded; k += L) {
       const Vector<T> by = load(shorter + k), g = load(gate + k);
       const Vector<T> ux = load(x + k) * by, uy = load(y + k) * by, uz = load(z + k) * by;
@@ -131,7 +130,7 @@ class Slots {
       store(shown + k, Vector<T>{} + T(1));
       UNROLLED
       for (int c = 1; c < COMPONENTS; ++c)
-        store(monomial + c * row + k, all[c - 1]), store(shown + c * row + k, all[c - 1] * g);
+        store(monomial + c * room + k, all[c - 1]), store(shown + c * room + k, all[c - 1] * g);
     }
   }
 

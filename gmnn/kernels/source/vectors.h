@@ -6,6 +6,7 @@
 
 constexpr int COMPONENTS = 20;  // (), x, y, z, xx, xy, xz, yy, yz, zz, xxx, xxy, xxz, xyy, xyz, xzz, yyy, yyz, yzz, zzz
 constexpr int MULTIPLICITY[COMPONENTS] = {1, 1, 1, 1, 1, 2, 2, 1, 2, 1, 1, 3, 3, 3, 6, 3, 1, 3, 3, 1};
+
 #define UNROLLED _Pragma("GCC unroll 32")  // before a loop whose arrays are to stay in registers
 
 template <class T>
@@ -29,7 +30,6 @@ constexpr int LANES = 32 / sizeof(T);
 template <class T>
 constexpr int ATOMS = 2 * LANES<T>;  // evaluated together
 constexpr int TILE = 6;              // rows of a matrix that are multiplied together: 12 sums of atoms in registers
-
 
 template <class T>
 inline Vector<T> load(const T* from) {
