@@ -48,11 +48,11 @@ def evaluator(
     if path == "reference":
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), potential.trained)
         return params, lambda params, system, reverse=None: potential.predict(params, system)
-    from gmnn import kernels  # built on this module
+    from gmnn.kernels import fused, native  # built on this module
 
     if path == "kernel" and jax.default_backend() == "cpu":
-        return kernels.native.prepare(potential, dtype), partial(kernels.native.predict, potential)
-    function = kernels.fused.predict if path == "kernel" else predict
+        return native.prepare(potential, dtype), partial(native.predict, potential)
+    function = fused.predict if path == "kernel" else predict
     return prepare(potential, dtype), partial(function, potential, precision=TF32 if tf32_network else HIGHEST)
 
 

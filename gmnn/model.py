@@ -141,6 +141,7 @@ class GMNN(nn.Module):
     config: ModelConfig
     reference: Reference
     constants: Constants
+    invariants: Callable[[Array], Array] = descriptor.invariants
 
     def setup(self) -> None:
         self.radial = RadialFunctions(self.config, self.reference.elements)
@@ -173,7 +174,7 @@ class GMNN(nn.Module):
             if not len(self.constants.moment_bound):
                 raise UserError("model.core.bounded_moments needs the norms of the training data; train on data first")
             moment = core.bounded(moment, jnp.asarray(self.constants.moment_bound, moment.dtype)[e_i])
-        h = descriptor.invariants(moment)
+        h = self.invariants(moment)
         if len(self.constants.feature_scale):
             h = h / jnp.asarray(self.constants.feature_scale, h.dtype)[None, :]
         return h

@@ -3,6 +3,7 @@
 ``energy`` is the only place where an energy is computed; training, calculator, dynamics, scan and exports call it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from gmnn import descriptor
 from gmnn.elements import SYMBOLS
 from gmnn.errors import UserError
 from gmnn.model_config import ModelConfig, Reference
@@ -34,6 +36,8 @@ class Potential:
     params: Params | None = None
     constants: "Constants | None" = None
     """By default those of config and reference; given where models of several data sets are stacked."""
+    invariants: Callable[[Array], Array] = descriptor.invariants
+    """What contracts the moments; training puts a faster function in this place (kernels/contract.py)."""
 
     def with_params(self, params: Params) -> "Potential":
         """The same potential with these parameters."""
@@ -43,7 +47,8 @@ class Potential:
     def _network(self) -> "GMNN":
         from gmnn.model import GMNN, constants  # flax is imported only when a potential is evaluated
 
-        return GMNN(self.config, self.reference, self.constants or constants(self.config, self.reference))
+        facts = self.constants or constants(self.config, self.reference)
+        return GMNN(self.config, self.reference, facts, self.invariants)
 
     @property
     def trained(self) -> Params:
@@ -127,19 +132,12 @@ class Potential:
         """
 
         def strained(positions: Array, strain: Array) -> tuple[Array, Array]:
-            unit = jnp.broadcast_to(jnp.eye(3, dtype=positions.dtype), strain.shape)
-            deform = unit + 0.5 * (strain + jnp.swapaxes(strain, -1, -2))
-            deformed = system._replace(
-                positions=jnp.matmul(positions, deform, precision="highest"),
-                cell=jnp.matmul(system.cell, deform, precision="highest"),
-            )
-            members = self.member_energies(params, deformed)
+            members = self.member_energies(params, deformed(system, positions, strain))
             return jnp.sum(jnp.mean(members, axis=0)), members
 
-        strain = jnp.zeros((*system.numbers.shape[:-1], 3, 3), system.positions.dtype)
-        (_, members), (gradient, virial) = jax.value_and_grad(strained, (0, 1), has_aux=True)(system.positions, strain)
-        atomic, of_members = jnp.mean(members, axis=0), jnp.moveaxis(jnp.sum(members, axis=-1), 0, -1)
-        return Prediction(jnp.sum(atomic, axis=-1), atomic, -gradient, virial, of_members)
+        at = system.positions, no_strain(system)
+        (_, members), (gradient, virial) = jax.value_and_grad(strained, (0, 1), has_aux=True)(*at)
+        return as_prediction(members, gradient, virial)
 
     def member_forces(self, params: Params, system: System) -> Array:
         """Forces of every member, [M, N, 3] eV/Å: one reverse pass each."""
@@ -173,6 +171,27 @@ class Potential:
                 f"it knows {', '.join(SYMBOLS[z] for z in self.reference.elements)}. "
                 "Train one on data that contains them"
             )
+
+
+def no_strain(system: System) -> Array:
+    """The strain of a system, or of each of a batch, that changes nothing.  [..., 3, 3]"""
+    return jnp.zeros((*system.numbers.shape[:-1], 3, 3), system.positions.dtype)
+
+
+def deformed(system: System, positions: Array, strain: Array) -> System:
+    """The system, or a batch, with other positions, these and the cell under the symmetric part of a strain."""
+    unit = jnp.broadcast_to(jnp.eye(3, dtype=positions.dtype), strain.shape)
+    deform = unit + 0.5 * (strain + jnp.swapaxes(strain, -1, -2))
+    return system._replace(
+        positions=jnp.matmul(positions, deform, precision="highest"),
+        cell=jnp.matmul(system.cell, deform, precision="highest"),
+    )
+
+
+def as_prediction(members: Array, gradient: Array, virial: Array) -> Prediction:
+    """The prediction of energies of atoms [M, ..., N], and the derivatives of their mean by positions and strain."""
+    atomic, of_members = jnp.mean(members, axis=0), jnp.moveaxis(jnp.sum(members, axis=-1), 0, -1)
+    return Prediction(jnp.sum(atomic, axis=-1), atomic, -gradient, virial, of_members)
 
 
 def neighbor_vectors(system: System, r_max: float) -> tuple[Array, Array]:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from autodiff import batch_loss
 from plain import PLAIN
 
 from gmnn import batches, dataset
@@ -14,7 +15,7 @@ from gmnn.config.train import AveragingConfig, OptimizerConfig
 from gmnn.errors import UserError
 from gmnn.model_config import ModelConfig, Reference
 from gmnn.potential import Potential
-from gmnn.training import epochs, loop, objective, optimizer
+from gmnn.training import epochs, loop, optimizer
 from gmnn.training.state import initial
 
 
@@ -199,7 +200,7 @@ def test_an_epoch_shows_every_frame_once(frames: tuple[dataset.Dataset, Potentia
     start = jax.tree.map(jnp.asarray, initial(params, made).moving)
     moved, total = epochs.run_epoch(run, feed, 0, start, jnp.asarray(1.0))
     whole = batches.make_batch(data, potential, "float64")
-    value, slope = jax.value_and_grad(partial(objective.batch_loss, potential, train.loss))(params, whole)
+    value, slope = jax.value_and_grad(partial(batch_loss, potential, train.loss))(params, whole)
     assert 4 * total == pytest.approx(11 * float(value), rel=1e-6)
     for new, old, g in zip(*map(jax.tree.leaves, (moved.params, params, slope)), strict=True):
         np.testing.assert_allclose(np.asarray(new - old) / -rate, 11 / 4 * np.asarray(g), rtol=2e-4, atol=2e-5)

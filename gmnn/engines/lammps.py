@@ -15,11 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmnn import fast, kernels
+from gmnn import fast
 from gmnn.batches import precision
 from gmnn.elements import SYMBOLS
 from gmnn.errors import UserError
 from gmnn.folder import load
+from gmnn.kernels import native
 from gmnn.neighbors import capacity
 from gmnn.potential import Potential
 from gmnn.system import Array, System
@@ -44,7 +45,7 @@ class Engine:
             self._params, _ = fast.evaluator(potential, path, dtype)
         parts: dict[str, Callable[..., tuple[Array, Array, Array]]] = {
             "fast": fast.predict_part, "reference": _reference_part,
-            "kernel": partial(kernels.native.predict_part, one_core=ranks > 1),
+            "kernel": partial(native.predict_part, one_core=ranks > 1),
         }  # fmt: skip
         part = parts[path]
 

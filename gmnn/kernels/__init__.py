@@ -1,8 +1,4 @@
 """The same prediction once more by kernels of our own: in Pallas for a GPU, in C++ for a CPU.
 
-Selected by name: `path="kernel"`.
+Selected by name: `path="kernel"`. And the invariants in C++, for training.
 """
-
-from gmnn.kernels import fused, native
-
-__all__ = ["fused", "native"]

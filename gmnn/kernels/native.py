@@ -1,37 +1,26 @@
 """The prediction of `fast.predict` on a CPU by functions in C++, with what an atom needs in the cache of one core.
 
-What `path="kernel"` is on a CPU. The functions, in `source/`, are compiled for this processor when they are first
-needed, which takes a compiler, and kept in the user's cache folder. Forces of atoms and their slots are added up one
-after the other, so that they are the same every time.
+What `path="kernel"` is on a CPU. Forces of atoms and their slots are added up one after the other, so that they are the
+same every time.
 """
 
-import ctypes
-import hashlib
-import os
-import platform
-import sys
-import tempfile
 from functools import cache, partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import jaxlib.version
 import numpy as np
 from jax import Array
 
 from gmnn import prepared
-from gmnn.compiler import compiler, first_error
 from gmnn.errors import UserError
 from gmnn.joining import joined, predicted
+from gmnn.kernels.library import register
 from gmnn.potential import Potential
 from gmnn.prepared import FastParams, cores
 from gmnn.sharing import placed, shared
 from gmnn.system import Prediction, System
 
-SOURCES = Path(__file__).parent / "source"
-FLAGS = ("-std=c++17", "-O2", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
 TILE = 6  # rows of a matrix that are multiplied together, as vectors.h has it
 MOST_CHANNELS = 14  # of the radial functions, and two more in a row of the tables
 
@@ -118,56 +107,7 @@ def _evaluated(
 @cache
 def registered() -> None:
     """XLA knows the functions; UserError where they cannot be compiled."""
-    file = _compiled()
     try:
-        library = ctypes.CDLL(str(file))
-    except OSError as error:
-        raise UserError(
-            f"the compiled kernel cannot be loaded ({error}); delete {file}, name a folder from which programs may run "
-            "in XDG_CACHE_HOME, or use path fast"
-        ) from error
-    for dtype in ("float32", "float64"):
-        function = jax.ffi.pycapsule(getattr(library, f"gmnn_{dtype}"))
-        jax.ffi.register_ffi_target(f"gmnn_{dtype}", function, platform="cpu")
-
-
-def _compiled() -> Path:
-    """The library for this processor and this JAX, from the cache or compiled now."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gmnn"
-    flags = [*FLAGS, "-march=native" if platform.machine() in ("x86_64", "AMD64") else "-mcpu=native"]
-    parts = [path.read_bytes() for path in sorted(SOURCES.iterdir())]
-    facts = " ".join([*flags, jaxlib.version.__version__, _processor()])
-    library = home / f"kernel-{hashlib.sha256(b''.join([*parts, facts.encode()])).hexdigest()[:16]}.so"
-    if library.exists():
-        return library
-    try:
-        program = compiler()
+        register("evaluate", "gmnn")
     except UserError as error:
-        raise UserError(f"path kernel is compiled when it is first used, but {error}; or use path fast") from error
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        file, temporary = tempfile.mkstemp(".so", dir=home)
-    except OSError as error:
-        raise UserError(
-            f"path kernel keeps compiled functions in {home}, which cannot be written ({error.strerror}); name "
-            "another folder in XDG_CACHE_HOME, or use path fast"
-        ) from error
-    os.close(file)
-    command = [program, *flags, f"-I{jax.ffi.include_dir()}", str(SOURCES / "evaluate.cpp"), "-o", temporary]
-    print("gmnn: compiling the kernel for this processor, once (some 15 s)", file=sys.stderr, flush=True)
-    try:
-        if problem := first_error(command):
-            raise UserError(
-                f"{command[0]} does not compile the kernel ({problem}); name another in CXX, or use path fast"
-            )
-        os.replace(temporary, library)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-    return library
-
-
-def _processor() -> str:
-    """What tells processors apart that may share a home."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    return " ".join([platform.machine(), *(line for line in lines if line.startswith(("flags", "Features")))][:2])
+        raise UserError(f"path kernel is in C++, but {error}; or use path fast") from error

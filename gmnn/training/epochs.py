@@ -21,7 +21,8 @@ from gmnn.errors import UserError
 from gmnn.potential import Params, Potential
 from gmnn.system import Array
 from gmnn.training.devices import EVERYWHERE, mean_over_devices, put, rows_divided
-from gmnn.training.objective import Batch, batch_loss
+from gmnn.training.gradient import value_and_gradient
+from gmnn.training.objective import Batch
 from gmnn.training.optimizer import Moving, advance
 
 SHARE_OF_DEVICE = 0.5  # of the memory of an accelerator for frames, the rest for the program; without limit on a CPU
@@ -91,12 +92,12 @@ def take_steps(
 
     `filled_up`: some steps are none. Of several devices, each has its share of the frames of every step.
     """
-    loss = partial(batch_loss, potential.single, config.loss)
+    of_batch = partial(value_and_gradient, potential.single, config.loss)
 
     def value_and_slope(k: int, params: Params, chosen: Array, real: Array, progress: Array) -> tuple[Array, Params]:
         systems, labels = select(buckets[k], chosen)
         labels = labels._replace(weights=labels.weights * real[:, None])
-        found = jax.value_and_grad(loss)(params, (systems, labels), progress)
+        found = of_batch(params, (systems, labels), progress)
         return mean_over_devices(found) if config.devices > 1 else found
 
     def one(k: Array, moving: Moving, chosen: Array, real: Array) -> tuple[Moving, Array]:

@@ -25,6 +25,7 @@ from gmnn.errors import UserError
 from gmnn.potential import Potential
 from gmnn.training.devices import EVERYWHERE, check_batch, mesh_of, on_each, put
 from gmnn.training.epochs import Feed, Run, batch_size, batches_of, frame_budget, members, run_epoch, take_steps
+from gmnn.training.gradient import with_fast_invariants
 from gmnn.training.history import History, progress, stop_requested
 from gmnn.training.objective import Batch, Errors, errors
 from gmnn.training.optimizer import learning_rate, make_optimizer
@@ -135,17 +136,15 @@ def _compile(
     valid: tuple[Batch, ...],
 ) -> tuple[Run, Callable[..., Errors]]:
     """The two large programs of a run, compiled ahead: the steps of an epoch or of a portion of it, one validation."""
-    n_steps = feed.n_steps * config.train.epochs
-    take = partial(take_steps, config.train, potential, optimizer, n_steps, feed.filled_up)
+    n_steps, fast = feed.n_steps * config.train.epochs, with_fast_invariants(potential)
+    take = partial(take_steps, config.train, fast, optimizer, n_steps, feed.filled_up)
     moving, factor = state.moving, state.rate_factor
     moving, factor = (
         jax.tree.map(jnp.asarray, (moving, factor)) if feed.mesh is None else put((moving, factor), feed.mesh)
     )
     shared = on_each(feed.mesh, take, (EVERYWHERE, EVERYWHERE, feed.specs, EVERYWHERE))
     run = jax.jit(shared).lower(moving, factor, *next(feed(0))).compile()
-    check = on_each(
-        feed.mesh, partial(errors, potential, config.train.loss, n_devices=config.train.devices), EVERYWHERE
-    )
+    check = on_each(feed.mesh, partial(errors, fast, config.train.loss, n_devices=config.train.devices), EVERYWHERE)
     return run, jax.jit(check).lower(state.moving.average, valid).compile()
 
 

@@ -93,15 +93,14 @@ def loss(
 
 
 def batch_loss(
-    potential: Potential, config: LossConfig, params: Params, batch: Batch, progress: Array | float = 1.0
+    config: LossConfig, predictions: Prediction, labels: Labels, systems: System, progress: Array | float = 1.0
 ) -> Array:
     """Mean loss over the frames of a batch, []."""
-    systems, labels = batch
 
     def one(prediction: Prediction, labels: Labels, system: System) -> Array:
         return loss(config, prediction, labels, system, progress)
 
-    return jnp.mean(jax.vmap(one)(potential.predict(params, systems), labels, systems))
+    return jnp.mean(jax.vmap(one)(predictions, labels, systems))
 
 
 def errors(

@@ -2,14 +2,10 @@
 //
 // Compiled on first use by gmnn/kernels/native.py, tested equal to gmnn/fast.py, which has the formulas.
 
-#include <atomic>
-#include <memory>
-#include <thread>
-
 #include "invariants.h"
 #include "network.h"
+#include "parts.h"
 #include "slots.h"
-#include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
 
@@ -68,7 +64,7 @@ void evaluate(const Given<T>& given, const Readout<T>& readout, const int32_t* r
   slots.reserve(ATOMS<T>);
   for (int a = 0; a < ATOMS<T>; ++a) slots.emplace_back(given);
   Scratch<T> scratch(slots[0].room_for(given.slots), given.channels);
-  std::vector<Invariants<T>> invariants;
+  std::vector<Invariants<T, Vector<T>, ATOMS<T>>> invariants;
   invariants.reserve(ATOMS<T> / LANES<T>);
   for (int v = 0; v < ATOMS<T>; v += LANES<T>) invariants.emplace_back(n);
   Network<T> network(readout.layers, readout.bounded);
@@ -105,21 +101,6 @@ void evaluate(const Given<T>& given, const Readout<T>& readout, const int32_t* r
         slots[a].forces(scratch, rows[at], by_moment.data() + a, ATOMS<T>, found.forces, found.virials + 9 * at);
     }
   }
-}
-
-// work(part) for all parts, by this thread and those of the pool that come in time.
-template <class Work>
-void share_out(ffi::ThreadPool& pool, int64_t parts, Work work) {
-  struct Progress {
-    std::atomic<int64_t> begun{0}, done{0};
-  };
-  auto progress = std::make_shared<Progress>();
-  auto some = [progress, parts, work] {
-    for (int64_t part; (part = progress->begun++) < parts; ++progress->done) work(part);
-  };
-  for (int64_t k = 1; k < parts; ++k) pool.Schedule(decltype(some)(some));
-  some();
-  while (progress->done < parts) std::this_thread::yield();
 }
 
 // Rows in as many parts as there are threads; each has forces of its own, which are summed in their order.

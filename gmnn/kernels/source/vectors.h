@@ -41,9 +41,36 @@ inline void store(T* to, Vector<T> value) {
   *reinterpret_cast<typename Register<T>::Anywhere*>(to) = value;
 }
 
+// Numbers and their derivatives along a direction, one register after the other in memory.
 template <class T>
-inline void add(T* to, Vector<T> value) {
-  store(to, load(to) + value);
+struct Dual {
+  Vector<T> value, along;
+
+  Dual& operator+=(const Dual& other) {
+    value += other.value, along += other.along;
+    return *this;
+  }
+  friend Dual operator+(Dual a, const Dual& b) { return a += b; }
+  friend Dual operator*(const Dual& a, const Dual& b) {
+    return {a.value * b.value, a.value * b.along + a.along * b.value};
+  }
+  friend Dual operator*(T factor, const Dual& a) { return {factor * a.value, factor * a.along}; }
+};
+
+template <class T>
+inline void store(T* to, const Dual<T>& dual) {
+  store(to, dual.value), store(to + LANES<T>, dual.along);
+}
+
+template <class V, class T>
+inline V loaded(const T* from) {
+  if constexpr (sizeof(V) == sizeof(Vector<T>)) return load(from);
+  else return {load(from), load(from + LANES<T>)};
+}
+
+template <class T, class V>
+inline void add(T* to, const V& value) {
+  store(to, loaded<V>(to) + value);
 }
 
 template <class T>

@@ -1,0 +1,132 @@
+"""The gradient of the loss, with invariants in C++ and without, beside what JAX finds by two reverse passes."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ase import Atoms
+from autodiff import batch_loss
+from test_objective import labelled
+
+from gmnn import batches, descriptor
+from gmnn.config.train import LossConfig
+from gmnn.errors import UserError
+from gmnn.kernels import contract, library
+from gmnn.model_config import CoreConfig
+from gmnn.potential import Potential
+from gmnn.training.gradient import value_and_gradient, with_fast_invariants
+
+Model = tuple[Potential, dict[str, Any]]
+KINDS: dict[str, dict[str, Any]] = {
+    "invariants of JAX": {},
+    "linear readout": {"n_radial": 3, "output_activation": "linear"},
+    "shallow ensemble": {"ensemble": "shallow", "members": 3, "core": CoreConfig()},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_of_a_batch(make_potential: Callable[..., Model], structures: dict[str, Atoms], kind: str) -> None:
+    """Of frames of several sizes with energies, forces and stresses: value and every parameter, to rounding."""
+    potential, params = make_potential(scaled=True, **KINDS[kind])
+    form = "crps" if "ensemble" in KINDS[kind] else "huber"
+    config = LossConfig(
+        energy={"form": form, "delta": 0.3}, forces={"form": "huber", "delta": 0.3}, stress={"weight": 2}
+    )
+    batch = batches.make_batch(labelled(structures), potential, "float64")
+    wanted = jax.jit(jax.value_and_grad(partial(batch_loss, potential, config)))(params, batch)
+    used = with_fast_invariants(potential) if KINDS[kind] else potential
+    assert (used.invariants is contract.invariants) == bool(KINDS[kind])
+    found = jax.jit(partial(value_and_gradient, used, config))(params, batch)
+    assert float(found[0]) == pytest.approx(float(wanted[0]), rel=1e-12)
+    largest = max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(wanted[1]))
+    for a, b in zip(*map(jax.tree.leaves, (found[1], wanted[1])), strict=True):
+        assert np.abs(b).max() > 0
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12 * largest)
+
+
+def test_side_by_side(make_potential: Callable[..., Model], structures: dict[str, Atoms]) -> None:
+    """Members of a full ensemble under vmap have the gradients they have alone."""
+    potential, params = make_potential()
+    other = jax.tree.map(lambda leaf: 0.9 * leaf, params)
+    stacked = jax.tree.map(lambda a, b: jnp.stack([a, b]), params, other)
+    batch = batches.make_batch(labelled(structures), potential, "float64")
+    gradient = partial(value_and_gradient, with_fast_invariants(potential), LossConfig())
+    together = jax.jit(jax.vmap(gradient, (0, None)))(stacked, batch)
+    for k, alone in enumerate((params, other)):
+        for a, b in zip(*map(jax.tree.leaves, (together, jax.jit(gradient)(alone, batch))), strict=True):
+            np.testing.assert_allclose(a[k], b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(("atoms", "n"), [(1, 5), (9, 1), (37, 7), (70, 2)])
+def test_invariants_in_cpp(atoms: int, n: int) -> None:
+    """Values, adjoint, and the derivatives of both along a direction; registers full or not, on one thread or two."""
+    contract.registered()
+    rng = np.random.default_rng(n)
+    moments, way = (jnp.asarray(rng.normal(size=(atoms, n, 20))) for _ in range(2))
+    by, by_way = (jnp.asarray(rng.normal(size=(atoms, descriptor.n_features(n)))) for _ in range(2))
+
+    def both(function: Callable[..., Any]) -> Callable[..., Any]:
+        def pulled(moments: jax.Array, by: jax.Array) -> tuple[jax.Array, jax.Array]:
+            value, pullback = jax.vjp(function, moments)
+            return value, pullback(by)[0]
+
+        return jax.jit(lambda *at: jax.jvp(pulled, at[:2], at[2:]))
+
+    found, wanted = (both(f)(moments, by, way, by_way) for f in (contract.invariants, descriptor.invariants))
+    for a, b in zip(*map(jax.tree.leaves, (found, wanted)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11 * float(np.abs(b).max()))
+    single = contract.invariants(moments.astype("float32"))
+    assert single.dtype == "float32"
+    np.testing.assert_allclose(single, wanted[0][0], rtol=0, atol=1e-5 * float(np.abs(wanted[0][0]).max()))
+
+
+def test_a_second_reverse_pass_is_refused() -> None:
+    """Not a wrong number: JAX raises where a gradient would be taken of the gradient."""
+    contract.registered()
+    moments = jnp.ones((2, 2, 20))
+    slope = jax.grad(lambda x: jnp.sum(contract.invariants(x) ** 2))
+    assert np.isfinite(slope(moments)).all()
+    with pytest.raises(ValueError, match="cannot be differentiated"):
+        jax.grad(lambda x: jnp.sum(slope(x) ** 2))(moments)
+
+
+def test_without_a_compiler(
+    make_potential: Callable[..., Model], monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Training goes on with the invariants of JAX, and one sentence says what would make it faster."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(contract, "registered", contract.registered.__wrapped__)
+    potential, _ = make_potential()
+    assert with_fast_invariants(potential) is potential
+    said = capsys.readouterr().err
+    assert said.startswith("gmnn: training is faster with invariants in C++, but there is no C++ compiler on the PATH")
+    assert said.count("\n") == 1
+
+
+def test_what_can_go_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One sentence each where the compiler fails, there is no folder to write into or to run from; no file is left."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    failing = tmp_path / "c++"
+    failing.write_text("#!/bin/sh\necho 'error: not today' >&2\nexit 1\n")
+    failing.chmod(0o755)
+    with pytest.raises(UserError, match=r"does not compile it \(error: not today\); name another compiler in CXX"):
+        library.register("contract", "gmnn_contract")
+    assert not list((tmp_path / "gmnn").iterdir())
+    (tmp_path / "file").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(library, "_compiled", lambda _: tmp_path / "file")
+        with pytest.raises(UserError, match=r"cannot be loaded.*delete .*file, or name a folder"):
+            library.register("contract", "gmnn_contract")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"cannot be written.*name another folder in XDG_CACHE_HOME"):
+        library.register("contract", "gmnn_contract")
