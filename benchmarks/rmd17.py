@@ -4,7 +4,8 @@
                                                                 longer ones from the configuration (an hour)
     python benchmarks/rmd17.py long ethanol --data FILE         the configuration as it is (resumable)
     python benchmarks/rmd17.py long benzene --data FILE         the same for another molecule
-    python benchmarks/rmd17.py peer --data FILE --apax DIR      Apax in its own environment, interleaved, five minutes
+    python benchmarks/rmd17.py speed --data FILE --apax DIR     steps per second beside Apax, in turns
+    python benchmarks/rmd17.py peer --data FILE --apax DIR      Apax in its own environment, five minutes each
     python benchmarks/rmd17.py write                            docs/accuracy.md and its figures from the results
 
 FILE holds the 1,000 training frames of the split and test frames behind them. Results in benchmarks/results/rmd17.json.
@@ -185,13 +186,11 @@ def long(molecule: str, data: str, overrides: list[str]) -> None:
     print(molecule, results["long"][molecule]["metrics"]["test"])
 
 
-def peer(data: str, environment: Path) -> None:
-    """Steps per second, interleaved, at batches of 4 and 32; then both for five minutes of wall time each."""
+def speed(data: str, environment: Path) -> None:
+    """Steps per second at batches of 4 and 32 of the same model, Apax and gmnn in turns."""
     apax, work = Apax(environment), Path(tempfile.mkdtemp())
     splits = dataset.split(read_config(str(CONFIG), [f"data.train={data}"]))
-    train, valid, test = (labelled(part) for part in (splits.train, splits.valid, splits.test))
-    results = stored("rmd17")
-    found: dict[str, Any] = {"version": apax.version(), "cores": os.cpu_count(), "steps_per_s": {}}
+    train, valid = labelled(splits.train), labelled(splits.valid)
     rates: dict[str, list[float]] = {}
     for size, epochs in ((4, 3), (32, 8)):
         for turn in range(TURNS):
@@ -203,24 +202,37 @@ def peer(data: str, environment: Path) -> None:
             rates.setdefault(f"apax {size}", []).append(theirs["steps_per_s"])
             rates.setdefault(f"gmnn {size}", []).append(ours["steps_per_s"])
             print(size, turn, theirs["steps_per_s"], ours["steps_per_s"], flush=True)
-    found["steps_per_s"] = rates
     ratios = {
         size: [a / b for a, b in zip(rates[f"gmnn {size}"], rates[f"apax {size}"], strict=True)] for size in (4, 32)
     }
-    found["ratio"] = {str(size): float(np.median(values)) for size, values in ratios.items()}
-    # Apax: as many epochs as fit, of its own schedule; ours likewise, compilation and start included in both
-    speed, start = float(np.median(rates["apax 4"])), 30.0
-    epochs = int((PEER_SECONDS - start) * speed / (len(train) // 4))
+    results = stored("rmd17")
+    results["speed"] = {
+        "version": apax.version(), "cores": os.cpu_count(), "steps_per_s": rates,
+        "ratio": {str(size): float(np.median(values)) for size, values in ratios.items()},
+    }  # fmt: skip
+    store("rmd17", results)
+    print(results["speed"])
+
+
+def peer(data: str, environment: Path) -> None:
+    """Both for five minutes of wall time: as many epochs as fit, start and compilation included. After `speed`."""
+    apax, work, results = Apax(environment), Path(tempfile.mkdtemp()), stored("rmd17")
+    splits = dataset.split(read_config(str(CONFIG), [f"data.train={data}"]))
+    train, valid, test = (labelled(part) for part in (splits.train, splits.valid, splits.test))
+    start = 30.0
+    epochs = int(
+        (PEER_SECONDS - start) * float(np.median(results["speed"]["steps_per_s"]["apax 4"])) / (len(train) // 4)
+    )
     theirs = apax.train(work / "apax_long", train, valid, epochs=epochs, seconds=PEER_SECONDS + 60)
-    found["apax"] = {**theirs, "of_epochs": epochs, **errors(test, *apax.predict(work / "apax_long", test))}
-    speed = stored("rmd17").get("long", {}).get("ethanol", {}).get("metrics", {}).get("steps_per_s", 180.0)
-    epochs = int((PEER_SECONDS - start) * speed / -(-len(train) // read_config(str(CONFIG)).train.batch_size))
+    found = {"apax": {**theirs, "of_epochs": epochs, **errors(test, *apax.predict(work / "apax_long", test))}}
+    rate = results.get("long", {}).get("ethanol", {}).get("metrics", {}).get("steps_per_s", 180.0)
+    epochs = int((PEER_SECONDS - start) * rate / -(-len(train) // read_config(str(CONFIG)).train.batch_size))
     ours = command(work / "gmnn_long", data, f"train.epochs={epochs}")
     found["gmnn"] = {
         "wall_s": ours["wall_s"], "epochs": ours["epochs"], "steps_per_s": ours["steps_per_s"],
         **{key: ours["test"][key] for key in ("energy_mae_meV", "energy_mae_meV_per_atom", "forces_mae_meV_per_A")},
     }  # fmt: skip
-    results["peer"] = found
+    results["peer"] = {"version": apax.version(), **found}
     store("rmd17", results)
     print(found)
 
@@ -228,7 +240,7 @@ def peer(data: str, environment: Path) -> None:
 def main() -> None:
     """Dispatch."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("ladder", "long", "peer", "write"))
+    parser.add_argument("what", choices=("ladder", "long", "speed", "peer", "write"))
     parser.add_argument("molecule", nargs="?", default="ethanol")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")
     parser.add_argument("--data", help="the file of the split")
@@ -239,8 +251,8 @@ def main() -> None:
         ladder(data)
     elif arguments.what == "long":
         long(arguments.molecule, data, arguments.overrides)
-    elif arguments.what == "peer":
-        peer(data, arguments.apax.resolve())
+    elif arguments.what in ("speed", "peer"):
+        (speed if arguments.what == "speed" else peer)(data, arguments.apax.resolve())
     pages.write()
 
 
