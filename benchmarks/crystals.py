@@ -1,6 +1,6 @@
 """Crystals with stress: errors beside Apax on the same splits, elastic constants of silicon, stress after training.
 
-    python benchmarks/crystals.py --data DIR --apax DIR [--seconds 300] [NAME ...]
+    python benchmarks/crystals.py --data DIR [--apax DIR] [--seconds 300] [NAME ...]
 
 DIR/mlearn_{Si,Ge,Li}.xyz and DIR/snap_MoTa_SS.xyz. Each set is split 80/10/10 with a seed; both programs train side by
 side, one core each, for the same wall time (epochs are set from a short run before). Apax learns energies and forces.
@@ -33,8 +33,9 @@ from gmnn import Calculator, dataset  # noqa: E402
 from gmnn.config import read_config  # noqa: E402
 
 CONFIG = ROOT / "configs" / "crystal.yaml"
-DEFAULT_WEIGHTS = ["train.loss.energy.weight=3", "train.loss.stress.weight=1"]
-OVERRIDES = {"MoTa": DEFAULT_WEIGHTS}  # with those of the configuration it lost what it had learnt after 56 epochs
+OVERRIDES = {  # the default weights: with those of the configuration it lost what it had learnt after 56 epochs
+    "MoTa": ["train.loss.energy.weight=3", "train.loss.stress.weight=1"],
+}
 FILES = {"Si": "mlearn_Si.xyz", "Ge": "mlearn_Ge.xyz", "Li": "mlearn_Li.xyz", "MoTa": "snap_MoTa_SS.xyz"}
 PROBE = 3  # epochs of the short run
 START = 40.0  # s of a run that are not training: imports, neighbours, compilation
@@ -123,7 +124,7 @@ def _GPa(value: float) -> float:
 def main() -> None:
     """The sets that are named, or those that are not stored."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(FILES)}; all by default")
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(FILES)}; by default those that are not stored")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--apax", type=Path)
     parser.add_argument("--seconds", type=float, default=300.0)

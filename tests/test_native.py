@@ -15,7 +15,7 @@ from ase.build import molecule
 from gmnn import fast
 from gmnn.batches import on_device, precision
 from gmnn.errors import UserError
-from gmnn.kernels import native
+from gmnn.kernels import library, native
 from gmnn.model_config import CoreConfig
 from gmnn.neighbors import make_system, stack
 from gmnn.potential import Potential
@@ -122,9 +122,24 @@ def test_a_part_of_the_atoms(potential: Potential) -> None:
 
 
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A sentence, whose other endings tests/test_gradient.py has."""
+    """One sentence each where there is no compiler, no folder to write into, or the compiler fails; no file is left."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    with pytest.raises(UserError, match=r"in C\+\+, but there is no C\+\+ compiler on the PATH.*or use path fast"):
-        native.registered.__wrapped__()
+    register = native.registered.__wrapped__
+    with pytest.raises(UserError, match=r"but there is no C\+\+ compiler on the PATH.*or use path fast"):
+        register()
+    failing = tmp_path / "c++"
+    failing.write_text("#!/bin/sh\necho 'error: not today' >&2\nexit 1\n")
+    failing.chmod(0o755)
+    with pytest.raises(UserError, match=r"does not compile it \(error: not today\).*use path fast"):
+        register()
+    assert not list((tmp_path / "gmnn").iterdir())
+    (tmp_path / "file").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(library, "_compiled", lambda _: tmp_path / "file")
+        with pytest.raises(UserError, match=r"cannot be loaded.*delete .*file, or name a folder.*or use path fast"):
+            register()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"cannot be written.*name another folder in XDG_CACHE_HOME; or use path fast"):
+        register()
