@@ -33,7 +33,7 @@ from gmnn import Calculator, dataset  # noqa: E402
 from gmnn.config import read_config  # noqa: E402
 
 CONFIG = ROOT / "configs" / "crystal.yaml"
-OVERRIDES = {  # the default weights: with those of the configuration it lost what it had learnt after 56 epochs
+OVERRIDES = {  # the default weights: in its cells of 16 atoms those of the configuration trade energies for forces
     "MoTa": ["train.loss.energy.weight=3", "train.loss.stress.weight=1"],
 }
 FILES = {"Si": "mlearn_Si.xyz", "Ge": "mlearn_Ge.xyz", "Li": "mlearn_Li.xyz", "MoTa": "snap_MoTa_SS.xyz"}

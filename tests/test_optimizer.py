@@ -1,5 +1,6 @@
 """The step of training: optimisers, groups, schedules, averages, and that an epoch shows every frame once."""
 
+import itertools
 from functools import partial
 
 import jax
@@ -135,6 +136,28 @@ def test_clipping_by_norm() -> None:
     np.testing.assert_allclose(update["readout"]["kernel"], [[-0.3, -0.4]], rtol=1e-6)
 
 
+def test_a_spike_is_clipped() -> None:
+    """Gradients of norm 0.1, one of 10, then of 0.1: it moves plain descent thrice as far as the others, not a hundred
+    times; gradients that stay ten times as long are followed after 300 steps; the first above zero is taken whole."""
+    params = {"readout": {"kernel": jnp.zeros((1, 2))}}
+    config = TrainConfig(
+        epochs=1, learning_rate=1.0, clip_norm=None, optimizer={"name": "sgd"},
+        schedule={"warmup_epochs": 0, "form": "constant"},
+    )  # fmt: skip
+    ours = optimizer.make_optimizer(config, params, 1000)
+    state, norms = ours.init(params), [0.0] + [0.1] * 5 + [10.0] + [0.1] * 3 + [1.0] * 300
+    moved = []
+    for norm in norms:
+        update, state = ours.update({"readout": {"kernel": jnp.array([[0.6, 0.8]]) * norm}}, state, params)
+        step = update["readout"]["kernel"]
+        np.testing.assert_allclose(step[0, 1], 4 / 3 * step[0, 0], rtol=1e-5)
+        moved.append(float(jnp.linalg.norm(step)))
+    np.testing.assert_allclose(moved[:10], [0.0] + [0.1] * 5 + [0.3] + [0.1] * 3, rtol=1e-5)
+    assert moved[10] < 0.35
+    np.testing.assert_allclose(moved[-1], 1.0, rtol=1e-5)
+    assert all(later >= sooner - 1e-6 for sooner, later in itertools.pairwise(moved[10:]))
+
+
 def walk(averaging: AveragingConfig, steps: int) -> tuple[list[float], list[float]]:
     """Values and averages of one number under steps of plain descent on a slope of -1."""
     config = TrainConfig(
@@ -190,7 +213,7 @@ def test_an_epoch_shows_every_frame_once(frames: tuple[dataset.Dataset, Potentia
     rate = 1e-9
     train = TrainConfig(
         epochs=1, batch_size=4, learning_rate=rate, optimizer={"name": "sgd"}, rates={"repulsion": 1.0},
-        schedule={"warmup_epochs": 0, "form": "constant"}, clip_norm=None,
+        schedule={"warmup_epochs": 0, "form": "constant"}, clip_norm=None, clip_spikes=None,
     )  # fmt: skip
     config = Config(output="x", data={"train": "ethanol"}, train=train)
     feed = epochs.Feed(config, potential, buckets, None)

@@ -162,6 +162,8 @@ class TrainConfig(BaseModel):
     """Decay of the network's weight matrices per unit of learning rate (AdamW); all other parameters are exempt."""
     clip_norm: Positive | None = 1.0
     """Largest norm of the gradient over all parameters; null does not clip it."""
+    clip_spikes: Annotated[float, Field(gt=1)] | None = 3.0
+    """Largest norm of the gradient in units of its mean over the last 100 steps or so; null does not clip it."""
     averaging: AveragingConfig = AveragingConfig()
     """The average of the parameters."""
     patience: Count | None = None

@@ -57,8 +57,32 @@ def make_optimizer(config: TrainConfig, params: Params, steps_per_epoch: int) ->
 
     groups = {group: of(getattr(config.rates, group)) for group in params}
     labels = {group: jax.tree.map(lambda _, group=group: group, tree) for group, tree in params.items()}
-    grouped = optax.multi_transform(groups, labels)
-    return grouped if config.clip_norm is None else optax.chain(optax.clip_by_global_norm(config.clip_norm), grouped)
+    clips = [clip_spikes(config.clip_spikes)] if config.clip_spikes is not None else []
+    if config.clip_norm is not None:
+        clips.append(optax.clip_by_global_norm(config.clip_norm))
+    return optax.chain(*clips, optax.multi_transform(groups, labels))
+
+
+def clip_spikes(factor: float, decay: float = 0.99) -> optax.GradientTransformation:
+    """No gradient is longer than `factor` times the running mean of what the gradients before were clipped to.
+
+    A step of Adam is no shorter for a gradient a hundred times the usual, but goes where that one batch points, and so
+    do the next ten: late in a training, where norms are far below a fixed limit, this can bring the bounded readout to
+    its floor, where no slope leads back. The mean can grow by a fiftieth a step: what stays large is soon followed.
+    """
+
+    def init(_: Params) -> Array:
+        return jnp.zeros((), "float32")
+
+    def update(gradient: Params, mean: Array, params: Params | None = None) -> tuple[Params, Array]:
+        norm = optax.tree.norm(gradient).astype(mean.dtype)
+        limit = jnp.where(mean > 0, factor * mean, jnp.inf)
+        kept = jnp.minimum(norm, limit)
+        share = jnp.where(norm > limit, limit / norm, 1.0)
+        after = jnp.where(mean > 0, decay * mean + (1.0 - decay) * kept, kept)
+        return jax.tree.map(lambda g: share.astype(g.dtype) * g, gradient), after
+
+    return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
 
 
 def direction(config: OptimizerConfig) -> optax.GradientTransformation:
