@@ -17,8 +17,9 @@ import numpy as np
 from gmnn import descriptor, folder, repulsion
 from gmnn.elements import SYMBOLS
 from gmnn.errors import UserError
-from gmnn.model import OUTPUT_GAIN, SWISH_UNIT, inverse_softplus
+from gmnn.model import OUTPUT_GAIN, inverse_softplus
 from gmnn.model_config import NO_CORE, ModelConfig, Reference, ZBLConfig
+from gmnn.perceptron import SWISH_UNIT
 from gmnn.potential import Params, Potential
 
 UNIT_OFFSET = 1e-5  # Å

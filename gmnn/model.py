@@ -5,6 +5,7 @@ Parameters are a plain nested dict: ``radial/coefficients`` [E, E, S, n], ``read
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -16,9 +17,11 @@ from gmnn import core, descriptor, radial, repulsion
 from gmnn.elements import pair_name
 from gmnn.errors import UserError
 from gmnn.model_config import ModelConfig, Reference
+from gmnn.perceptron import Layers, perceptron
 
-SWISH_UNIT = 1.6765  # swish times this has unit second moment for a unit Gaussian input
 OUTPUT_GAIN = 0.04  # of the last layer: a deep floor (large sigma) and gentle first forces at the same time
+
+Perceptron = Callable[[Layers, Array], Array]
 
 
 def inverse_softplus(y: np.ndarray | float) -> np.ndarray:
@@ -52,19 +55,30 @@ class RadialFunctions(nn.Module):
         return jnp.einsum("ikn,iksn->iks", basis, coefficients[e_i[:, None], e_j], precision=descriptor.HIGHEST)
 
 
+class Layer(nn.Module):
+    """Kernel [in, out] and bias [out] of a layer of the readout."""
+
+    fan_in: int
+    out: int
+
+    @nn.compact
+    def __call__(self) -> tuple[Array, Array]:
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (self.fan_in, self.out), "float32")
+        return kernel, self.param("bias", nn.initializers.zeros, (self.out,), "float32")
+
+
 class Readout(nn.Module):
     """Multilayer perceptron from features to the numbers before the output activation.  [N, F] -> [N, M]"""
 
     hidden: tuple[int, ...]
     members: int
+    perceptron: Perceptron
 
     @nn.compact
     def __call__(self, features: Array) -> Array:
-        h = features
-        for index, width in enumerate(self.hidden):
-            h = SWISH_UNIT * nn.swish(nn.Dense(width, name=f"layer_{index}", precision=descriptor.HIGHEST)(h))
-        last = nn.Dense(self.members, name=f"layer_{len(self.hidden)}", precision=descriptor.HIGHEST)
-        return OUTPUT_GAIN * last(h)
+        widths = (features.shape[-1], *self.hidden, self.members)
+        layers = [Layer(*pair, name=f"layer_{k}")() for k, pair in enumerate(pairwise(widths))]
+        return OUTPUT_GAIN * self.perceptron(layers, features)
 
 
 class ScaleShift(nn.Module):
@@ -142,10 +156,12 @@ class GMNN(nn.Module):
     reference: Reference
     constants: Constants
     invariants: Callable[[Array], Array] = descriptor.invariants
+    perceptron: Perceptron = perceptron
 
     def setup(self) -> None:
         self.radial = RadialFunctions(self.config, self.reference.elements)
-        self.readout = Readout(self.config.hidden, self.config.members if self.config.ensemble == "shallow" else 1)
+        members = self.config.members if self.config.ensemble == "shallow" else 1
+        self.readout = Readout(self.config.hidden, members, self.perceptron)
         self.scale_shift = ScaleShift(self.reference)
         if self.config.repulsion != "none":
             self.repulsion = Repulsion(self.config, self.reference)

@@ -16,6 +16,7 @@ from gmnn import descriptor
 from gmnn.elements import SYMBOLS
 from gmnn.errors import UserError
 from gmnn.model_config import ModelConfig, Reference
+from gmnn.perceptron import Layers, perceptron
 from gmnn.system import Prediction, System
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Potential:
     """By default those of config and reference; given where models of several data sets are stacked."""
     invariants: Callable[[Array], Array] = descriptor.invariants
     """What contracts the moments; training puts a faster function in this place (kernels/contract.py)."""
+    perceptron: Callable[[Layers, Array], Array] = perceptron
+    """The layers of the readout; likewise (kernels/perceptron.py)."""
 
     def with_params(self, params: Params) -> "Potential":
         """The same potential with these parameters."""
@@ -48,7 +51,7 @@ class Potential:
         from gmnn.model import GMNN, constants  # flax is imported only when a potential is evaluated
 
         facts = self.constants or constants(self.config, self.reference)
-        return GMNN(self.config, self.reference, facts, self.invariants)
+        return GMNN(self.config, self.reference, facts, self.invariants, self.perceptron)
 
     @property
     def trained(self) -> Params:

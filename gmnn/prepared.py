@@ -10,7 +10,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gmnn import tables
 from gmnn.errors import UserError
-from gmnn.model import OUTPUT_GAIN, SWISH_UNIT, constants, scale_shift
+from gmnn.model import OUTPUT_GAIN, constants, scale_shift
+from gmnn.perceptron import SWISH_UNIT
 from gmnn.potential import Potential
 
 

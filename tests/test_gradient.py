@@ -1,7 +1,8 @@
-"""The gradient of the loss, with invariants in C++ and without, beside what JAX finds by two reverse passes."""
+"""The gradient of the loss, with functions in C++ and without, beside what JAX finds by two reverse passes."""
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,18 @@ from ase import Atoms
 from autodiff import batch_loss
 from test_objective import labelled
 
-from gmnn import batches, descriptor
+from gmnn import batches, descriptor, perceptron
 from gmnn.config.train import LossConfig
 from gmnn.kernels import contract
+from gmnn.kernels import perceptron as in_cpp
 from gmnn.model_config import CoreConfig
 from gmnn.potential import Potential
-from gmnn.training.gradient import value_and_gradient, with_fast_invariants
+from gmnn.training.gradient import value_and_gradient, with_fast_functions
 
 Model = tuple[Potential, dict[str, Any]]
 KINDS: dict[str, dict[str, Any]] = {
-    "invariants of JAX": {},
+    "functions of JAX": {},
+    "widths that fill no register": {"hidden": (13, 5, 19)},
     "linear readout": {"n_radial": 3, "output_activation": "identity"},
     "shallow ensemble": {"ensemble": "shallow", "members": 3, "core": CoreConfig()},
 }
@@ -38,8 +41,9 @@ def test_gradient_of_a_batch(make_potential: Callable[..., Model], structures: d
     )
     batch = batches.make_batch(labelled(structures), potential, "float64")
     wanted = jax.jit(jax.value_and_grad(partial(batch_loss, potential, config)))(params, batch)
-    used = with_fast_invariants(potential) if KINDS[kind] else potential
-    assert (used.invariants is contract.invariants) == bool(KINDS[kind])
+    used = with_fast_functions(potential) if kind != "functions of JAX" else potential
+    replaced = used.invariants is contract.invariants, used.perceptron is in_cpp.perceptron
+    assert replaced == (kind != "functions of JAX",) * 2
     found = jax.jit(partial(value_and_gradient, used, config))(params, batch)
     assert float(found[0]) == pytest.approx(float(wanted[0]), rel=1e-12)
     largest = max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(wanted[1]))
@@ -54,7 +58,7 @@ def test_side_by_side(make_potential: Callable[..., Model], structures: dict[str
     other = jax.tree.map(lambda leaf: 0.9 * leaf, params)
     stacked = jax.tree.map(lambda a, b: jnp.stack([a, b]), params, other)
     batch = batches.make_batch(labelled(structures), potential, "float64")
-    gradient = partial(value_and_gradient, with_fast_invariants(potential), LossConfig())
+    gradient = partial(value_and_gradient, with_fast_functions(potential), LossConfig())
     together = jax.jit(jax.vmap(gradient, (0, None)))(stacked, batch)
     for k, alone in enumerate((params, other)):
         for a, b in zip(*map(jax.tree.leaves, (together, jax.jit(gradient)(alone, batch))), strict=True):
@@ -84,6 +88,44 @@ def test_invariants_in_cpp(atoms: int, n: int) -> None:
     np.testing.assert_allclose(single, wanted[0][0], rtol=0, atol=1e-5 * float(np.abs(wanted[0][0]).max()))
 
 
+@pytest.mark.parametrize(
+    ("atoms", "widths"), [(1, (5, 3, 2)), (37, (13, 36, 31, 3)), (60, (40, 64, 1)), (100, (16, 80, 33, 5, 17))]
+)
+def test_perceptron_in_cpp(atoms: int, widths: tuple[int, ...]) -> None:
+    """Values, adjoint by features and weights, the derivatives of both along a direction; blocks full or not."""
+    in_cpp.registered()
+    rng = np.random.default_rng(atoms)
+
+    def numbers(*shape: int) -> jax.Array:
+        return jnp.asarray(rng.normal(size=shape))
+
+    layers = [(numbers(i, o) / np.sqrt(i), numbers(o)) for i, o in pairwise(widths)]
+    features, way, by, by_way = (numbers(atoms, size) for size in (widths[0],) * 2 + (widths[-1],) * 2)
+
+    def both(function: Callable[..., Any]) -> Callable[..., Any]:
+        def pulled(features: jax.Array, by: jax.Array) -> tuple[jax.Array, Any]:
+            value, pullback = jax.vjp(function, layers, features)
+            return value, pullback(by * jnp.sin(value))
+
+        return jax.jit(lambda *at: jax.jvp(pulled, at[:2], at[2:]))
+
+    functions = in_cpp.perceptron, perceptron.perceptron
+    found, wanted = (both(f)(features, by, way, by_way) for f in functions)
+    for a, b in zip(*map(jax.tree.leaves, (found, wanted)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11 * float(np.abs(b).max()))
+    single = functions[0](jax.tree.map(lambda x: x.astype("float32"), layers), features.astype("float32"))
+    assert single.dtype == "float32"
+    np.testing.assert_allclose(single, wanted[0][0], rtol=0, atol=1e-5 * float(np.abs(wanted[0][0]).max()))
+
+
+def test_no_derivative_along_the_weights() -> None:
+    """Refused; not a zero."""
+    in_cpp.registered()
+    layers, features = [(jnp.ones((3, 2)), jnp.ones(2)), (jnp.ones((2, 1)), jnp.ones(1))], jnp.ones((4, 3))
+    with pytest.raises(TypeError, match="no derivative along its weights"):
+        jax.jvp(lambda layers: jax.vjp(in_cpp.perceptron, layers, features)[0], (layers,), (layers,))
+
+
 def test_a_second_reverse_pass_is_refused() -> None:
     """Not a wrong number: JAX raises where a gradient would be taken of the gradient."""
     contract.registered()
@@ -98,13 +140,13 @@ def test_without_a_compiler(
     make_potential: Callable[..., Model], monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """Training goes on with the invariants of JAX, and one sentence says what would make it faster."""
+    """Training goes on with the functions of JAX, and one sentence says what would make it faster."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr(contract, "registered", contract.registered.__wrapped__)
     potential, _ = make_potential()
-    assert with_fast_invariants(potential) is potential
+    assert with_fast_functions(potential) is potential
     said = capsys.readouterr().err
-    assert said.startswith("gmnn: training is faster with invariants in C++, but there is no C++ compiler on the PATH")
+    assert said.startswith("gmnn: training is faster with functions in C++, but there is no C++ compiler on the PATH")
     assert said.count("\n") == 1

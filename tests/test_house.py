@@ -14,6 +14,7 @@ FLOORS = {
     "errors": 0, "elements": 0, "model_config": 0, "config": 0, "apart": 0, "cpu": 0, "xyz": 0, "compiler": 0,
     "system": 0, "neighbors": 0, "dataset": 0, "embedded": 0,
     "cell_list": 1, "radial": 1, "descriptor": 1, "contractions": 1, "repulsion": 1, "core": 1,
+    "perceptron": 1,
     "model": 2,
     "potential": 3, "tables": 3, "joining": 3, "prepared": 3, "sharing": 3, "fast": 3, "kernels": 3, "apax": 3,
     "folder": 3, "batches": 3,

@@ -12,9 +12,10 @@ from ase import Atoms
 from gmnn import repulsion
 from gmnn.core import pair_tables
 from gmnn.elements import covalent_radius
-from gmnn.model import SWISH_UNIT, element_pairs, inverse_softplus, pair_potential, strengths
+from gmnn.model import element_pairs, inverse_softplus, pair_potential, strengths
 from gmnn.model_config import NO_CORE, SWISH_FLOOR, ModelConfig, Reference, ZBLConfig
 from gmnn.neighbors import make_system
+from gmnn.perceptron import SWISH_UNIT
 from gmnn.potential import Potential
 
 # universal ZBL in eV and eV/Å, computed from the published formula in double precision by other code

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gmnn.model import OUTPUT_GAIN, SWISH_UNIT, scale_shift
+from gmnn.model import OUTPUT_GAIN, scale_shift
+from gmnn.perceptron import SWISH_UNIT
 from gmnn.potential import Potential
 
 SWISH_SLOPES = (-0.0998396, 1.0998396)  # of x / (1 + exp(-x)), at x = -+2.399357, rounded outwards

@@ -16,21 +16,22 @@ from jax import Array
 
 from gmnn.config.train import LossConfig
 from gmnn.errors import UserError
-from gmnn.kernels import contract
+from gmnn.kernels import contract, perceptron
 from gmnn.potential import Params, Potential, as_prediction, deformed, no_strain
 from gmnn.training.objective import Batch, batch_loss
 
 
-def with_fast_invariants(potential: Potential) -> Potential:
-    """The same potential, on a CPU with invariants in C++; itself, and a sentence, where they cannot be compiled."""
+def with_fast_functions(potential: Potential) -> Potential:
+    """The same potential, on a CPU with functions in C++; itself, and a sentence, where they cannot be compiled."""
     if jax.default_backend() != "cpu":
         return potential
     try:
         contract.registered()
+        perceptron.registered()
     except UserError as error:
-        print(f"gmnn: training is faster with invariants in C++, but {error}", file=sys.stderr, flush=True)
+        print(f"gmnn: training is faster with functions in C++, but {error}", file=sys.stderr, flush=True)
         return potential
-    return replace(potential, invariants=contract.invariants)
+    return replace(potential, invariants=contract.invariants, perceptron=perceptron.perceptron)
 
 
 def value_and_gradient(

@@ -25,7 +25,7 @@ from gmnn.errors import UserError
 from gmnn.potential import Potential
 from gmnn.training.devices import EVERYWHERE, check_batch, mesh_of, on_each, put
 from gmnn.training.epochs import Feed, Run, batch_size, batches_of, frame_budget, members, run_epoch, take_steps
-from gmnn.training.gradient import with_fast_invariants
+from gmnn.training.gradient import with_fast_functions
 from gmnn.training.history import History, progress, stop_requested
 from gmnn.training.objective import Batch, Errors, errors
 from gmnn.training.optimizer import learning_rate, make_optimizer
@@ -136,7 +136,7 @@ def _compile(
     valid: tuple[Batch, ...],
 ) -> tuple[Run, Callable[..., Errors]]:
     """The two large programs of a run, compiled ahead: the steps of an epoch or of a portion of it, one validation."""
-    n_steps, fast = feed.n_steps * config.train.epochs, with_fast_invariants(potential)
+    n_steps, fast = feed.n_steps * config.train.epochs, with_fast_functions(potential)
     take = partial(take_steps, config.train, fast, optimizer, n_steps, feed.filled_up)
     moving, factor = state.moving, state.rate_factor
     moving, factor = (

@@ -20,7 +20,7 @@ from gmnn.model import Constants, constants, inverse_softplus
 from gmnn.model_config import Reference
 from gmnn.potential import Params, Potential
 from gmnn.system import Labels, System
-from gmnn.training.gradient import value_and_gradient, with_fast_invariants
+from gmnn.training.gradient import value_and_gradient, with_fast_functions
 from gmnn.training.optimizer import Moving, advance, make_optimizer
 from gmnn.training.scales import FEATURE_FRAMES, feature_scales, largest_norms
 
@@ -92,7 +92,7 @@ class SeedTrainer:
         self, constants: Constants, params: Params, order: jax.Array, pool: System, labels: Labels
     ) -> tuple[Params, jax.Array]:
         train, optimizer = self.train_config, self.optimizer
-        gradient = partial(value_and_gradient, with_fast_invariants(self._with(constants)), train.loss)
+        gradient = partial(value_and_gradient, with_fast_functions(self._with(constants)), train.loss)
 
         def one(moving: Moving, chosen: jax.Array) -> tuple[Moving, jax.Array]:
             value, slope = gradient(moving.params, select((pool, labels), chosen), moving.step / self.n_steps)

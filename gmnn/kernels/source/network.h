@@ -20,6 +20,7 @@ inline Vector<T> exponential(Vector<T> x) {
   const Vector<T> lifted = x * T(1.4426950408889634) + raised(T()), n = lifted - raised(T());
   const Vector<T> r = (x - n * T(0.693145751953125)) - n * T(1.42860682030941723212e-6);
   Vector<T> sum = Vector<T>{} + T(1);
+  UNROLLED
   for (int k = DEGREE; k > 0; --k) sum = T(1) + sum * r * (T(1) / k);
   return (Vector<T>)((Bits)sum + ((Bits)lifted << shifted(T())));
 }

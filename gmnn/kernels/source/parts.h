@@ -4,20 +4,31 @@
 #include <atomic>
 #include <memory>
 #include <thread>
+#include <vector>
 
 #include "xla/ffi/api/ffi.h"
 
-// work(part) for all parts, by this thread and those of the pool that come in time.
+// work(phase, part) for all parts of every phase, by this thread and those of the pool that come in time; a phase begins
+// when the one before it is done.
 template <class Work>
-void share_out(xla::ffi::ThreadPool& pool, int64_t parts, Work work) {
+void share_out(xla::ffi::ThreadPool& pool, int64_t threads, const std::vector<int64_t>& parts, Work work) {
   struct Progress {
     std::atomic<int64_t> begun{0}, done{0};
   };
-  auto progress = std::make_shared<Progress>();
+  auto progress = std::make_shared<std::vector<Progress>>(parts.size());
   auto some = [progress, parts, work] {
-    for (int64_t part; (part = progress->begun++) < parts; ++progress->done) work(part);
+    for (size_t phase = 0; phase < parts.size(); ++phase) {
+      auto& [begun, done] = (*progress)[phase];
+      for (int64_t part; (part = begun++) < parts[phase]; ++done) work(phase, part);
+      while (done < parts[phase]) std::this_thread::yield();
+    }
   };
-  for (int64_t k = 1; k < parts; ++k) pool.Schedule(decltype(some)(some));
+  for (int64_t k = 1; k < threads; ++k) pool.Schedule(decltype(some)(some));
   some();
-  while (progress->done < parts) std::this_thread::yield();
+}
+
+// work(part) for all parts.
+template <class Work>
+void share_out(xla::ffi::ThreadPool& pool, int64_t parts, Work work) {
+  share_out(pool, parts, std::vector<int64_t>{parts}, [work](int64_t, int64_t part) { work(part); });
 }
