@@ -12,6 +12,7 @@ from itertools import combinations_with_replacement
 from math import factorial, prod
 from operator import add
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -93,14 +94,15 @@ def monomials(unit: Array) -> Array:
 
 
 def moments(radial: Array, unit: Array, gate: Array | None = None) -> Array:
-    """M^L_{i,s} = sum_k R_s(r_ik) u_ik^(x L), L = 0 ... 3, packed.  [N, K, S], [N, K, 3] -> [N, S, 20]
+    """M^L_{i,s} = sum_k R_s(r_ik) u_ik^(x L), L = 0 ... 3, packed.  [N, S, K], [N, K, 3] -> [N, S, 20]
 
     `gate` [N, K] multiplies what a slot adds to the ranks 1 to 3.
     """
     terms = monomials(unit)
     if gate is not None:
         terms = jnp.concatenate([terms[..., :1], gate[..., None] * terms[..., 1:]], axis=-1)
-    return jnp.einsum("iks,ikc->isc", radial, terms, precision=HIGHEST)
+    radial = jax.lax.optimization_barrier(radial)  # or XLA multiplies by its transpose, on a CPU seven times as slow
+    return jnp.einsum("isk,ikc->isc", radial, terms, precision=HIGHEST)
 
 
 def invariants(moment: Array) -> Array:

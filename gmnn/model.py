@@ -38,7 +38,7 @@ def element_pairs(n_elements: int) -> np.ndarray:
 
 
 class RadialFunctions(nn.Module):
-    """R_s(r; e_i, e_j) = f_c(r) sum_n W[e_i, e_j, s, n] phi_n(r).  [N, K], [N], [N, K] -> [N, K, S]"""
+    """R_s(r; e_i, e_j) = f_c(r) sum_n W[e_i, e_j, s, n] phi_n(r).  [N, K], [N], [N, K] -> [N, S, K]"""
 
     config: ModelConfig
     elements: tuple[int, ...]
@@ -52,7 +52,7 @@ class RadialFunctions(nn.Module):
             r_0 = jnp.asarray(core.covalent_sums(self.elements) / 2.0, r.dtype)[e_i[:, None], e_j]
             seen = core.agnesi(r, r_0, self.config.r_max)
         basis = radial.radial_basis(self.config)(seen) * radial.cutoff_function(self.config)(r)[..., None]
-        return jnp.einsum("ikn,iksn->iks", basis, coefficients[e_i[:, None], e_j], precision=descriptor.HIGHEST)
+        return jnp.einsum("ikn,iksn->isk", basis, coefficients[e_i[:, None], e_j], precision=descriptor.HIGHEST)
 
 
 class Layer(nn.Module):
@@ -201,7 +201,7 @@ class GMNN(nn.Module):
         seen = core.seen(r, radii, settings)
         shown = core.gate(r, radii.gate_in, radii.gate_out) if settings.gate else None
         unit = vectors / (r + self.config.unit_offset if self.config.unit_offset else r)[..., None]
-        return descriptor.moments(self.radial(seen, e_i, e_j) * mask[..., None], unit, shown)
+        return descriptor.moments(self.radial(seen, e_i, e_j) * mask[:, None], unit, shown)
 
     def moment_norms(self, vectors: Array, mask: Array, e_i: Array, e_j: Array) -> Array:
         """|M_i| before any bound.  -> [N]"""

@@ -1,7 +1,9 @@
 """Radial basis functions and cutoff functions: pure functions of a distance in Å."""
 
+import math
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -26,6 +28,40 @@ def amplitudes(n_basis: int, smoothness: float) -> np.ndarray:
     return falling / np.sqrt(np.mean(falling**2))
 
 
+def sinc(y: Array) -> Array:
+    """sin(pi y) / (pi y), 1 at 0.  [...] -> [...]"""
+    nonzero = jnp.where(y == 0, 1.0, y)
+    return jnp.where(y == 0, 1.0, _sine(nonzero) / (np.pi * nonzero))
+
+
+@jax.custom_jvp
+def _sine(y: Array) -> Array:
+    """sin(pi y) to rounding by its series on half a period, in vectors; XLA takes sines one by one on a CPU."""
+    return _series(y, 1)
+
+
+@jax.custom_jvp
+def _cosine(y: Array) -> Array:
+    """cos(pi y)."""
+    return _series(y, 0)
+
+
+_sine.defjvps(lambda along, _, y: np.pi * _cosine(y) * along)
+_cosine.defjvps(lambda along, _, y: -np.pi * _sine(y) * along)
+
+
+def _series(y: Array, first: int) -> Array:
+    """(-1)^k sum_j (-1)^j (pi t)^(2j + first) / (2j + first)! with y = k + t, |t| <= 1/2."""
+    whole = jnp.round(y)
+    t = y - whole
+    terms = 7 if y.dtype == jnp.float32 else 12
+    total = jnp.zeros_like(y)
+    for power in range(2 * terms - 2 + first, -1, -2):
+        total = total * (t * t) + (-1.0) ** (power // 2) * np.pi**power / math.factorial(power)
+    odd = whole - 2.0 * jnp.floor(0.5 * whole)
+    return (1.0 - 2.0 * odd) * (total * t if first else total)
+
+
 def bessel_basis(r: Array, r_max: float, n_basis: int, smoothness: float = 0.0) -> Array:
     """phi_n = c_n (-1)^n sqrt(2) pi / r_max^(3/2) [sinc((n+1) r/r_max) + sinc((n+2) r/r_max)].
 
@@ -37,7 +73,7 @@ def bessel_basis(r: Array, r_max: float, n_basis: int, smoothness: float = 0.0) 
     amplitude = jnp.asarray(amplitude, r.dtype)
     x = (r / r_max)[..., None]
     orders = jnp.arange(1, n_basis + 2, dtype=r.dtype).reshape((1,) * r.ndim + (-1,))
-    waves = jnp.sinc(x * orders)
+    waves = sinc(x * orders)
     return amplitude.reshape((1,) * r.ndim + (-1,)) * (waves[..., :-1] + waves[..., 1:])
 
 

@@ -151,6 +151,21 @@ def test_cosine_cutoff_is_once_smooth() -> None:
     assert f(1.1 * r_max) == 0
 
 
+@pytest.mark.parametrize(("dtype", "rounding"), [("float32", 3e-7), ("float64", 3e-15)])
+def test_sinc(dtype: str, rounding: float) -> None:
+    """Beside NumPy in float64, over the periods that a basis has, and its first two derivatives by differences."""
+    y = np.linspace(0, 33, 5001).astype(dtype)
+    found = radial.sinc(jnp.asarray(y))
+    assert found.dtype == dtype
+    assert found[0] == 1
+    np.testing.assert_allclose(found, np.sinc(y.astype(float)), rtol=0, atol=rounding)
+    at = np.linspace(0.1, 33, 101)
+    slope = jax.vmap(jax.grad(radial.sinc))
+    for f, h in ((radial.sinc, 1e-5), (slope, 1e-5)):
+        differences = (np.asarray(f(at + h)) - np.asarray(f(at - h))) / (2 * h)
+        np.testing.assert_allclose(jax.vmap(jax.grad(lambda x, f=f: jnp.sum(f(x[None]))))(at), differences, atol=1e-8)
+
+
 def test_bessel_basis_is_finite_at_contact() -> None:
     """phi_n(0) = (-1)^n 2 sqrt(2) pi / r_max^(3/2) with zero slope; sin(x)/x must not become 0/0 there."""
     f = lambda r: radial.bessel_basis(r, 3.6, 6)  # noqa: E731
