@@ -147,8 +147,7 @@ def speed() -> str:
         f"Optimiser steps per second of the same model (5 Å, 5 channels, 256 × 256) on {found['cores']} cores, the two "
         "in turns, medians of both, the ratio turn by turn:\n\n"
         + table(["batch", "apax", "gmnn", "ratio"], rows)
-        + "\nThe aim is 15 times at batches of 4 and 5 times at batches of 32. At batches of 4 the matrix products of "
-        "the network, the same in both programs, take two thirds of our step.\n"
+        + "\nThe aim is 15 times at batches of 4 and 5 times at batches of 32.\n"
     )
 
 
