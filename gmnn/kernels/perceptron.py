@@ -91,9 +91,15 @@ def _called(task: int, layers: Layers, features: Array, *arrays: Array) -> list[
     ))  # fmt: skip
 
 
-@jax.custom_vjp
 def perceptron(layers: Layers, features: Array) -> Array:
     """As `gmnn.perceptron.perceptron`, [N, F] -> [N, M]. `registered` comes first."""
+    return _perceptron(
+        [(kernel.astype(features.dtype), bias.astype(features.dtype)) for kernel, bias in layers], features
+    )
+
+
+@jax.custom_vjp
+def _perceptron(layers: Layers, features: Array) -> Array:
     return _values(layers, features)[0]
 
 
@@ -102,7 +108,7 @@ def _forward(layers: Layers, features: Array) -> Any:
     return found, (layers, features, kept)
 
 
-perceptron.defvjp(_forward, lambda kept, by: _adjoint(*kept, by))
+_perceptron.defvjp(_forward, lambda kept, by: _adjoint(*kept, by))
 
 
 @cache
