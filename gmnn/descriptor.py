@@ -12,7 +12,6 @@ from itertools import combinations_with_replacement
 from math import factorial, prod
 from operator import add
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -101,7 +100,7 @@ def moments(radial: Array, unit: Array, gate: Array | None = None) -> Array:
     terms = monomials(unit)
     if gate is not None:
         terms = jnp.concatenate([terms[..., :1], gate[..., None] * terms[..., 1:]], axis=-1)
-    radial = jax.lax.optimization_barrier(radial)  # or XLA multiplies by its transpose, on a CPU seven times as slow
+    radial = lax.optimization_barrier(radial)  # or XLA multiplies by its transpose, on a CPU seven times as slow
     return jnp.einsum("isk,ikc->isc", radial, terms, precision=HIGHEST)
 
 

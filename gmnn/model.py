@@ -17,11 +17,9 @@ from gmnn import core, descriptor, radial, repulsion
 from gmnn.elements import pair_name
 from gmnn.errors import UserError
 from gmnn.model_config import ModelConfig, Reference
-from gmnn.perceptron import Layers, perceptron
+from gmnn.perceptron import Perceptron, perceptron
 
 OUTPUT_GAIN = 0.04  # of the last layer: a deep floor (large sigma) and gentle first forces at the same time
-
-Perceptron = Callable[[Layers, Array], Array]
 
 
 def inverse_softplus(y: np.ndarray | float) -> np.ndarray:

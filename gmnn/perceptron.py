@@ -1,5 +1,7 @@
 """The layers of the readout: a pure function of their weights."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -9,6 +11,7 @@ from gmnn.descriptor import HIGHEST
 SWISH_UNIT = 1.6765  # swish times this has unit second moment for a unit Gaussian input
 
 Layers = list[tuple[Array, Array]]  # kernel [in, out] and bias [out] of every layer
+Perceptron = Callable[[Layers, Array], Array]
 
 
 def perceptron(layers: Layers, features: Array) -> Array:

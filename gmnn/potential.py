@@ -16,7 +16,7 @@ from gmnn import descriptor
 from gmnn.elements import SYMBOLS
 from gmnn.errors import UserError
 from gmnn.model_config import ModelConfig, Reference
-from gmnn.perceptron import Layers, perceptron
+from gmnn.perceptron import Perceptron, perceptron
 from gmnn.system import Prediction, System
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Potential:
     """By default those of config and reference; given where models of several data sets are stacked."""
     invariants: Callable[[Array], Array] = descriptor.invariants
     """What contracts the moments; training puts a faster function in this place (kernels/contract.py)."""
-    perceptron: Callable[[Layers, Array], Array] = perceptron
+    perceptron: Perceptron = perceptron
     """The layers of the readout; likewise (kernels/perceptron.py)."""
 
     def with_params(self, params: Params) -> "Potential":

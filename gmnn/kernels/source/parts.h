@@ -1,6 +1,7 @@
 // Work that is shared out among the threads of XLA.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <thread>
@@ -23,7 +24,8 @@ void share_out(xla::ffi::ThreadPool& pool, int64_t threads, const std::vector<in
       while (done < parts[phase]) std::this_thread::yield();
     }
   };
-  for (int64_t k = 1; k < threads; ++k) pool.Schedule(decltype(some)(some));
+  const int64_t most = *std::max_element(parts.begin(), parts.end());
+  for (int64_t k = 1; k < std::min(threads, most); ++k) pool.Schedule(decltype(some)(some));
   some();
 }
 

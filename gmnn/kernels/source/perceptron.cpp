@@ -1,12 +1,10 @@
-// The layers of the readout for XLA: what they find, its adjoint, and the derivative of the adjoint along a direction.
+// The layers of the readout for XLA: what they find, its adjoint, and the derivatives of both along a direction.
 //
 // Compiled on first use by gmnn/kernels/library.py, called from gmnn/kernels/perceptron.py, tested equal to
-// gmnn.perceptron. Products of matrices are made by panels, COLUMNS of what is found at a time; threads share the
-// panels and meet where the next product needs all of them.
-
-#include <cstring>
+// gmnn.perceptron. Threads share the columns of a product and meet where the next product needs all of them.
 
 #include "network.h"
+#include "panels.h"
 #include "parts.h"
 
 namespace ffi = xla::ffi;
@@ -14,145 +12,7 @@ namespace ffi = xla::ffi;
 namespace {
 
 template <class T>
-constexpr int COLUMNS = 2 * LANES<T>;
-
-template <class T>
 constexpr int64_t GROUP = 2 * COLUMNS<T>;  // of columns that a thread takes at a time
-
-constexpr int64_t BLOCK = 48;  // of atoms whose inputs stay in the cache while weights get their shares
-
-constexpr int64_t panels(int64_t columns, int width) { return (columns + width - 1) / width; }
-
-// Room for a panel.
-template <class T>
-std::unique_ptr<T[]> room(int64_t rows) {
-  return std::unique_ptr<T[]>(new T[rows * COLUMNS<T>]);
-}
-
-// Rows of `from`, up to COLUMNS numbers each, side by side and filled up with zeros.
-template <class T>
-void pack(const T* from, int64_t step, int64_t rows, int64_t width, T* to) {
-  constexpr int C = COLUMNS<T>;
-  for (; rows-- > 0; from += step, to += C) {
-    if (width >= C) store(to, load(from)), store(to + LANES<T>, load(from + LANES<T>));
-    else std::fill(std::copy(from, from + width, to), to + C, T(0));
-  }
-}
-
-#ifdef __clang__
-#define PICK(T, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-#define PICK(T, a, b, ...) __builtin_shuffle(a, b, typename Register<T>::Bits{__VA_ARGS__})
-#endif
-
-// The square of a register's rows, rows becoming columns.
-inline void transpose(Vector<float> (&m)[8]) {
-  Vector<float> n[8];
-  UNROLLED
-  for (int k = 0; k < 8; k += 2) {
-    n[k] = PICK(float, m[k], m[k + 1], 0, 8, 2, 10, 4, 12, 6, 14);
-    n[k + 1] = PICK(float, m[k], m[k + 1], 1, 9, 3, 11, 5, 13, 7, 15);
-  }
-  UNROLLED
-  for (int k = 0; k < 8; ++k) {
-    if (k & 2) continue;
-    m[k] = PICK(float, n[k], n[k + 2], 0, 1, 8, 9, 4, 5, 12, 13);
-    m[k + 2] = PICK(float, n[k], n[k + 2], 2, 3, 10, 11, 6, 7, 14, 15);
-  }
-  UNROLLED
-  for (int k = 0; k < 4; ++k) {
-    n[k] = PICK(float, m[k], m[k + 4], 0, 1, 2, 3, 8, 9, 10, 11);
-    n[k + 4] = PICK(float, m[k], m[k + 4], 4, 5, 6, 7, 12, 13, 14, 15);
-  }
-  UNROLLED
-  for (int k = 0; k < 8; ++k) m[k] = n[k];
-}
-
-inline void transpose(Vector<double> (&m)[4]) {
-  Vector<double> n[4];
-  UNROLLED
-  for (int k = 0; k < 4; k += 2) {
-    n[k] = PICK(double, m[k], m[k + 1], 0, 4, 2, 6);
-    n[k + 1] = PICK(double, m[k], m[k + 1], 1, 5, 3, 7);
-  }
-  UNROLLED
-  for (int k = 0; k < 2; ++k) {
-    m[k] = PICK(double, n[k], n[k + 2], 0, 1, 4, 5);
-    m[k + 2] = PICK(double, n[k], n[k + 2], 2, 3, 6, 7);
-  }
-}
-
-// Up to COLUMNS rows of `from`, `columns` numbers each, as columns, and zeros for rows that are not there.
-template <class T>
-void pack_transposed(const T* from, int64_t columns, int64_t rows, T* to) {
-  constexpr int L = LANES<T>, C = COLUMNS<T>;
-  for (int part = 0; part < C; part += L) {
-    int64_t at = 0;
-    for (; rows >= part + L && at + L <= columns; at += L) {
-      Vector<T> square[L];
-      UNROLLED
-      for (int l = 0; l < L; ++l) square[l] = load(from + (part + l) * columns + at);
-      transpose(square);
-      UNROLLED
-      for (int l = 0; l < L; ++l) store(to + (at + l) * C + part, square[l]);
-    }
-    for (; at < columns; ++at)
-      for (int l = part; l < part + L; ++l) to[at * C + l] = l < rows ? from[l * columns + at] : T(0);
-  }
-}
-
-// TILE rows of a product: sum [TILE, COLUMNS] += rows [TILE, depth] panel [depth, COLUMNS].
-template <class T>
-struct Sum {
-  Vector<T> sum[TILE][2] = {};
-
-  // Numbers of a row are `step` apart.
-  void add(const T* const (&rows)[TILE], int64_t step, int64_t depth, const T* panel) {
-    for (int64_t k = 0, at = 0; k < depth; ++k, at += step, panel += COLUMNS<T>) {
-      const Vector<T> left = load(panel), right = load(panel + LANES<T>);
-      UNROLLED
-      for (int r = 0; r < TILE; ++r) {
-        const T number = rows[r][at];
-        sum[r][0] += number * left, sum[r][1] += number * right;
-      }
-    }
-  }
-
-  void put(T* to) const {
-    UNROLLED
-    for (int r = 0; r < TILE; ++r) store(to + r * COLUMNS<T>, sum[r][0]), store(to + r * COLUMNS<T> + LANES<T>, sum[r][1]);
-  }
-};
-
-// use(row, panel, found [COLUMNS]) for every row of in [rows, depth] times each of some panels.
-template <class T, class Use>
-void multiplied(const T* in, int64_t rows, int64_t depth, const T* panel, int n_panels, Use use) {
-  T found[TILE * COLUMNS<T>];
-  for (int64_t row = 0; row < rows; row += TILE) {
-    const T* at[TILE];
-    for (int r = 0; r < TILE; ++r) at[r] = in + std::min(row + r, rows - 1) * depth;
-    for (int p = 0; p < n_panels; ++p) {
-      Sum<T> sum;
-      sum.add(at, 1, depth, panel + p * depth * COLUMNS<T>);
-      sum.put(found);
-      for (int r = 0; r < TILE && row + r < rows; ++r) use(row + r, p, found + r * COLUMNS<T>);
-    }
-  }
-}
-
-template <class T>
-inline void keep(T* to, Vector<T> value, int64_t width) {
-  if (width >= LANES<T>) store(to, value);
-  else for (int l = 0; l < width; ++l) to[l] = value[l];
-}
-
-template <class T>
-inline Vector<T> take(const T* from, int64_t width) {
-  if (width >= LANES<T>) return load(from);
-  Vector<T> value = {};
-  for (int l = 0; l < width; ++l) value[l] = from[l];
-  return value;
-}
 
 template <class T>
 struct Dense {
@@ -230,7 +90,8 @@ struct Perceptron {
 
   void backward(size_t k, int64_t first, bool along) const {
     const Dense<T>& layer = layers[k];
-    const T* came = int64_t(k) == last ? along ? by_along : by : along ? hidden[k].cotangent_along : hidden[k].cotangent;
+    const bool at_last = int64_t(k) == last;
+    const T* came = along ? at_last ? by_along : hidden[k].cotangent_along : at_last ? by : hidden[k].cotangent;
     const auto fill = [&](int64_t at, T* to) {
       pack_transposed(layer.kernel + at * layer.out, layer.out, layer.in - at, to);
     };
@@ -267,27 +128,23 @@ struct Perceptron {
       for (int64_t at = 0; at < atoms * C; at += C) sum[0] += load(to + at), sum[1] += load(to + at + LANES<T>);
       registers(start, layer.out, [&](int64_t at, int64_t width) { keep(layer.by_bias + at, sum[at > start], width); });
     }
-    for (int64_t atom = 0; atom < atoms; atom += BLOCK) {
-      const int64_t size = std::min(BLOCK, atoms - atom);
-      for (int64_t row = 0; row < layer.in; row += TILE) {
-        const T *at[TILE], *at_along[TILE];
-        for (int r = 0; r < TILE; ++r) {
-          const int64_t place = atom * layer.in + std::min(row + r, layer.in - 1);
-          at[r] = x + place, at_along[r] = x_along + place;
-        }
-        for (int p = 0; p < n; ++p) {
-          const T* panel = packed.get() + (2 * p * atoms + atom) * C;
-          Sum<T> sum;
-          sum.add(at_along, layer.in, size, panel);
-          sum.add(at, layer.in, size, panel + atoms * C);
-          sum.put(found);
-          for (int r = 0; r < TILE && row + r < layer.in; ++r)
-            registers(first + p * C, layer.out, [&](int64_t column, int64_t width) {
-              T* to = layer.by_kernel + (row + r) * layer.out + column;
-              const Vector<T> more = load(found + r * C + column - first - p * C);
-              keep(to, atom ? take(to, width) + more : more, width);
-            });
-        }
+    for (int64_t row = 0; row < layer.in; row += TILE) {
+      const T *at[TILE], *at_along[TILE];
+      for (int r = 0; r < TILE; ++r) {
+        const int64_t place = std::min(row + r, layer.in - 1);
+        at[r] = x + place, at_along[r] = x_along + place;
+      }
+      for (int p = 0; p < n; ++p) {
+        const T* panel = packed.get() + 2 * p * atoms * C;
+        const int64_t start = first + p * C;
+        Sum<T> sum;
+        sum.add(at_along, layer.in, atoms, panel);
+        sum.add(at, layer.in, atoms, panel + atoms * C);
+        sum.put(found);
+        for (int r = 0; r < TILE && row + r < layer.in; ++r)
+          registers(start, layer.out, [&](int64_t column, int64_t width) {
+            keep(layer.by_kernel + (row + r) * layer.out + column, load(found + r * C + column - start), width);
+          });
       }
     }
   }
@@ -345,8 +202,8 @@ void run(ffi::ThreadPool& pool, int64_t threads, const Perceptron<T>& net, int64
 //   VALUES_ALONG   kept, curvatures, features' direction                   -> [N, M], kept's direction
 //   ADJOINT        kept, cotangents [N, M]                                 -> [N, F], what came back
 //   ADJOINT_ALONG  kept, cotangents, what came back, directions of features, kept and cotangents
-//                                                                          -> [N, F], kernels and biases, room
-// Of every hidden layer in turn: kept are value and slope; curvature; what came back are both cotangents; [N, out] each.
+//                                                                          -> [N, F], kernels and biases, scratch
+// Of every hidden layer in turn, [N, out] each: kept are value and slope, what came back are both cotangents.
 template <ffi::DataType D>
 ffi::Error called(ffi::ThreadPool pool, ffi::RemainingArgs given, int64_t task, int64_t n_layers, double gain,
                   bool one_core, ffi::RemainingRets results) {
@@ -358,26 +215,27 @@ ffi::Error called(ffi::ThreadPool pool, ffi::RemainingArgs given, int64_t task, 
     in.push_back(array->typed_data());
   }
   for (size_t k = 0; k < results.size(); ++k) out.push_back((*results.get<ffi::Buffer<D>>(k))->typed_data());
-  Perceptron<T> net = {given.get<ffi::Buffer<D>>(0)->dimensions()[0], n_layers - 1, T(gain), {}, {}, in[0]};
-  net.found = out[0];
+  Perceptron<T> net{};
+  net.atoms = given.get<ffi::Buffer<D>>(0)->dimensions()[0], net.last = n_layers - 1, net.gain = T(gain);
+  net.features = in[0], net.found = out[0];
   T *const *more = in.data() + 1 + 2 * n_layers, *kept = nullptr, *curvature = nullptr, *kept_along = nullptr;
-  T *came = nullptr, *room = nullptr;
+  T *came = nullptr, *scratch = nullptr;
   if (task == VALUES) kept = out[1], curvature = out[2];
   if (task == VALUES_ALONG) kept = more[0], curvature = more[1], net.features_along = more[2], kept_along = out[1];
   if (task == ADJOINT) kept = more[0], net.by = more[1], came = out[1];
   if (task == ADJOINT_ALONG) {
     kept = more[0], net.by = more[1], came = more[2], net.features_along = more[3], kept_along = more[4];
-    net.by_along = more[5], room = out.back();
+    net.by_along = more[5], scratch = out.back();
   }
   for (int64_t k = 0, at = 0; k < n_layers; ++k) {
     const auto shape = given.get<ffi::Buffer<D>>(1 + 2 * k)->dimensions();
-    const bool wanted = task == ADJOINT_ALONG;
-    net.layers.push_back({in[1 + 2 * k], in[2 + 2 * k], shape[0], shape[1], wanted ? out[1 + 2 * k] : nullptr,
-                          wanted ? out[2 + 2 * k] : nullptr});
+    T *const *weights = task == ADJOINT_ALONG ? out.data() + 1 + 2 * k : in.data();  // of other tasks not written
+    net.layers.push_back({in[1 + 2 * k], in[2 + 2 * k], shape[0], shape[1], weights[0], weights[1]});
     if (k == net.last) break;
     const int64_t size = net.atoms * shape[1];
     T *two[] = {kept + 2 * at, kept_along + 2 * at, came + 2 * at};
-    net.hidden.push_back({two[0], two[0] + size, curvature + at, two[1], two[1] + size, two[2], two[2] + size, room + at});
+    net.hidden.push_back({two[0], two[0] + size, curvature + at, two[1], two[1] + size, two[2], two[2] + size,
+                          scratch + at});
     at += size;
   }
   run(pool, one_core ? 1 : pool.num_threads(), net, task);
