@@ -33,6 +33,7 @@ class Group:
     ) -> None:
         """`talk` and `watched`: of process 0 one connection to each other process, of those the one to process 0."""
         self.index, self.size, self.talk, self.watched = index, size, talk, watched
+        self._ending = threading.Lock()  # taken once, by the thread that says why this process ends
         if watched:
             threading.Thread(target=self._watch, daemon=True).start()
 
@@ -85,15 +86,20 @@ class Group:
             jax.distributed.shutdown()
             return code
         except UserError as error:
-            self._say(ENDED + str(error).encode())
+            self._end_others(str(error))
             raise
         except KeyboardInterrupt:
-            self._say(ENDED + b"it was interrupted")
+            self._end_others("it was interrupted")
             raise
         except Exception as error:
             time.sleep(2 * BEAT)  # if it is because another process is gone, the watching thread ends this one
-            self._say(ENDED + reason(error, 300).encode())
+            self._end_others(reason(error, 300))
             raise
+
+    def _end_others(self, why: str) -> None:
+        """Before this process says it itself; where the watching thread already speaks, that one ends it."""
+        self._ending.acquire()
+        self._say(ENDED + why.encode())
 
     def leave(self, code: int) -> int:
         """Of several processes, end this one at once: JAX would wait for the others, which may be gone."""
@@ -142,6 +148,7 @@ class Group:
 
     def _end(self, k: int, said: bytes) -> NoReturn:
         """Say why it cannot go on and end this process; process 0 also tells the others."""
+        self._ending.acquire()
         if said.startswith(READ_OUT):
             text = said[1:].decode()
         elif said.startswith(ENDED):
