@@ -2,7 +2,7 @@
 
     python benchmarks/ensemble.py [--epochs 120] [--members 8]
 
-The quick configuration of the embedded set with `ensemble: shallow` and the likelihood of the energies as its loss,
+The quick configuration of the embedded set with `ensemble: shallow` and the CRPS of the energies as its loss,
 beside a single model. Steps per second of both are measured in turns. Results in benchmarks/results/ensemble.json, the
 figure of the test set in docs/figures/ensemble_calibration.png.
 """
@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.accuracy import pages  # noqa: E402
 from benchmarks.study.results import store  # noqa: E402
 
-KINDS = {"single": [], "shallow": ["model.ensemble=shallow", "train.loss.energy.form=nll"]}
+KINDS = {"single": [], "shallow": ["model.ensemble=shallow", "train.loss.energy.form=crps"]}
 TURNS, TURN_EPOCHS = 3, 12
 
 

@@ -81,19 +81,39 @@ def test_members_start_apart(make_potential: Callable[..., Model]) -> None:
             np.testing.assert_array_equal(a[m], b)
 
 
-def test_scores_of_a_normal_distribution() -> None:
-    """nll and crps against their definitions: the density, and the integral over the squared distance of the CDFs."""
+@pytest.mark.parametrize("error", [0.037, -0.004])
+def test_scores_of_a_normal_distribution(error: float) -> None:
+    """nll and crps against their definitions: the density, and the integral over the squared distance of the CDFs.
+
+    The value is the square; the derivatives are those of the score, times s^2 and 2 s.
+    """
     from scipy import integrate, stats
 
-    members, error = np.array([0.02, -0.01, 0.05, 0.03]), 0.037
-    s = np.hypot(members.std(ddof=1), 1e-4)
-    nll = objective.spread_penalty(EnergyTerm(form="nll", delta=0.01), jnp.asarray(error), jnp.asarray(members))
-    difference = -2 * (stats.norm.logpdf(error, scale=s) - stats.norm.logpdf(0.0, scale=0.01))
-    assert float(nll) == pytest.approx(1e-4 * difference, rel=1e-9)
-    crps = objective.spread_penalty(EnergyTerm(form="crps", delta=0.01), jnp.asarray(error), jnp.asarray(members))
-    square = lambda x: (stats.norm.cdf(x, scale=s) - (x >= error)) ** 2  # noqa: E731
-    integral = sum(integrate.quad(square, *part, epsabs=1e-12)[0] for part in ((-1, error), (error, 1)))
-    assert float(crps) == pytest.approx(integral, rel=1e-6)
+    members = np.array([0.02, -0.01, 0.05, 0.03])
+
+    def likelihood(x: float, members: np.ndarray) -> float:
+        return -2 * stats.norm.logpdf(x, scale=members.std(ddof=1))
+
+    def distance(x: float, members: np.ndarray) -> float:
+        cdf = partial(stats.norm.cdf, scale=members.std(ddof=1))
+        below, _ = integrate.quad(lambda y: cdf(y) ** 2, -0.5, x, epsabs=1e-14)
+        above, _ = integrate.quad(lambda y: (1 - cdf(y)) ** 2, x, 0.5, epsabs=1e-14)
+        return below + above
+
+    s, h = members.std(ddof=1), 1e-5
+    for form, score, factor in (("nll", likelihood, s**2), ("crps", distance, 2 * s)):
+        penalty = partial(objective.spread_penalty, EnergyTerm(form=form))
+        assert float(penalty(jnp.asarray(error), jnp.asarray(members))) == pytest.approx(error**2, rel=1e-12)
+        got = jax.grad(penalty, argnums=(0, 1))(jnp.asarray(error), jnp.asarray(members))
+        along = (score(error + h, members) - score(error - h, members)) / (2 * h)
+        assert float(got[0]) == pytest.approx(factor * along, rel=1e-5)
+        for m, step in enumerate(h * np.eye(len(members))):
+            spread = (score(error, members + step) - score(error, members - step)) / (2 * h)
+            assert float(got[1][m]) == pytest.approx(factor * spread, rel=1e-5, abs=1e-9)
+    nll = partial(objective.spread_penalty, EnergyTerm(form="nll"))
+    assert float(jax.grad(nll)(jnp.asarray(error), jnp.asarray(members))) == pytest.approx(2 * error, rel=1e-9), (
+        "the mean learns as with the square"
+    )
 
 
 @pytest.mark.parametrize("kind", ["shallow", "full"])
@@ -130,7 +150,7 @@ def test_an_epoch_trains_every_member(kind: str) -> None:
 
 def test_a_shallow_ensemble_needs_a_loss_that_learns_its_spread() -> None:
     base = {"output": "x", "data": {"train": "ethanol"}}
-    with pytest.raises(ValueError, match="needs nll or crps"):
+    with pytest.raises(ValueError, match="needs crps or nll"):
         Config(**base, model=ModelConfig(ensemble="shallow"))
     with pytest.raises(ValueError, match="only a shallow ensemble"):
         Config(**base, train=TrainConfig(loss={"energy": {"form": "crps"}}))

@@ -248,7 +248,7 @@ def mixed() -> str:
     return (
         f"## One model of a molecule, a crystal and a liquid\n\n{found['epochs']} epochs, {found['seconds']:.0f} s, "
         f"{found['compiled_programs']} programs; {found['shapes']}. Validation loss {first:.3g} after the first epoch, "
-        f"{last:.3g} at the end. {BEFORE}\n\n"
+        f"{last:.3g} at the end.\n\n"
         + table(["test frames of", "", "E, meV/atom", "F, meV/Å", "mean force, meV/Å", "stress, GPa"], rows)
     )
 
@@ -270,8 +270,7 @@ def ensemble() -> str:
     return (
         f"## A shallow ensemble\n\n`configs/ethanol_quick.yaml`, {found['epochs']} epochs, beside a single model. "
         f"A step costs {found['cost']:.2f} times that of the single model (median of three turns). Miscalibration area "
-        "on the test frames (0 is perfect, 0.5 the worst); the scale comes from the validation frames. "
-        f"{BEFORE}\n\n"
+        "on the test frames (0 is perfect, 0.5 the worst); the scale comes from the validation frames.\n\n"
         + table(["", "scale", "bare spread", "scaled"], rows)
         + "\n"
         + table(["", "F, meV/Å", "E, meV"], errors)

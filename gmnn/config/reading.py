@@ -43,7 +43,7 @@ class Config(BaseModel):
         if self.start is None and learns_spread != (self.model.ensemble == "shallow"):
             raise ValueError(
                 f"train.loss.energy.form is {self.train.loss.energy.form} and model.ensemble is {self.model.ensemble}, "
-                "but a shallow ensemble needs nll or crps, and only a shallow ensemble can have them"
+                "but a shallow ensemble needs crps or nll, and only a shallow ensemble can have them"
             )
         return self
 

@@ -18,9 +18,9 @@ class EnergyTerm(BaseModel):
     """Weight from `train.loss.switch_at` on; by default the same."""
     form: Literal["mse", "mae", "huber", "nll", "crps"] = "mse"
     """l(x): the square, the absolute value, or Huber's: the square up to `delta`, linear beyond. A shallow ensemble
-    learns its spread with `nll`, negative log-likelihood, or `crps`, continuous ranked probability score."""
+    learns its spread with `crps`, continuous ranked probability score, or `nll`, negative log-likelihood."""
     delta: Positive = 0.01
-    """Where the Huber form becomes linear, eV per atom; the spread at which `nll` weighs errors as the square does."""
+    """Where the Huber form becomes linear, eV per atom."""
 
 
 class ForcesTerm(BaseModel):
