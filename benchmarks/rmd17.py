@@ -96,6 +96,7 @@ LONG_RUNGS: dict[str, list[str]] = {
     "smoothness 0, weight decay 1": ["model.smoothness=0", "train.weight_decay=1"],
 }
 PEER_SECONDS = 300.0
+RATE_EPOCHS = 10  # of a short run that says how many epochs fit
 TURNS = 2
 
 
@@ -225,7 +226,7 @@ def peer(data: str, environment: Path) -> None:
     )
     theirs = apax.train(work / "apax_long", train, valid, epochs=epochs, seconds=PEER_SECONDS + 60)
     found = {"apax": {**theirs, "of_epochs": epochs, **errors(test, *apax.predict(work / "apax_long", test))}}
-    rate = results.get("long", {}).get("ethanol", {}).get("metrics", {}).get("steps_per_s", 180.0)
+    rate = command(work / "gmnn_short", data, f"train.epochs={RATE_EPOCHS}")["steps_per_s"]
     epochs = int((PEER_SECONDS - start) * rate / -(-len(train) // read_config(str(CONFIG)).train.batch_size))
     ours = command(work / "gmnn_long", data, f"train.epochs={epochs}")
     found["gmnn"] = {

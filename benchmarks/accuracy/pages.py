@@ -128,7 +128,7 @@ def peer() -> str:
     return (
         "## Equal wall time\n\nrMD17 ethanol, the same 950 + 50 frames, start and compilation included, "
         f"{found['version']} with the settings of its template and as many epochs as fit into five minutes, gmnn with "
-        "`configs/rmd17.yaml` and as many as fit (by the steps per second of its long training).\n\n"
+        "`configs/rmd17.yaml` and as many as fit (by the steps per second of a short run).\n\n"
         + table(["", "F, meV/Å", "E, meV", "epochs", "wall time"], rows)
     )
 
