@@ -175,7 +175,7 @@ def long(molecule: str, data: str, overrides: list[str]) -> None:
     every = np.unique(np.geomspace(1, len(history), 60).astype(int)) - 1
     kept = ("test", "valid", "epochs", "best_epoch", "wall_time_s", "steps_per_s")
     results.setdefault("long", {})[molecule] = {
-        "metrics": {key: metrics[key] for key in kept},
+        "metrics": {key: metrics[key] for key in kept}, "cores": len(os.sched_getaffinity(0)),
         "compile_time_s": metrics["compile_time_s"], "head_room": metrics["head_room"], "overrides": overrides,
         "curve": {
             "seconds": history["seconds"][every].round(1).tolist(),
