@@ -172,16 +172,16 @@ def exclusive(path: Path) -> Iterator[None]:
 
 
 def provenance() -> dict[str, Any]:
-    """Versions of what computes, the commit of a source checkout and whether it was modified, and the device."""
+    """Versions of what computes, the commit of a source checkout and whether its code was modified, and the device."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
             versions[package] = version(package)
     root = Path(__file__).parent.parent
     commit = _git(root, "rev-parse", "HEAD")
-    dirty = bool(_git(root, "status", "--porcelain", "--untracked-files=no")) if commit else None
+    modified = _git(root, "status", "--porcelain", "-uno", "--", "*.py", "*.cpp", "*.h", "*.yaml")
     device = f"{jax.devices()[0].platform}: {jax.devices()[0].device_kind}"
-    return {"versions": versions, "commit": commit, "dirty": dirty, "device": device}
+    return {"versions": versions, "commit": commit, "dirty": bool(modified) if commit else None, "device": device}
 
 
 def tree_digest(tree: Any) -> str:
