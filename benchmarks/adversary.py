@@ -20,11 +20,12 @@ sys.path.insert(0, str(ROOT))
 from ase import Atoms  # noqa: E402
 
 from benchmarks.study.results import store  # noqa: E402
-from gmnn import core, load  # noqa: E402
+from gmnn import load  # noqa: E402
 from gmnn.certificate import certify, search  # noqa: E402
 from gmnn.certificate.certificate import CONTACT  # noqa: E402
+from gmnn.data.embedded import ethanol  # noqa: E402
 from gmnn.elements import pair_name  # noqa: E402
-from gmnn.embedded import ethanol  # noqa: E402
+from gmnn.model import short_range  # noqa: E402
 
 BEYOND = ((0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5))  # Å
 SAMPLED_OTHERS = 3
@@ -39,7 +40,7 @@ def main() -> None:
     arguments = parser.parse_args()
     potential, atoms = load(arguments.model), ethanol()[0]
     certificate = certify(potential, Atoms(atoms.numbers, atoms.positions), samples=128)
-    rho = CONTACT * core.covalent_sums(potential.reference.elements)
+    rho = CONTACT * short_range.covalent_sums(potential.reference.elements)
     elements = potential.reference.elements
     pairs = [(z, y) for k, z in enumerate(elements) for y in elements[k:]]
     proved = [pair for pair in pairs if certificate.monotone[pair_name(*pair)] is not None]

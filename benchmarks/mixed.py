@@ -22,8 +22,9 @@ from ase import Atoms  # noqa: E402
 
 from benchmarks.accuracy import pages  # noqa: E402
 from benchmarks.study.results import store  # noqa: E402
-from gmnn import dataset, evaluation, load  # noqa: E402
-from gmnn.config import DataConfig  # noqa: E402
+from gmnn import evaluation, load  # noqa: E402
+from gmnn.config.data import DataConfig  # noqa: E402
+from gmnn.data import read_dataset  # noqa: E402
 
 SOURCES = {
     "ethanol": ("ethanol/rmd17_ethanol1.xyz", 300), "silicon": ("periodic/mlearn_Si.xyz", 150),
@@ -59,7 +60,7 @@ def main() -> None:
     command = [sys.executable, "train.py", str(work / "mixed.yaml")]
     printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     metrics = json.loads((work / "model" / "metrics.json").read_text())
-    data = dataset.read_dataset(str(work / "mixed.extxyz"), DataConfig(train=""))
+    data = read_dataset(str(work / "mixed.extxyz"), DataConfig(train=""))
     test = json.loads((work / "model" / "split.json").read_text())["splits"]["test"]["indices"]
     compared = evaluation.compare(load(work / "model"), data.take(np.array(test)))
     kinds = compared.by_config_type()

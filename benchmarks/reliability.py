@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.accuracy.pages import table  # noqa: E402
 from benchmarks.marks import rewrite  # noqa: E402
 from benchmarks.study.results import store, stored  # noqa: E402
-from gmnn import folder  # noqa: E402
+from gmnn.model import folder  # noqa: E402
 
 PAGE = ROOT / "docs" / "reliability.md"
 SIZE = {"faults": "GMNN_FAULTS", "fuzz": "GMNN_CASES"}

@@ -35,10 +35,12 @@ from benchmarks.accuracy import pages  # noqa: E402
 from benchmarks.accuracy.frames import labelled  # noqa: E402
 from benchmarks.peers.apax import Apax, errors  # noqa: E402
 from benchmarks.study.results import store, stored  # noqa: E402
-from gmnn import dataset, evaluation, radial, training  # noqa: E402
-from gmnn.batches import make_buckets  # noqa: E402
-from gmnn.config import Config, read_config  # noqa: E402
-from gmnn.potential import Potential  # noqa: E402
+from gmnn import evaluation, training  # noqa: E402
+from gmnn.config.reading import Config, read_config  # noqa: E402
+from gmnn.data import Dataset, fit_reference, split  # noqa: E402
+from gmnn.data.batches import make_buckets  # noqa: E402
+from gmnn.model import radial  # noqa: E402
+from gmnn.model.potential import Potential  # noqa: E402
 
 CONFIG = ROOT / "configs" / "rmd17.yaml"
 LADDER_EPOCHS = 30
@@ -122,11 +124,13 @@ def rung(name: str, data: str, epochs: int, overrides: list[str]) -> dict:
     """One training and its errors on the test frames, and on the training frames: how much is learnt by heart."""
     config = read_config(str(CONFIG), [f"data.train={data}", f"train.epochs={epochs}", *overrides])
     with amplitudes_of_kocer(name == "amplitudes of Kocer et al."), tempfile.TemporaryDirectory() as folder:
-        splits = dataset.split(config)
+        splits = split(config)
         potential = prepared(config, splits.train)
         if name == "features not normalised":
             potential = replace(potential, reference=replace(potential.reference, feature_scale=()))
-        sets = [make_buckets(part, potential) for part in (splits.train, splits.valid)]
+        sets = [
+            make_buckets(part, potential.reference, potential.config.r_max) for part in (splits.train, splits.valid)
+        ]
         outcome = training.train(config, potential, *sets, Path(folder), {})
         found = evaluation.compare(outcome.potential, splits.test).metrics()
         learnt = evaluation.compare(outcome.potential, splits.train).metrics()
@@ -138,10 +142,12 @@ def rung(name: str, data: str, epochs: int, overrides: list[str]) -> dict:
     }  # fmt: skip
 
 
-def prepared(config: Config, frames: dataset.Dataset) -> Potential:
+def prepared(config: Config, frames: Dataset) -> Potential:
     """The untrained potential of a configuration, as the command `train` makes it."""
-    potential = Potential(config.model, dataset.fit_reference(frames, config))
-    return training.scale_features(potential, [b.systems for b in make_buckets(frames, potential)], config.seed)
+    potential = Potential(config.model, fit_reference(frames, config))
+    return training.scale_features(
+        potential, [b.systems for b in make_buckets(frames, potential.reference, potential.config.r_max)], config.seed
+    )
 
 
 def ladder(data: str) -> None:
@@ -190,7 +196,7 @@ def long(molecule: str, data: str, overrides: list[str]) -> None:
 def speed(data: str, environment: Path) -> None:
     """Steps per second at batches of 4 and 32 of the same model, Apax and gmnn in turns."""
     apax, work = Apax(environment), Path(tempfile.mkdtemp())
-    splits = dataset.split(read_config(str(CONFIG), [f"data.train={data}"]))
+    splits = split(read_config(str(CONFIG), [f"data.train={data}"]))
     train, valid = labelled(splits.train), labelled(splits.valid)
     rates: dict[str, list[float]] = {}
     for size, epochs in ((4, 3), (32, 8)):
@@ -218,7 +224,7 @@ def speed(data: str, environment: Path) -> None:
 def peer(data: str, environment: Path) -> None:
     """Both for five minutes of wall time: as many epochs as fit, start and compilation included. After `speed`."""
     apax, work, results = Apax(environment), Path(tempfile.mkdtemp()), stored("rmd17")
-    splits = dataset.split(read_config(str(CONFIG), [f"data.train={data}"]))
+    splits = split(read_config(str(CONFIG), [f"data.train={data}"]))
     train, valid, test = (labelled(part) for part in (splits.train, splits.valid, splits.test))
     start = 30.0
     epochs = int(

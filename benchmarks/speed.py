@@ -236,7 +236,7 @@ def _apax_md(environment: Path, work: Path, structure: Path, steps: int, turn: i
 
 def curve(work: Path, sizes: list[int]) -> None:
     """Energy and forces and the step of dynamics over the number of atoms, one core and all; copies of ethanol."""
-    from gmnn.embedded import ethanol
+    from gmnn.data.embedded import ethanol
 
     rows, both = [], sorted({1, len(os.sched_getaffinity(0))})
     for atoms in sizes:

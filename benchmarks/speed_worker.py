@@ -25,10 +25,11 @@ import numpy as np
 from ase import Atoms
 
 from benchmarks.timing import elapsed, neighbor_facts
-from gmnn import Calculator, cell_list, contractions, fast, load, md
-from gmnn.batches import on_device
-from gmnn.neighbors import make_system, stack
-from gmnn.prepared import prepare
+from gmnn import Calculator, device, load, md, neighbors
+from gmnn.device import on_device
+from gmnn.kernels import choice, xla
+from gmnn.kernels.parameters import to_kernel_parameters
+from gmnn.neighbors.host import make_system, stack
 
 SKIN = 0.4
 
@@ -66,13 +67,13 @@ class Measured:
             a = self.atoms
             system = make_system(a.positions, a.numbers, a.cell.array, a.pbc, self.potential.config.r_max + SKIN)
             there = on_device(system, "float32")
-            params, predict = fast.evaluator(self.potential, path, "float32")
+            params, predict = choice.evaluator(self.potential, path, "float32")
 
             def run(params: Any, x: Any, count: Any) -> Any:
                 once = lambda _, x: x + 1e-7 * predict(params, there._replace(positions=x)).forces  # noqa: E731
                 return jax.lax.fori_loop(0, count, once, x)
 
-            self.programs[path] = partial(fast.compiled(run), params, there.positions)
+            self.programs[path] = partial(device.compiled(run), params, there.positions)
         return [elapsed(self.programs[path], count) / count]
 
     def reference(self, count: int) -> list[float]:
@@ -99,8 +100,8 @@ class Measured:
         a = self.atoms
         one = make_system(a.positions, a.numbers, a.cell.array, a.pbc, self.potential.config.r_max)
         batch = on_device(stack([one] * count), "float32")
-        params, predict = fast.evaluator(self.potential, self.path, "float32")
-        program = fast.compiled(predict)
+        params, predict = choice.evaluator(self.potential, self.path, "float32")
+        program = device.compiled(predict)
         elapsed(program, params, batch)
         return [elapsed(program, params, batch) for _ in range(5)]
 
@@ -109,16 +110,16 @@ class Measured:
         all atoms, in blocks.
         """
         a, n, radius = self.atoms, len(self.atoms), self.potential.config.r_max + SKIN
-        grid = cell_list.plan(a.positions, a.cell.array, a.pbc, radius)
+        grid = neighbors.plan(a.positions, a.cell.array, a.pbc, radius)
         x, cell = jnp.asarray(a.positions, "float32"), jnp.asarray(a.cell.array, "float32")
         pbc = tuple(map(bool, a.pbc))
-        params, config = prepare(self.potential, "float32"), self.potential.config
-        blocks = -(-n // fast.CPU_BLOCK)
-        moments = jnp.asarray(self.rng.normal(size=(blocks, config.n_radial, 20, fast.CPU_BLOCK)), "float32")
+        params, config = to_kernel_parameters(self.potential, "float32"), self.potential.config
+        blocks = -(-n // xla.CPU_BLOCK)
+        moments = jnp.asarray(self.rng.normal(size=(blocks, config.n_radial, 20, xla.CPU_BLOCK)), "float32")
 
         def invariants(m: Any) -> Any:
-            features, kept = contractions.invariants(m)
-            return contractions.pullback(kept, features)
+            features, kept = invariants.invariants(m)
+            return invariants.pullback(kept, features)
 
         def products(f: Any) -> Any:
             for kernel in params.kernels:
@@ -127,9 +128,9 @@ class Measured:
                 f = jnp.dot(kernel.T, f, precision="highest")
             return f
 
-        features = jnp.asarray(self.rng.normal(size=(blocks, params.kernels[0].shape[1], fast.CPU_BLOCK)), "float32")
+        features = jnp.asarray(self.rng.normal(size=(blocks, params.kernels[0].shape[1], xla.CPU_BLOCK)), "float32")
         programs: dict[str, tuple[Callable[..., Any], Any]] = {
-            "list": (lambda x: cell_list.build(grid, pbc, radius, x, cell), x),  # type: ignore[arg-type]
+            "list": (lambda x: neighbors.build(grid, pbc, radius, x, cell), x),  # type: ignore[arg-type]
             "invariants and adjoint": (lambda m: jax.lax.map(invariants, m), moments),
             "matrix products of network and gradient": (lambda f: jax.lax.map(products, f), features),
         }

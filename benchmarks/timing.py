@@ -16,7 +16,8 @@ from ase.neighborlist import natural_cutoffs, neighbor_list
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from gmnn import cell_list, folder
+from gmnn import files, neighbors
+from gmnn.model import folder
 
 REPEATS = 5  # at least
 
@@ -98,7 +99,7 @@ def neighbor_facts(atoms: Atoms, r_max: float, skin: float) -> dict[str, Any]:
     i = neighbor_list("i", atoms, r_max) if len(atoms) <= 20_000 else np.zeros(0, int)
     counts = np.bincount(i, minlength=len(atoms))
     known = {"mean_neighbors": float(counts.mean()), "max_neighbors": int(counts.max())} if len(i) else {}
-    slots = cell_list.plan(atoms.positions, atoms.cell.array, atoms.pbc, r_max + skin).slots
+    slots = neighbors.plan(atoms.positions, atoms.cell.array, atoms.pbc, r_max + skin).slots
     return {"atoms": len(atoms), "r_max_A": r_max, "skin_A": skin, **known, "slots": slots}
 
 
@@ -117,6 +118,6 @@ class Record:
         """One more row; also on the screen."""
         self.rows.append(row)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        folder.write_json(self.path, {**self.about, "rows": self.rows})
+        files.write_json(self.path, {**self.about, "rows": self.rows})
         print(*(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()), flush=True)
         return row

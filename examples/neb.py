@@ -12,7 +12,7 @@ from ase.mep import NEB, NEBTools
 from ase.optimize import BFGS
 
 from gmnn import Calculator
-from gmnn.embedded import ethanol
+from gmnn.data.embedded import ethanol
 
 CH3, CH2, OXYGEN, HYDROGEN = 0, 1, 6, 8  # along the chain
 IMAGES, FMAX = 7, 0.03  # eV/Å

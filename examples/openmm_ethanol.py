@@ -10,8 +10,8 @@ import openmm
 from openmm import unit
 
 from gmnn import Calculator
-from gmnn.embedded import ethanol
-from gmnn.engines.openmm import NM, system
+from gmnn.data.embedded import ethanol
+from gmnn.interfaces.openmm import NM, system
 
 
 def main(model: str = str(Path(__file__).with_name("ethanol")), steps: str = "1000") -> None:

@@ -4,25 +4,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gmnn.calculator import Calculator
+    from gmnn.config.model import ModelConfig
     from gmnn.errors import UserError
-    from gmnn.folder import load
-    from gmnn.model_config import ModelConfig, Reference
-    from gmnn.potential import Potential
+    from gmnn.interfaces.calculator import Calculator
+    from gmnn.model.folder import load
+    from gmnn.model.potential import Potential
+    from gmnn.reference import Reference
     from gmnn.system import Prediction, System
 
 __version__ = "0.1.0"
 __all__ = ["Calculator", "ModelConfig", "Potential", "Prediction", "Reference", "System", "UserError", "load"]
 
 _HOMES = {
-    "Calculator": "calculator",
-    "ModelConfig": "model_config",
-    "Potential": "potential",
+    "Calculator": "interfaces.calculator",
+    "ModelConfig": "config.model",
+    "Potential": "model.potential",
     "Prediction": "system",
-    "Reference": "model_config",
+    "Reference": "reference",
     "System": "system",
     "UserError": "errors",
-    "load": "folder",
+    "load": "model.folder",
 }
 
 

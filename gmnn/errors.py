@@ -11,3 +11,9 @@ class UserError(ValueError):
 def reason(error: Exception, at_most: int | None = None) -> str:
     """What another library says, on one line and perhaps cut; the kind of error where it says nothing."""
     return " ".join(str(error).split())[:at_most] or type(error).__name__
+
+
+def require(condition: bool, key: str, got: object, allowed: str) -> None:
+    """Raise a UserError that names the key, its value and what is allowed, unless the condition holds."""
+    if not condition:
+        raise UserError(f"{key} is {got!r}, but must be {allowed}")

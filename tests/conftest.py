@@ -21,10 +21,11 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from gmnn.descriptor import n_features
-from gmnn.embedded import ethanol
-from gmnn.model_config import NO_CORE, ModelConfig, Reference, ZBLConfig
-from gmnn.potential import Potential
+from gmnn.config.model import NO_CORE, ModelConfig, ZBLConfig
+from gmnn.data.embedded import ethanol
+from gmnn.model.descriptor import n_features
+from gmnn.model.potential import Potential
+from gmnn.reference import Reference
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -35,7 +36,13 @@ jax.config.update(
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
-LONG = {"test_md", "test_cell_list", "test_study", "test_certificate", "test_suites"}  # compute more than they compile
+LONG = {
+    "test_md",
+    "test_device_list",
+    "test_study",
+    "test_certificate",
+    "test_suites",
+}  # they compute long
 
 ELEMENTS = (1, 6, 8, 14)
 ZBL = ZBLConfig(strength=1.0, floor=0.5, window="covalent", inner=0.6, outer=1.5)
@@ -81,7 +88,7 @@ NAMES = ("molecule", "crystal", "triclinic", "slab", "dimer", "atom", "tiny_cell
 @pytest.fixture(autouse=True)
 def _few_optimisations(request: pytest.FixtureRequest) -> None:
     """Most tests compile longer than they compute."""
-    jax.config.update("jax_disable_most_optimizations", request.module.__name__ not in LONG)
+    jax.config.update("jax_disable_most_optimizations", request.path.stem not in LONG)
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import yaml
 
-from gmnn import folder
-from gmnn.commands import calculators
-from gmnn.config import Config
+from gmnn.commands import _calculators
 from gmnn.config.md import DynamicsConfig
-from gmnn.embedded import ethanol
+from gmnn.config.reading import Config
+from gmnn.data.embedded import ethanol
+from gmnn.model import folder
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 LANGUAGES = {"bash", "python", "yaml", "text"}
 
@@ -40,7 +40,7 @@ def test_blocks_of_the_documents(
                 Config.model_validate({"output": "x", **values, "data": {"train": "x", **values.get("data", {})}})
             else:
                 (tmp_path / "models.yaml").write_text(code)
-                assert calculators.declared(str(tmp_path / "models.yaml"))
+                assert _calculators.declared(str(tmp_path / "models.yaml"))
         if language == "python" and page.stem != "tutorial":
             potential, params = make_potential(ensemble="shallow", members=3)
             trained = potential.with_params(jax.tree.map(np.float32, params))

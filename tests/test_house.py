@@ -8,57 +8,95 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.support.paths import ROOT
+
 PACKAGE = ROOT / "gmnn"
 FLOORS = {
-    "errors": 0, "elements": 0, "model_config": 0, "config": 0, "apart": 0, "cpu": 0, "xyz": 0, "compiler": 0,
-    "system": 0, "neighbors": 0, "dataset": 0, "embedded": 0,
-    "cell_list": 1, "radial": 1, "descriptor": 1, "contractions": 1, "repulsion": 1, "core": 1,
-    "perceptron": 1,
-    "model": 2,
-    "potential": 3, "tables": 3, "joining": 3, "prepared": 3, "sharing": 3, "fast": 3, "kernels": 3, "apax": 3,
-    "folder": 3, "batches": 3,
-    "training": 4, "calculator": 4, "scanning": 4, "evaluation": 4, "certificate": 4, "selection": 4, "distortion": 4,
-    "md": 4, "export": 4,
-    "engines": 5, "commands": 5, "__main__": 5, "__init__": 5,
+    "errors": 0,
+    "elements": 1, "files": 1, "system": 1,
+    "reference": 2, "device": 2,
+    "config": 3, "neighbors": 3,
+    "data": 4, "model": 4,
+    "kernels": 5,
+    "evaluation": 6,
+    "training": 7, "md": 7, "scanning": 7, "certificate": 7, "interfaces": 7,
+    "commands": 8,
+    "__main__": 9, "__init__": 9,
 }  # fmt: skip
+OTHER_ENVIRONMENTS = {"scanning": {"errors", "files"}}  # rooms that run where most of the package cannot
 
 
 def home(file: Path) -> str:
     return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports(file: Path) -> set[str]:
-    """Parts of the package that a module imports anywhere, function bodies included."""
-    found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+def modules_of(tree: ast.AST) -> set[str]:
+    """Modules of the package that a file imports anywhere, function bodies included, as `room` or `room.module`."""
+    names = set()
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module == "gmnn":
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gmnn."):
-            found.add(node.module.split(".")[1])
+            names |= {f"{node.module.removeprefix('gmnn.')}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("gmnn.")}
-    return found & set(FLOORS)
+            names |= {alias.name.removeprefix("gmnn.") for alias in node.names if alias.name.startswith("gmnn.")}
+    return names
+
+
+def rooms(file: Path) -> set[str]:
+    """Rooms that a file imports; names that `import gmnn` offers stand for the room they come from."""
+    import gmnn
+
+    homes = {name: place.split(".")[0] for name, place in gmnn._HOMES.items()}
+    named = {name.split(".")[0] for name in modules_of(ast.parse(file.read_text(encoding="utf-8")))}
+    return {homes.get(name, name) for name in named} & set(FLOORS)
 
 
 @pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_imports_go_down(file: Path) -> None:
-    """No module imports from a floor above, uses of the energy do not import each other, modules stay short."""
-    floor = FLOORS[home(file)]
-    for other in imports(file) - {home(file)}:
-        assert FLOORS[other] <= floor, f"{file.name} (floor {floor}) imports {other} (floor {FLOORS[other]})"
-        if floor == 4:
-            assert FLOORS[other] < 4, f"{home(file)} and {other} are siblings"
-    if home(file) == "scanning":
-        assert imports(file) <= {"scanning", "errors"}
-    assert len(file.read_text().splitlines()) <= 300, "move the walls"
+def test_imports_go_strictly_down(file: Path) -> None:
+    """No room imports one of its own floor or above, and no module exceeds 300 lines."""
+    room = home(file)
+    others = rooms(file) - {room}
+    for other in others:
+        assert FLOORS[other] < FLOORS[room], f"{room} (floor {FLOORS[room]}) imports {other} (floor {FLOORS[other]})"
+    assert others <= OTHER_ENVIRONMENTS.get(room, set(FLOORS))
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 300, "move the walls"
+
+
+def test_every_room_has_a_floor() -> None:
+    present = {home(file) for file in PACKAGE.rglob("*.py")}
+    assert present == set(FLOORS)
+    assert len([room for room in present if (PACKAGE / f"{room}.py").exists() and not room.startswith("__")]) <= 8
+
+
+def test_no_circle_within_a_room() -> None:
+    """Modules import each other in one direction only, also inside of a room."""
+    files = {".".join(f.relative_to(PACKAGE).with_suffix("").parts): f for f in PACKAGE.rglob("*.py")}
+    edges: dict[str, set[str]] = {}
+    for name, file in files.items():
+        imported = modules_of(ast.parse(file.read_text(encoding="utf-8")))
+        targets = {known for one in imported for known in files if one == known or one.startswith(f"{known}.")}
+        edges[name] = targets - {name}
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join([*path[path.index(name) :], name])
+        if name not in done:
+            for other in edges[name]:
+                visit(other, (*path, name))
+            done.add(name)
+
+    for name in files:
+        visit(name, ())
 
 
 def test_only_the_model_imports_flax() -> None:
     """flax modules live in one file and orbax is called from one."""
-    for library, owner in (("flax", "model.py"), ("orbax", "folder.py")):
+    for library, owner in (("flax", "network.py"), ("orbax", "folder.py")):
         users = [
-            f.name for f in PACKAGE.rglob("*.py") if re.search(rf"^\s*(from|import) {library}", f.read_text(), re.M)
+            f.name
+            for f in PACKAGE.rglob("*.py")
+            if re.search(rf"^\s*(from|import) {library}", f.read_text(encoding="utf-8"), re.M)
         ]
         assert users == [owner]
 
@@ -110,12 +148,12 @@ def test_readme_python_block_runs(tmp_path: Path) -> None:
     assert done.stdout.strip()
 
 
-def test_map_of_the_modules_is_complete() -> None:
-    """Every part of the package stands in the README's map."""
-    readme = (ROOT / "README.md").read_text()
-    for part in FLOORS:
-        if not part.startswith("__"):
-            assert f"`{part}`" in readme or f"`{part}/`" in readme, part
+def test_map_of_the_rooms_is_complete() -> None:
+    """Every room stands in the map of docs/architecture.md."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for room in FLOORS:
+        if not room.startswith("__"):
+            assert f"`{room}`" in page or f"`{room}/`" in page, room
 
 
 def test_commands_explain_themselves() -> None:

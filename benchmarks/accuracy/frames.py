@@ -4,7 +4,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from gmnn.dataset import Dataset
+from gmnn.data import Dataset
 
 
 def labelled(part: Dataset) -> list[Atoms]:

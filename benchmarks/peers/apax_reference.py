@@ -21,8 +21,8 @@ import yaml
 from apax import ENVIRONMENT, Apax
 from ase import Atoms
 
-from gmnn import apax
-from gmnn.embedded import ethanol
+from gmnn.data.embedded import ethanol
+from gmnn.interfaces import apax
 
 GOLDEN = Path(__file__).parents[2] / "tests" / "golden" / "apax"
 DOUBLE = dict.fromkeys(("descriptor_dtype", "readout_dtype", "scale_shift_dtype"), "fp64")

@@ -32,10 +32,11 @@ from benchmarks.accuracy.frames import labelled  # noqa: E402
 from benchmarks.accuracy.pages import table  # noqa: E402
 from benchmarks.marks import rewrite  # noqa: E402
 from benchmarks.peers.apax import Apax, errors  # noqa: E402
-from gmnn import folder  # noqa: E402
-from gmnn.config import read_config  # noqa: E402
-from gmnn.dataset import split  # noqa: E402
-from gmnn.scanning.compare import read_scan, write_comparison  # noqa: E402
+from gmnn import files  # noqa: E402
+from gmnn.config.reading import read_config  # noqa: E402
+from gmnn.data import split  # noqa: E402
+from gmnn.model import folder  # noqa: E402
+from gmnn.scanning.comparison import read_scan, write_comparison  # noqa: E402
 from gmnn.scanning.reference import read_reference  # noqa: E402
 from gmnn.scanning.report import PACKAGES  # noqa: E402
 
@@ -92,7 +93,7 @@ def run(peer: str, python: Path, work: Path, epochs: int | None) -> None:
     kept.mkdir(parents=True, exist_ok=True)
     shutil.copy(out / "scan.csv", kept)
     summary = json.loads((out / "scan.json").read_text()) | {"model": NAMES[peer], "training": about}
-    folder.write_json(kept / "scan.json", summary | {"made": folder.provenance()})
+    files.write_json(kept / "scan.json", summary | {"made": folder.provenance()})
 
 
 def trained(peer: str, python: Path, work: Path, epochs: int) -> tuple[list[str], dict]:
@@ -145,7 +146,7 @@ def relabelled(atoms: Atoms) -> Atoms:
 def write() -> None:
     """The page and the figure, of what is stored."""
     scans = [read_scan(STORED / peer) for peer in NAMES if (STORED / peer).is_dir()]
-    ours = ROOT / "gmnn" / "data" / "ethanol_curves.extxyz.xz"
+    ours = ROOT / "gmnn" / "data" / "files" / "ethanol_curves.extxyz.xz"
     written = write_comparison(scans, STORED, read_reference(ours))
     written["comparison.png"].replace(ROOT / "docs" / "figures" / "peers.png")
     rows = []

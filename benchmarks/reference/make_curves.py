@@ -42,7 +42,7 @@ ROOT_TOLERANCE = 1e-5  # Å, of r_eq
 
 
 def first_frame() -> Atoms:
-    packed = (files("gmnn") / "data" / "ethanol.extxyz.xz").read_bytes()
+    packed = (files("gmnn") / "data" / "files" / "ethanol.extxyz.xz").read_bytes()
     return read(StringIO(lzma.decompress(packed).decode()), 0, format="extxyz")
 
 

@@ -147,7 +147,8 @@ def molecules(atoms: Atoms) -> list[tuple[int, np.ndarray]]:
 
 def hot(base: Atoms, rng: np.random.Generator, arguments: argparse.Namespace) -> Atoms:
     """What the model makes of a frame in a while at a temperature."""
-    from gmnn import folder, md
+    from gmnn import md
+    from gmnn.model import folder
 
     start = Atoms(base.numbers, base.positions, cell=base.cell, pbc=base.pbc)
     bath = md.Bath("langevin", arguments.temperature, arguments.temperature, friction_per_ps=50.0)

@@ -22,9 +22,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from make_water import HIGHEST, LARGEST_FORCE, molecules, pushed, xtb
 from tqdm import tqdm
 
-from gmnn import folder, md
-from gmnn.calculator import Calculator
-from gmnn.potential import Potential
+from gmnn import md
+from gmnn.interfaces.calculator import Calculator
+from gmnn.model import folder
+from gmnn.model.potential import Potential
 
 SIDE, MOLECULES, REPLICAS, DISTORTIONS = 8.95, 24, 4, 2
 CONTACTS = {  # Å, and share

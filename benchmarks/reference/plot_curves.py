@@ -17,7 +17,7 @@ from ase.data import atomic_numbers
 from matplotlib.axes import Axes
 from scipy.interpolate import CubicHermiteSpline
 
-from gmnn.embedded import ethanol_curves
+from gmnn.data.embedded import ethanol_curves
 
 COULOMB = 14.3996454784  # eV Å
 SCREENING = ((0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.02817, 0.20162))

@@ -9,10 +9,13 @@ import numpy as np
 from ase import Atoms
 from ase.io import read
 
-from gmnn.config import Config, DataConfig, TrainConfig
-from gmnn.dataset import Dataset, fit_reference, read_dataset
-from gmnn.model_config import NO_CORE, CoreConfig, ModelConfig, Reference, ZBLConfig
-from gmnn.training import Member
+from benchmarks.study.seeds import Member
+from gmnn.config.data import DataConfig
+from gmnn.config.model import NO_CORE, CoreConfig, ModelConfig, ZBLConfig
+from gmnn.config.reading import Config
+from gmnn.config.train import TrainConfig
+from gmnn.data import Dataset, fit_reference, read_dataset
+from gmnn.reference import Reference
 
 N_BASIS, N_TRAIN, SEEDS = (16, 8, 24), (10, 25, 50, 100, 250, 1000), (0, 1, 2, 3, 4)
 N_STEPS = 1000  # of the optimiser, in every training

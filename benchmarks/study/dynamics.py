@@ -16,8 +16,8 @@ from ase import Atoms, units
 from ase.data import atomic_masses, covalent_radii
 
 from benchmarks.study.models import predict
-from gmnn.model import constants
-from gmnn.potential import Potential
+from gmnn.model.network import constants
+from gmnn.model.potential import Potential
 from gmnn.scanning.paths import find_bonds
 
 ACCELERATION = 1.0 / (units._amu * 1e-20 / (units._e * 1e-30))  # eV/Å/amu in Å/fs^2

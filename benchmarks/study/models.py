@@ -10,14 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.study.cells import SEEDS, Cell, Frames, frames
-from gmnn import folder
-from gmnn.batches import on_device, without_stress
-from gmnn.model import Constants, constants
-from gmnn.model_config import ModelConfig, Reference
-from gmnn.neighbors import make_system, stack
-from gmnn.potential import Params, Potential
+from benchmarks.study.seeds import SeedTrainer
+from gmnn.config.model import ModelConfig
+from gmnn.data.batches import without_stress
+from gmnn.device import on_device
+from gmnn.model import folder
+from gmnn.model.network import Constants, constants
+from gmnn.model.potential import Params, Potential
+from gmnn.neighbors.host import make_system, stack
+from gmnn.reference import Reference
 from gmnn.system import System
-from gmnn.training import SeedTrainer
 
 KEPT = Path(__file__).parents[2] / "models" / "how_much_data"
 N_ATOMS = 9

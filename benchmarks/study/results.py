@@ -5,7 +5,8 @@ import io
 import json
 from pathlib import Path
 
-from gmnn import folder
+from gmnn import files
+from gmnn.model import folder
 
 RESULTS = Path(__file__).parents[1] / "results"
 TABLE = RESULTS / "how_much_data.csv"
@@ -32,7 +33,7 @@ def write_rows(table: list[dict]) -> None:
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(table)
-    folder.write_text(TABLE, text.getvalue())
+    files.write_text(TABLE, text.getvalue())
 
 
 def stored(name: str) -> dict:
@@ -43,4 +44,4 @@ def stored(name: str) -> dict:
 
 def store(name: str, values: dict) -> None:
     """Results with what computed them, in NAME.json."""
-    folder.write_json(RESULTS / f"{name}.json", {**values, **folder.provenance()})
+    files.write_json(RESULTS / f"{name}.json", {**values, **folder.provenance()})

@@ -9,10 +9,10 @@ from benchmarks.study.cells import Frames
 from benchmarks.study.models import Evaluator
 from gmnn.certificate import certify
 from gmnn.certificate.barrier import above_floor
-from gmnn.potential import Potential
+from gmnn.model.potential import Potential
 from gmnn.scanning import Sizes, Suite, make_suites, read_reference
 
-REFERENCE = Path(__file__).parents[2] / "gmnn" / "data" / "ethanol_curves.extxyz.xz"
+REFERENCE = Path(__file__).parents[2] / "gmnn" / "data" / "files" / "ethanol_curves.extxyz.xz"
 ENERGY = 5.0  # eV above frame 0, for the barrier radii
 PAIRS = ("C-H", "H-O", "C-C")
 

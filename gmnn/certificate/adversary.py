@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gmnn.potential import Params, Potential
+from gmnn.model.potential import Params, Potential
 from gmnn.system import System
 
 FIRST_STEP, LAST_STEP = 0.3, 0.01  # Å, displacement of every atom in one step of the ascent

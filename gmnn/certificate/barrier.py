@@ -14,12 +14,13 @@ import numpy as np
 from ase import Atoms
 from jax import Array
 
-from gmnn.batches import on_device
 from gmnn.certificate import wall
-from gmnn.model import Constants, constants, scale_shift
-from gmnn.model_config import SWISH_FLOOR, ModelConfig, Reference
-from gmnn.neighbors import make_system
-from gmnn.potential import Params, Potential
+from gmnn.config.model import SWISH_FLOOR, ModelConfig
+from gmnn.device import on_device
+from gmnn.model.network import Constants, constants, scale_shift
+from gmnn.model.potential import Params, Potential
+from gmnn.neighbors.host import make_system
+from gmnn.reference import Reference
 from gmnn.system import System
 
 RELATIVE_MARGIN = 1e-9  # of the sum of the absolute values of all terms, for the rounding of float64 sums

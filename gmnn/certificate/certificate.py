@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from gmnn import core
 from gmnn.certificate import adversary, barrier, lipschitz, monotone, stationary, wall
 from gmnn.elements import COVALENT_RADII, SYMBOLS, pair_name
 from gmnn.errors import UserError
-from gmnn.neighbors import neighbor_pairs
-from gmnn.potential import Potential
+from gmnn.model import short_range
+from gmnn.model.potential import Potential
+from gmnn.neighbors.host import neighbor_pairs
 
 CONTACT = 0.8  # summed covalent radii, the default of rho
 OTHERS = 8  # default number of other atoms without a structure
@@ -85,7 +85,7 @@ def certify(
     _check(potential, atoms, energy, rho, n)
     elements = potential.reference.elements
     nothing = np.full((len(elements),) * 2, np.nan)
-    contacts = CONTACT * core.covalent_sums(elements) if rho is None else np.full(nothing.shape, float(rho))
+    contacts = CONTACT * short_range.covalent_sums(elements) if rho is None else np.full(nothing.shape, float(rho))
     notes, periodic = [], atoms is not None and bool(atoms.pbc.any())
     composition = None
     if atoms is not None and not periodic:
@@ -163,7 +163,7 @@ def _sample(
 ) -> np.ndarray:
     """Largest network force that a search finds below the clamp, [E, E] eV/Å."""
     elements, found = potential.reference.elements, np.full(rho.shape, np.nan)
-    clamp_in = core.pair_tables(potential.config, potential.reference).clamp_in
+    clamp_in = short_range.pair_tables(potential.config, potential.reference).clamp_in
     for e, f in _pairs(elements):
         if np.isnan(certified[e, f]):
             continue

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gmnn.model import OUTPUT_GAIN, scale_shift
-from gmnn.perceptron import SWISH_UNIT
-from gmnn.potential import Potential
+from gmnn.model.network import OUTPUT_GAIN, scale_shift
+from gmnn.model.potential import Potential
+from gmnn.model.readout import SWISH_UNIT
 
 SWISH_SLOPES = (-0.0998396, 1.0998396)  # of x / (1 + exp(-x)), at x = -+2.399357, rounded outwards
 MARGIN = 1.0 + 1e-9  # on every norm, far beyond the rounding of an eigenvalue

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from gmnn import core
 from gmnn.certificate import radial_bounds, wall
 from gmnn.certificate.lipschitz import MARGIN
-from gmnn.potential import Potential
+from gmnn.model import short_range
+from gmnn.model.potential import Potential
 
 
 class Grid(NamedTuple):
@@ -38,7 +38,7 @@ class Monotone(NamedTuple):
 
 def make_grid(potential: Potential, sensitivity: np.ndarray, rho: np.ndarray) -> Grid:
     """All bounds on one set of intervals per pair; `rho` [E, E] Å are among their ends."""
-    tables = core.pair_tables(potential.config, potential.reference)
+    tables = short_range.pair_tables(potential.config, potential.reference)
 
     def points(e: int, f: int) -> list[float]:
         return [*radial_bounds.switch_points(radial_bounds.radii_of(tables, e, f)), float(rho[e, f])]
@@ -75,7 +75,7 @@ def monotone_radii(
             felt[e, f], pushed[e, f] = network.max(initial=0.0), wall_.max(initial=0.0)
             both[e, f] = (network + wall_).max(initial=0.0)
     radii, lambdas, contacts = np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, np.nan)
-    clamp_in = core.pair_tables(potential.config, potential.reference).clamp_in
+    clamp_in = short_range.pair_tables(potential.config, potential.reference).clamp_in
     one = np.eye(size, dtype=int)
     for e in range(size):
         for f in range(e, size):

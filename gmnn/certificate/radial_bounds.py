@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gmnn import core, radial
-from gmnn.model_config import ModelConfig
-from gmnn.potential import Potential
+from gmnn.config.model import ModelConfig
+from gmnn.model import radial, short_range
+from gmnn.model.potential import Potential
 
 GRID = 3000  # distances, equally spaced in log r
 SHORTEST = 1e-4  # Å, the first of them; below, one interval down to contact
@@ -101,7 +101,7 @@ def _basis_and_slope(config: ModelConfig) -> Callable[[Array], tuple[Array, Arra
 def neighbor_bounds(potential: Potential, points: Callable[[int, int], list[float]]) -> list[list[Bounds]]:
     """Bounds for every centre e and neighbour f, [E][E]; `points(e, f)` are further ends of intervals, Å."""
     config, reference = potential.config, potential.reference
-    tables = core.pair_tables(config, reference)
+    tables = short_range.pair_tables(config, reference)
     coefficients = np.asarray(potential.trained["radial"]["coefficients"], float)
     suprema = radial_suprema(config, coefficients)
     elements = range(len(reference.elements))
@@ -112,19 +112,19 @@ def neighbor_bounds(potential: Potential, points: Callable[[int, int], list[floa
     return [[one(e, f) for f in elements] for e in elements]
 
 
-def radii_of(tables: core.PairTables, e: int, f: int) -> core.PairTables:
+def radii_of(tables: short_range.PairTables, e: int, f: int) -> short_range.PairTables:
     """The radii of one pair of elements, [] Å each."""
-    return core.PairTables(*(np.asarray(table[e, f]) for table in tables))
+    return short_range.PairTables(*(np.asarray(table[e, f]) for table in tables))
 
 
-def switch_points(radii: core.PairTables) -> list[float]:
+def switch_points(radii: short_range.PairTables) -> list[float]:
     """Distances of one pair at which a formula changes, Å."""
     return [*map(float, radii), float(radii.clamp_in + radii.clamp_width)]
 
 
 def _pair(
     config: ModelConfig,
-    radii: core.PairTables,
+    radii: short_range.PairTables,
     coefficients: np.ndarray,
     suprema: np.ndarray,
     ends: np.ndarray,
@@ -133,11 +133,11 @@ def _pair(
     middle, half = jnp.asarray(0.5 * (low + high)), 0.5 * (high - low)
 
     def seen(r: Array) -> Array:
-        return core.seen(r, radii, config.core)
+        return short_range.clamped_distance(r, radii, config.core)
 
     def shown(r: Array) -> Array:
         return (
-            core.gate(r, jnp.asarray(radii.gate_in), jnp.asarray(radii.gate_out))
+            short_range.gate(r, jnp.asarray(radii.gate_in), jnp.asarray(radii.gate_out))
             if config.core.gate
             else jnp.ones_like(r)
         )

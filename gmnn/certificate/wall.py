@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gmnn import core, repulsion
 from gmnn.certificate.radial_bounds import ROUNDING, STEP_BEND, TINY, derivative, radii_of
-from gmnn.model import element_pairs, pair_potential, strengths
-from gmnn.potential import Potential
+from gmnn.model import repulsion, short_range
+from gmnn.model.potential import Potential
+from gmnn.model.repulsion import element_pairs, pair_potential, strengths
 
 
 class Slopes(NamedTuple):
@@ -70,7 +70,7 @@ def slopes(potential: Potential, e: int, f: int, ends: np.ndarray) -> Slopes:
 def _bend(potential: Potential, e: int, f: int, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Upper bound of |V''| on the intervals, eV/Å^2."""
     config, elements = potential.config, potential.reference.elements
-    radii = radii_of(core.pair_tables(config, potential.reference), e, f)
+    radii = radii_of(short_range.pair_tables(config, potential.reference), e, f)
     strength = strengths(potential.trained, config, elements)[e, f]
     a, b = screening(potential, e, f)
     charge = repulsion.COULOMB * elements[e] * elements[f] * strength

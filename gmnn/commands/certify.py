@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from gmnn.commands.outcome import exit_code
+from gmnn.commands._exit import exit_code
 
 DESCRIPTION = """Certified radii of every pair of elements: a barrier that no trajectory of a given structure crosses
 (T1), a distance below which the energy rises at every step of an approach (T2) and one that no stationary point has
@@ -30,9 +30,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Load, certify, report."""
-    from gmnn import folder
+    from gmnn import files
     from gmnn.certificate import certify
-    from gmnn.commands.scan_inputs import load_structure
+    from gmnn.commands._inputs import load_structure
+    from gmnn.model import folder
 
     potential = folder.load(arguments.model)
     named = arguments.structure == "ethanol" and not Path("ethanol").exists()  # then frame 0 of the embedded set
@@ -43,6 +44,6 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{arguments.model}{about}\n{certificate.table()}")
     if arguments.json:
         source = {"model": str(arguments.model), "structure": arguments.structure}
-        folder.write_json(Path(arguments.json), {**source, **folder.provenance(), **certificate.to_dict()})
+        files.write_json(Path(arguments.json), {**source, **folder.provenance(), **certificate.to_dict()})
         print(f"written to {arguments.json}")
     return 0

@@ -4,7 +4,7 @@ import argparse
 from importlib import import_module
 from typing import Any
 
-from gmnn.commands.outcome import exit_code
+from gmnn.commands._exit import exit_code
 
 SHELLS = ("bash", "zsh", "tcsh")
 DESCRIPTION = """Print the completions of `gmnn` for a shell, made by shtab (pip install shtab). For bash:
@@ -39,7 +39,7 @@ def run(shell: str) -> int:
 
 def whole(files: Any) -> argparse.ArgumentParser:
     """The parser of all commands; what is no choice of words is the name of a file."""
-    from gmnn.__main__ import COMMANDS
+    from gmnn.commands import COMMANDS
 
     root = argparse.ArgumentParser(prog="gmnn")
     root.add_argument("--version", action="store_true", help="print the version")

@@ -4,12 +4,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gmnn.commands.outcome import exit_code
+from gmnn.commands._exit import exit_code
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from gmnn.config import Config
+    from gmnn.config.reading import Config
 
 DESCRIPTION = """Make N distorted frames from the training frames of CONFIG: atoms displaced by up to 0.12 Å (standard
 deviation), some pulled from their nearest neighbour by up to 1 Å. The label of each is that of the frame it was made
@@ -42,10 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Read, distort, label, write."""
     import numpy as np
 
-    from gmnn import distortion
-    from gmnn.config import read_config
+    from gmnn.config.reading import read_config
+    from gmnn.data import distortion
     from gmnn.errors import UserError
-    from gmnn.xyz import write_whole
+    from gmnn.files import write_whole
 
     out = Path(arguments.out)
     if out.exists():
@@ -73,10 +73,9 @@ def _distorted(config: "Config", arguments: argparse.Namespace) -> "tuple[list[A
     import numpy as np
     from tqdm import tqdm
 
-    from gmnn import distortion
-    from gmnn.commands.calculators import load_calculator
+    from gmnn.commands._calculators import load_calculator
     from gmnn.config.data import UnitsConfig
-    from gmnn.dataset import split
+    from gmnn.data import distortion, split
     from gmnn.errors import UserError, reason
 
     if config.data.units != UnitsConfig():

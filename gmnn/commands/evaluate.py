@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from gmnn.commands.outcome import exit_code
+from gmnn.commands._exit import exit_code
 
 DESCRIPTION = """Energies, forces and stresses of every frame of FILE beside its labels: errors of all frames, by
 element, by size of the force and by config_type, and the worst frames, as a table and in evaluation.json; a parity
@@ -32,12 +32,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Load, compare, report."""
-    from gmnn import evaluation, folder
-    from gmnn.commands import tables
-    from gmnn.commands.calibration import calibrated
-    from gmnn.commands.parity import parity
-    from gmnn.config import LabelsConfig, read_section
-    from gmnn.dataset import read_dataset
+    from gmnn import evaluation, files
+    from gmnn.commands import _printing
+    from gmnn.config.data import LabelsConfig
+    from gmnn.config.reading import read_section
+    from gmnn.data import read_dataset
+    from gmnn.evaluation.calibration import calibrated
+    from gmnn.evaluation.parity import parity
+    from gmnn.model import folder
 
     potential = folder.load(arguments.model)
     frames = read_dataset(arguments.file, read_section(LabelsConfig, arguments.labels))
@@ -50,9 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
     if potential.config.n_members > 1:
         report["uncertainty"] = calibrated(potential, frames, out / "calibration.png", title)
     source = {"model": str(arguments.model), "file": arguments.file, "sha256": frames.sha256}
-    folder.write_json(out / "evaluation.json", {**source, **folder.provenance(), **report})
+    files.write_json(out / "evaluation.json", {**source, **folder.provenance(), **report})
     parity(comparison, out / "parity.png", title)
     print(f"{arguments.model} on {arguments.file}: {len(frames)} frames, {len(comparison.numbers)} atoms\n")
-    print("\n".join([tables.evaluation(report), *tables.uncertainty(report.get("uncertainty", {}))]))
+    print("\n".join([_printing.evaluation(report), *_printing.uncertainty(report.get("uncertainty", {}))]))
     print(f"\nwritten to {out}: {', '.join(sorted(file.name for file in out.iterdir()))}")
     return 0

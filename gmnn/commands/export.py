@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from gmnn.commands.outcome import exit_code
+from gmnn.commands._exit import exit_code
 
 DESCRIPTION = """Write the energies and forces of a trained model as a StableHLO program, parameters included, that runs
 with JAX alone: OUT/potential.bin and OUT/export.json, which says what goes in and what comes out. examples/exported.py
@@ -27,12 +27,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Load, write, report."""
-    from gmnn import folder
-    from gmnn.export import DESCRIPTION as about
-    from gmnn.export import PROGRAM, export
+    from gmnn import files
+    from gmnn.interfaces.export import DESCRIPTION as about
+    from gmnn.interfaces.export import PROGRAM, export
+    from gmnn.model import folder
 
     potential = folder.load(arguments.model)
-    with folder.exclusive(arguments.output):
+    with files.exclusive(arguments.output):
         export(potential, arguments.output, arguments.dtype)
     size = (arguments.output / PROGRAM).stat().st_size / 1e6
     print(f"{arguments.output / PROGRAM} ({size:.1f} MB, {arguments.dtype}), {arguments.output / about}")

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from gmnn.commands.outcome import exit_code
+from gmnn.commands._exit import exit_code
 
 DESCRIPTION = """Write the model folder OUT with the function that Apax 0.14 trained in DIR, the folder
 directory/experiment of its configuration with config.yaml and best/. Energies and forces are the same; where an atom
@@ -29,9 +29,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read, translate, write."""
-    from gmnn import apax, folder
     from gmnn.elements import SYMBOLS
     from gmnn.errors import UserError
+    from gmnn.interfaces import apax
+    from gmnn.model import folder
 
     out = Path(arguments.out)
     if out.exists():

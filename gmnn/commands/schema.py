@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from gmnn.commands.outcome import exit_code
+from gmnn.commands._exit import exit_code
 
 DESCRIPTION = "Print the JSON schema of the training configuration, or with --markdown a table of all keys."
 TABLE = """
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(markdown: bool) -> int:
     """Print the schema."""
-    from gmnn.config import schema
+    from gmnn.config.reading import schema
 
     print(page() if markdown else json.dumps(schema(), indent=2, ensure_ascii=False))
     return 0
@@ -49,14 +49,15 @@ def run(markdown: bool) -> int:
 
 def page() -> str:
     """docs/config.md: the keys of training and those of dynamics."""
-    from gmnn.config import DynamicsConfig, schema
+    from gmnn.config.md import DynamicsConfig
+    from gmnn.config.reading import schema
 
     return HEAD + "\n".join(rows(schema())) + DYNAMICS_HEAD + "\n".join(rows(DynamicsConfig.model_json_schema()))
 
 
 def rows(root: dict[str, Any], node: dict[str, Any] | None = None, prefix: str = "") -> list[str]:
     """One table row per key, sections unfolded."""
-    from gmnn.config import section_of
+    from gmnn.config.reading import section_of
 
     lines: list[str] = []
     node = node or root

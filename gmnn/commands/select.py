@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gmnn.commands.outcome import exit_code
+from gmnn.commands._exit import exit_code
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -39,9 +39,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Read, choose, write."""
     import numpy as np
 
-    from gmnn import folder, selection
     from gmnn.errors import UserError
-    from gmnn.xyz import write_whole
+    from gmnn.files import write_whole
+    from gmnn.model import folder
+    from gmnn.training import selection
 
     out = Path(arguments.out)
     if out.exists():
@@ -67,9 +68,9 @@ def _frames(source: str) -> "list[Atoms]":
     import ase.io
     from ase.io.formats import parse_filename
 
-    from gmnn.embedded import ethanol
+    from gmnn.data.embedded import ethanol
     from gmnn.errors import UserError, reason
-    from gmnn.xyz import require_whole
+    from gmnn.files import require_whole
 
     if source == "ethanol":
         return ethanol()

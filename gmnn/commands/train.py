@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gmnn.commands.outcome import configured, configured_exit_code, exit_code
+from gmnn.commands._exit import configured, configured_exit_code, exit_code
 from gmnn.errors import UserError
 
 if TYPE_CHECKING:
-    from gmnn.config import Config
-    from gmnn.dataset import Dataset, Splits
-    from gmnn.model_config import Reference
-    from gmnn.potential import Potential
-    from gmnn.training import Outcome
-    from gmnn.training.processes import Group
+    from gmnn.config.reading import Config
+    from gmnn.data import Dataset, Splits
+    from gmnn.model.potential import Potential
+    from gmnn.reference import Reference
+    from gmnn.training import TrainingResult
+    from gmnn.training.distributed.processes import Group
 
 DESCRIPTION = """Train a potential as CONFIG says and evaluate it. Everything lands in the folder `output` of the
 configuration: config.json and params/ (the potential), metrics.json, history.csv, split.json and figures. A run
@@ -47,15 +47,15 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(config_path: str, overrides: list[str], resume: bool, process: str | None, coordinator: str | None) -> int:
     """Read the configuration and the frames, train, evaluate, report; alone or with other processes."""
-    from gmnn import cpu
-    from gmnn.config import read_config
-    from gmnn.training import devices, meeting
+    from gmnn import device
+    from gmnn.config.reading import read_config
+    from gmnn.training.distributed import devices, rendezvous
 
     config = read_config(config_path, overrides)
-    group = meeting.join(process, coordinator)
+    group = rendezvous.join(process, coordinator)
 
     def body() -> int:
-        cpu.reserve(devices.share_of_process(config.train, group.size))
+        device.reserve(devices.share_of_process(config.train, group.size))
         return _train(config, resume, group)
 
     if group.size == 1:
@@ -64,27 +64,32 @@ def run(config_path: str, overrides: list[str], resume: bool, process: str | Non
 
 
 def _train(config: "Config", resume: bool, group: "Group") -> int:
-    from gmnn import dataset, folder, training
-    from gmnn.batches import make_buckets
-    from gmnn.commands import summary
-    from gmnn.training import devices
+    from gmnn import files, training
+    from gmnn.commands import _printing
+    from gmnn.data import fit_reference, split
+    from gmnn.data.batches import make_buckets
+    from gmnn.model import folder
+    from gmnn.training.distributed import devices
 
     training.direction(config.train.optimizer)  # names a mistake before the data are read
     old = folder.load(config.start.model) if config.start else None
     if old is not None:
         config = _with_model_of(old, config)
     output = Path(config.output)
-    with _warnings_as_lines(group.first), folder.exclusive(output) if group.first else contextlib.nullcontext():
+    with _warnings_as_lines(group.first), files.exclusive(output) if group.first else contextlib.nullcontext():
         started = _started(output, resume) if group.first else None
-        splits = dataset.split(config)
-        reference = dataset.fit_reference(splits.train, config)
+        splits = split(config)
+        reference = fit_reference(splits.train, config)
         potential = _first_potential(config, old, reference, splits.train)
         devices.check_batch(config.train, len(splits.train))
         if group.first:
             potential = _begin(output, started, config, splits, potential)
-        potential = _of_first(group, config, potential)
-        train_set, valid_set = make_buckets(splits.train, potential), make_buckets(splits.valid, potential)
-        summary.describe(config, splits, potential.reference)
+        potential = _with_broadcast_reference(group, config, potential)
+        train_set, valid_set = (
+            make_buckets(splits.train, potential.reference, potential.config.r_max),
+            make_buckets(splits.valid, potential.reference, potential.config.r_max),
+        )
+        _printing.describe(config, splits, potential.reference)
         facts = _facts(config, splits)
         outcome = training.train(config, potential, train_set, valid_set, output, facts, group)
         if outcome.finished and not group.first:
@@ -95,21 +100,22 @@ def _train(config: "Config", resume: bool, group: "Group") -> int:
         outcome = _calibrated(outcome, splits.valid)
         metrics = _evaluate(config, outcome, splits, output)
         folder.save(output, outcome.potential, outcome.epochs, {**facts, "metrics": metrics, "finished": True})
-        summary.report(outcome, metrics, train_set, output)
+        _printing.report(outcome, metrics, train_set, output)
     return 0
 
 
-def _of_first(group: "Group", config: "Config", potential: "Potential") -> "Potential":
+def _with_broadcast_reference(group: "Group", config: "Config", potential: "Potential") -> "Potential":
     """With what process 0 found in the data or in the folder; UserError if another was given another configuration."""
     from dataclasses import replace
 
     from gmnn import __version__
-    from gmnn.model_config import reference_from_dict, to_dict
+    from gmnn.config.model import to_dict
+    from gmnn.reference import reference_from_dict
 
     if group.size == 1:
         return potential
     group.check_same(f"gmnn {__version__} {config.model_dump_json(exclude={'output'})}", "another configuration")
-    return replace(potential, reference=reference_from_dict(group.of_first(to_dict(potential.reference))))
+    return replace(potential, reference=reference_from_dict(group.broadcast(to_dict(potential.reference))))
 
 
 def _with_model_of(old: "Potential", config: "Config") -> "Config":
@@ -129,12 +135,12 @@ def _first_potential(
     from dataclasses import replace
 
     from gmnn import training
-    from gmnn.batches import make_buckets
-    from gmnn.potential import Potential
+    from gmnn.data.batches import make_buckets
+    from gmnn.model.potential import Potential
 
     if old is None:
         potential = Potential(config.model, reference)
-        systems = [bucket.systems for bucket in make_buckets(frames, potential)]
+        systems = [bucket.systems for bucket in make_buckets(frames, potential.reference, potential.config.r_max)]
         return training.scale_features(potential, systems, config.seed)
     reset = config.start.reset if config.start else ()
     potential = training.start_from(old, reference, reset, config.seed)
@@ -143,14 +149,14 @@ def _first_potential(
         E0 |= dict(zip(reference.elements, reference.E0, strict=True))
         E0_of = tuple(E0[z] for z in potential.reference.elements)
     else:
-        change = training.fit_references(potential, make_buckets(frames, potential))
+        change = training.fit_references(potential, make_buckets(frames, potential.reference, potential.config.r_max))
         E0_of = tuple(map(float, np.asarray(potential.reference.E0) + change))
     return replace(potential, reference=replace(potential.reference, E0=E0_of))
 
 
 def _started(output: Path, resume: bool) -> dict[str, Any] | None:
     """What ``split.json`` of an earlier run in this folder says; UserError if there is one and it is not resumed."""
-    from gmnn.folder import read_sealed
+    from gmnn.files import read_sealed
 
     record = output / "split.json"
     if not record.exists():
@@ -166,13 +172,14 @@ def _begin(output: Path, started: dict[str, Any] | None, config: "Config", split
     """Record configuration, split and reference of a new run, or check that a resumed one has the same."""
     from dataclasses import replace
 
-    from gmnn import folder
-    from gmnn.model_config import reference_from_dict, to_dict
+    from gmnn import files
+    from gmnn.config.model import to_dict
+    from gmnn.reference import reference_from_dict
 
     kept = config.model_dump(mode="json", exclude={"output": True, "train": {"devices"}})
     record = {"config": kept, "splits": splits.describe()}
     if started is None:
-        folder.write_json(output / "split.json", folder.sealed({**record, "reference": to_dict(potential.reference)}))
+        files.write_json(output / "split.json", files.sealed({**record, "reference": to_dict(potential.reference)}))
         return potential
     here, there = _flat(record["config"]), _flat(started["config"])
     changed = [key for key in {**here, **there} if here.get(key) != there.get(key)]
@@ -199,7 +206,7 @@ def _facts(config: "Config", splits: "Splits") -> dict[str, Any]:
     return {"training": config.model_dump(mode="json", exclude={"model", "output"}), "data": data}
 
 
-def _calibrated(outcome: "Outcome", valid: "Dataset") -> "Outcome":
+def _calibrated(outcome: "TrainingResult", valid: "Dataset") -> "TrainingResult":
     """An ensemble with its spreads scaled to the errors of the validation frames; anything else as it is."""
     from dataclasses import replace
 
@@ -213,12 +220,12 @@ def _calibrated(outcome: "Outcome", valid: "Dataset") -> "Outcome":
     return replace(outcome, potential=replace(potential, reference=replace(potential.reference, spread_scale=scale)))
 
 
-def _evaluate(config: "Config", outcome: "Outcome", splits: "Splits", output: Path) -> dict[str, Any]:
+def _evaluate(config: "Config", outcome: "TrainingResult", splits: "Splits", output: Path) -> dict[str, Any]:
     """Errors of the best averaged parameters on every part, ``metrics.json`` and the figures."""
-    from gmnn import evaluation, folder
-    from gmnn.commands import figures
-    from gmnn.commands.calibration import calibrated
-    from gmnn.commands.parity import parity
+    from gmnn import evaluation, files
+    from gmnn.evaluation import figures
+    from gmnn.evaluation.calibration import calibrated
+    from gmnn.evaluation.parity import parity
 
     metrics: dict[str, Any] = {}
     for part in ("train", "valid", "test"):
@@ -242,7 +249,7 @@ def _evaluate(config: "Config", outcome: "Outcome", splits: "Splits", output: Pa
         "head_room": evaluation.head_room(outcome.potential, splits.train),
         "repulsion": evaluation.repulsion_table(outcome.potential),
     }
-    folder.write_json(output / "metrics.json", metrics)
+    files.write_json(output / "metrics.json", metrics)
     figures.learning_curve(output / "history.csv", output / "learning_curve.png")
     return metrics
 

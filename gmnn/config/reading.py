@@ -11,10 +11,10 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from gmnn.config.data import DataConfig
+from gmnn.config.model import ModelConfig
 from gmnn.config.train import StartConfig, TrainConfig
 from gmnn.config.types import STRICT
 from gmnn.errors import UserError
-from gmnn.model_config import ModelConfig
 
 Section = TypeVar("Section", bound=BaseModel)
 

@@ -7,11 +7,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from gmnn.batches import make_buckets
-from gmnn.dataset import Dataset
+from gmnn.data import Dataset
+from gmnn.data.batches import make_buckets
 from gmnn.errors import UserError
 from gmnn.evaluation.comparison import Comparison
-from gmnn.potential import Params, Potential
+from gmnn.model.potential import Params, Potential
 from gmnn.system import System
 
 CHUNK = 32  # frames evaluated at once, fewer where they have
@@ -43,7 +43,7 @@ def compare(potential: Potential, dataset: Dataset) -> Comparison:
     order = np.argsort(sizes, kind="stable")
     cuts = np.flatnonzero(np.diff(np.cumsum(sizes[order]) // PORTION)) + 1
     for portion in np.split(order, cuts):
-        for bucket in make_buckets(dataset.take(portion), potential):
+        for bucket in make_buckets(dataset.take(portion), potential.reference, potential.config.r_max):
             energy, force, virial = in_chunks(_predict(potential), bucket.systems)
             for row, k in enumerate(portion[bucket.frames]):
                 energies[k, 1] += float(energy[row])

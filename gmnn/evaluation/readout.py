@@ -6,14 +6,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from gmnn.batches import make_buckets
-from gmnn.core import pair_tables
-from gmnn.dataset import Dataset
+from gmnn.config.model import SWISH_FLOOR
+from gmnn.data import Dataset
+from gmnn.data.batches import make_buckets
 from gmnn.elements import SYMBOLS
 from gmnn.evaluation.predict import in_chunks
-from gmnn.model import scale_shift, strengths
-from gmnn.model_config import SWISH_FLOOR
-from gmnn.potential import Potential
+from gmnn.model.network import scale_shift
+from gmnn.model.potential import Potential
+from gmnn.model.repulsion import strengths
+from gmnn.model.short_range import pair_tables
 
 USED_UP = 0.05  # of the depth of the floor; less head-room than this gets a warning
 
@@ -27,9 +28,9 @@ def head_room(potential: Potential, dataset: Dataset) -> dict[str, dict[str, flo
     if not potential.config.bounded:
         return {}
     rooms: dict[str, dict[str, float]] = {}
-    systems = [bucket.systems for bucket in make_buckets(dataset, potential)]
+    systems = [bucket.systems for bucket in make_buckets(dataset, potential.reference, potential.config.r_max)]
     numbers = np.concatenate([np.asarray(some.numbers).ravel() for some in systems])
-    for one in potential.each:
+    for one in potential.member_potentials:
         readout = partial(jax.jit(one.readout), one.trained)
         psi = np.concatenate([in_chunks(readout, some).astype(float).min(axis=-1).ravel() for some in systems])
         sigma, mu = scale_shift(one.trained)
@@ -60,7 +61,7 @@ def repulsion_table(potential: Potential) -> list[dict[str, Any]]:
     if potential.config.repulsion == "none":
         return []
     elements = potential.reference.elements
-    strength = np.mean([strengths(one.trained, one.config, elements) for one in potential.each], axis=0)
+    strength = np.mean([strengths(one.trained, one.config, elements) for one in potential.member_potentials], axis=0)
     tables = pair_tables(potential.config, potential.reference)
     return [
         {

@@ -13,10 +13,10 @@ import jax
 import numpy as np
 from scipy.special import erfinv
 
-from gmnn.batches import make_buckets
-from gmnn.dataset import Dataset
+from gmnn.data import Dataset
+from gmnn.data.batches import make_buckets
 from gmnn.evaluation.predict import in_chunks
-from gmnn.potential import Params, Potential
+from gmnn.model.potential import Params, Potential
 from gmnn.system import System
 
 PROBABILITIES = np.linspace(0.01, 0.99, 99)  # of the central intervals
@@ -54,7 +54,7 @@ def spreads(potential: Potential, dataset: Dataset) -> dict[str, Spreads]:
         return energies, potential.member_forces(params, system)
 
     evaluate = partial(jax.jit(jax.vmap(one, (None, 0))), potential.trained)
-    for bucket in make_buckets(dataset, potential):
+    for bucket in make_buckets(dataset, potential.reference, potential.config.r_max):
         energies, forces = (np.asarray(x, float) for x in in_chunks(evaluate, bucket.systems))
         labels, numbers = jax.tree.map(np.asarray, bucket.labels), np.asarray(bucket.systems.numbers)
         has_energy, has_forces, _ = labels.weights.T > 0

@@ -1,4 +1,5 @@
-"""The same prediction once more by kernels of our own: in Pallas for a GPU, in C++ for a CPU.
+"""The same energy faster: one implementation behind each name of a path, all equal to autodiff.
 
-Selected by name: `path="kernel"`. And invariants and readout in C++, for training.
+`choice.evaluator` picks one: `xla` (radial tables, adjoint written out, blocks of atoms), `cpp` (the same in C++), or
+`pallas` (two fused kernels for a GPU).
 """

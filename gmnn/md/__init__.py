@@ -5,9 +5,9 @@ state in a folder.
 """
 
 from gmnn.md.dynamics import Dynamics
-from gmnn.md.folder import approach_column, run
 from gmnn.md.integrators import Bath
-from gmnn.md.moment import Moment
 from gmnn.md.pressure import Piston
+from gmnn.md.run import approach_column, run
+from gmnn.md.snapshot import Snapshot
 
-__all__ = ["Bath", "Dynamics", "Moment", "Piston", "approach_column", "run"]
+__all__ = ["Bath", "Dynamics", "Piston", "Snapshot", "approach_column", "run"]

@@ -14,18 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 from ase import Atoms, units
 
-from gmnn import cell_list
-from gmnn.batches import precision
+from gmnn import neighbors
+from gmnn.device import compiled, precision
 from gmnn.errors import UserError
-from gmnn.fast import compiled, evaluator
+from gmnn.kernels.choice import evaluator
 from gmnn.md import fire
 from gmnn.md.integrators import ENSEMBLES, LINKS, Bath, State
-from gmnn.md.moment import Moment
 from gmnn.md.pressure import KINDS, Piston
 from gmnn.md.segment import End, Setting, segment
-from gmnn.md.start import degrees_of_freedom, fixed_atoms, maxwell
-from gmnn.neighbors import wrap_shifts
-from gmnn.potential import Potential
+from gmnn.md.snapshot import Snapshot
+from gmnn.md.velocities import degrees_of_freedom, fixed_atoms, maxwell
+from gmnn.model.potential import Potential
+from gmnn.neighbors.host import wrap_shifts
 
 AT_REST = Piston()
 SMALLER = 8  # times 3 % that a cell under pressure may shrink in a segment
@@ -40,7 +40,7 @@ class Dynamics:
     (and an isolated molecule without rotation) where no atom is fixed.
     """
 
-    replicas: list[Moment]
+    replicas: list[Snapshot]
 
     def __init__(
         self,
@@ -63,20 +63,20 @@ class Dynamics:
             raise UserError("positions of the structure must be finite numbers")
         _check(bath, piston, atoms)
         self.atoms, self.potential, self.bath, self.piston, self.dtype = atoms.copy(), potential, bath, piston, dtype
-        self.pbc: cell_list.Pbc = tuple(map(bool, atoms.pbc))  # type: ignore[assignment]
+        self.pbc: neighbors.Pbc = tuple(map(bool, atoms.pbc))  # type: ignore[assignment]
         self.fixed = fixed_atoms(atoms)
         self.freedom = degrees_of_freedom(atoms, self.fixed, bath)
         self.offset = float(potential.offsets(atoms.numbers).sum())
         self.growths = 0  # segments done again with a larger list
         self.radius = potential.config.r_max + skin
-        self.grid = cell_list.plan(atoms.positions, atoms.cell.array, atoms.pbc, self.radius)
+        self.grid = neighbors.plan(atoms.positions, atoms.cell.array, atoms.pbc, self.radius)
         with precision(self.dtype):
             self._params, predict = evaluator(potential, path, dtype, tf32_network)
         self._setting = Setting(
             atoms.numbers, atoms.get_masses(), self.fixed, self.pbc, self.freedom, bath, piston,
             timestep_fs * units.fs, self.radius, skin, seed, predict,
         )  # fmt: skip
-        self._programs: dict[cell_list.Grid, Callable[..., Any]] = {}
+        self._programs: dict[neighbors.Grid, Callable[..., Any]] = {}
         velocities = atoms.get_velocities()
         pace, rng = np.array([timestep_fs * units.fs, fire.MIXING, 0.0]), np.random.default_rng(seed)
         states = []
@@ -91,7 +91,7 @@ class Dynamics:
         self.resume(0, states)
 
     @property
-    def now(self) -> Moment:
+    def now(self) -> Snapshot:
         """The structure, or its first replica, as it is now."""
         return self.replicas[0]
 
@@ -100,7 +100,7 @@ class Dynamics:
         """Of all replicas, from which the run goes on."""
         return [one.state for one in self.replicas]
 
-    def run(self, steps: int) -> Moment:
+    def run(self, steps: int) -> Snapshot:
         """Advance all replicas by a segment; UserError, with these as they were, where a number is not finite any more.
 
         -> the first one.
@@ -129,7 +129,7 @@ class Dynamics:
         """Whether a minimum was asked for and is reached, by all replicas."""
         return self.bath.ensemble == "minimise" and self.largest_force <= self.bath.fmax_eV_per_A
 
-    def _advanced(self, step: int, states: list[State], steps: int) -> list[Moment]:
+    def _advanced(self, step: int, states: list[State], steps: int) -> list[Snapshot]:
         """The end of a segment; done again with a larger list as long as it did not fit."""
         smaller = iter(0.97 ** np.arange(SMALLER if self.piston.kind != "none" else 1))
         for _ in range(TRIES):
@@ -140,11 +140,11 @@ class Dynamics:
                 end: End = jax.device_get(self._programs[self.grid](self._params, start, step, steps))
             if not end.counts.overflow:
                 return self._moments(step, end, states)
-            larger = cell_list.grow(self.grid, end.counts.most, end.counts.fullest)
+            larger = neighbors.grow(self.grid, end.counts.most, end.counts.fullest)
             smallest = min(states, key=lambda state: abs(np.linalg.det(state.cell)))
             while larger == self.grid and (scale := next(smaller, None)) is not None:
                 home, cell = scale * smallest.positions, scale * smallest.cell
-                larger = cell_list.plan(home, cell, self.atoms.pbc, self.radius)
+                larger = neighbors.plan(home, cell, self.atoms.pbc, self.radius)
             if larger == self.grid:
                 raise UserError(
                     f"positions are not finite, or too far out, or the cell collapses, after step {step}; take a "
@@ -154,7 +154,7 @@ class Dynamics:
             self.grid, self.growths = larger, self.growths + 1
         raise UserError(f"the neighbour list did not fit after growing {TRIES} times; is the structure collapsing?")
 
-    def _moments(self, first: int, end: End, before: list[State]) -> list[Moment]:
+    def _moments(self, first: int, end: End, before: list[State]) -> list[Snapshot]:
         step, rebuilds, found = first + int(end.done), int(end.counts.rebuilds), []
         for k, old in enumerate(before):
             own = jax.tree.map(lambda x, k=k: np.asarray(x[k], float), (end.phase, end.closest))
@@ -166,7 +166,7 @@ class Dynamics:
             if self.bath.ensemble == "minimise":
                 kinetic = 0.0
             state, energy = state._replace(positions=x, cell=cell), float(energies.sum()) + self.offset
-            found.append(Moment(self._setting, step, state, forces, energy, kinetic, virial, closest, rebuilds))
+            found.append(Snapshot(self._setting, step, state, forces, energy, kinetic, virial, closest, rebuilds))
         return found
 
 

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gmnn import cell_list
 from gmnn.md import fire
 from gmnn.md.integrators import Bath, Phase, State, chained, drift, rescale
 from gmnn.md.pressure import Piston, least_stretch, strain, stretch, times
+from gmnn.neighbors import Grid, Pbc, build
 from gmnn.system import Prediction, System
 
 
@@ -25,7 +25,7 @@ class Setting:
     numbers: np.ndarray  # [N]
     masses: np.ndarray  # [N] amu
     fixed: np.ndarray  # [N] bool
-    pbc: cell_list.Pbc
+    pbc: Pbc
     freedom: int  # degrees of freedom
     bath: Bath
     piston: Piston
@@ -68,11 +68,11 @@ class _Lists(NamedTuple):
     deformed: Array  # [R, 3, 3] by which
     neighbors: Array  # [R, N, K], as in System
     shifts: Array  # [R, N, K, 3]
-    reverse: Array  # [R, N, K], as in cell_list.Slots
+    reverse: Array  # [R, N, K], as in neighbors.Slots
     counts: Counts
 
 
-def segment(given: Setting, grid: cell_list.Grid, params: Any, start: State, first: Array, steps: Array) -> End:
+def segment(given: Setting, grid: Grid, params: Any, start: State, first: Array, steps: Array) -> End:
     """The program of a segment of R replicas; it does fewer steps where all of these are minimised.
 
     A list of radius R serves as long as no pair left out of it is nearer than r_max: with F the deformation of the cell
@@ -87,7 +87,7 @@ def segment(given: Setting, grid: cell_list.Grid, params: Any, start: State, fir
     numbers = jnp.broadcast_to(jnp.asarray(given.numbers, jnp.int32), (replicas, n))
 
     def rebuilt(x: Array, cell: Array, lists: _Lists, again: Array) -> _Lists:
-        one, before = lambda x, cell: cell_list.build(grid, given.pbc, given.radius, x, cell), lists.counts
+        one, before = lambda x, cell: build(grid, given.pbc, given.radius, x, cell), lists.counts
         found = jax.tree.map(lambda a: a[None], one(x[0], cell[0])) if replicas == 1 else jax.vmap(one)(x, cell)
         counts = Counts(
             before.overflow | jnp.any(found.overflow), jnp.maximum(before.most, jnp.max(found.most)),

@@ -6,16 +6,14 @@ BulkCalculator(calculator), rng)` judges whole suites of approaches, `write_suit
 `make_suites`, `judge` and `relax` are its parts.
 """
 
-from gmnn.scanning.approach import Approach
 from gmnn.scanning.evaluate import BulkCalculator
 from gmnn.scanning.judge import Verdict, judge
+from gmnn.scanning.paths import Approach
 from gmnn.scanning.reference import read_reference
 from gmnn.scanning.relaxation import Relaxation, overlapping_starts, relax
-from gmnn.scanning.report import write_report
+from gmnn.scanning.report import format_suites, summarise_suites, write_report, write_suite_report
 from gmnn.scanning.scan import ScanResult, scan_bonds
-from gmnn.scanning.suite_report import format_suites, summarise_suites, write_suite_report
-from gmnn.scanning.suite_results import SuiteResult, run_suites
-from gmnn.scanning.suites import CURVE_SUITES, SUITES, Sizes, Suite, make_suites
+from gmnn.scanning.suites import CURVE_SUITES, SUITES, Sizes, Suite, SuiteResult, make_suites, run_suites
 
 __all__ = [
     "CURVE_SUITES", "SUITES", "Approach", "BulkCalculator", "Relaxation", "ScanResult", "Sizes", "Suite",

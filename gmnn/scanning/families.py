@@ -10,8 +10,18 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
 
-from gmnn.scanning.approach import RHO, Approach, Integers, contacts, covalent_sum
-from gmnn.scanning.paths import R_MIN, Array, bond_path, find_bonds, s0_motion
+from gmnn.scanning.paths import (
+    R_MIN,
+    RHO,
+    Approach,
+    Array,
+    Integers,
+    bond_path,
+    contacts,
+    covalent_sum,
+    find_bonds,
+    s0_motion,
+)
 from gmnn.scanning.reference import ReferenceCurve, mismatch
 from gmnn.scanning.scan import MARGIN, SHORTEST_BOND, equilibrium_distance
 

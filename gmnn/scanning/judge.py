@@ -14,11 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from gmnn.scanning.approach import Approach, Integers
 from gmnn.scanning.metrics import hermite
-from gmnn.scanning.paths import Array
+from gmnn.scanning.paths import Approach, Array, Integers, dense_nodes
 from gmnn.scanning.refine import SURPRISE
-from gmnn.scanning.scan import dense_nodes
 
 Evaluate = Callable[[Array, Integers], tuple[Array, Array]]
 Progress = Callable[[int, int, str], None]

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from ase.data import chemical_symbols
 
-from gmnn.scanning.approach import RHO, Integers, contacts
 from gmnn.scanning.judge import Evaluate, Progress
-from gmnn.scanning.paths import Array
+from gmnn.scanning.paths import RHO, Array, Integers, contacts
 
 FUSED_BELOW = 0.5  # contact
 CLOSEST, N_OVERLAPS = (0.2, 0.5), 3  # contact of the closest pair at the start; pairs below contact 0.8 there

@@ -4,9 +4,8 @@ import csv
 import io
 import json
 import math
-import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 from pathlib import Path
@@ -14,10 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from gmnn.errors import UserError
-from gmnn.scanning.figures import draw_panels, draw_scan
+from gmnn.files import write_files
+from gmnn.scanning.figures import draw_panels, draw_scan, draw_suites
+from gmnn.scanning.judge import Verdict
 from gmnn.scanning.metrics import clopper_pearson
+from gmnn.scanning.paths import RHO
+from gmnn.scanning.relaxation import Relaxation
 from gmnn.scanning.scan import CurveResult, ScanResult
+from gmnn.scanning.suites import SuiteResult
 
 CSV_HEADER = ("bond", "kind", "distance_A", "energy_eV", "energy_above_r_eq_eV", "dE_dr_eV_per_A")
 PACKAGES = ("gmnn", "ase", "numpy", "matplotlib")
@@ -48,23 +51,6 @@ def write_report(
         "panels.png": draw_panels(result, model, structure),
     }
     return write_files(folder, contents)
-
-
-def write_files(folder: Path, contents: dict[str, bytes]) -> dict[str, Path]:
-    """Write files into a folder (made if absent), each whole or not at all; their paths by name.
-
-    Raises UserError if the folder cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in contents.items():
-            _write_atomically(folder / name, content)
-    except OSError as error:
-        raise UserError(
-            f"The report cannot be written to '{folder}', got {error.strerror or error}; a folder with write "
-            "permission is needed; choose another with --out."
-        ) from error
-    return {name: folder / name for name in contents}
 
 
 def summarise(result: ScanResult, *, model: str, structure: str) -> dict[str, Any]:
@@ -135,15 +121,6 @@ def _csv_text(result: ScanResult) -> str:
     return text.getvalue()
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def format_table(result: ScanResult) -> str:
     """The table for the terminal: a line per bond with its verdict, then the pass rate."""
     r_min = result.protocol["r_min"]
@@ -181,3 +158,113 @@ def _remarks(curve: CurveResult) -> str:
     if curve.strict.finite.all() and not curve.metrics["smoothness"]["forces_match_energy"]:
         remarks.append("forces are not the derivative of the energy")
     return "; ".join(remarks)
+
+
+VERDICT_FIELDS = (
+    "suite", "label", "kind", "passed", "r_start", "r_fail", "worst_drop", "worst_r", "ceiling", "least_push",
+    "n_points", "reason",
+)  # fmt: skip
+RELAXATION_FIELDS = ("label", "fused", "converged", "closest", "pair", "force", "n_steps", "reason")
+SUITES_CSV_HEADER = (
+    "suite", "label", "kind", "passed", "r_start_A", "r_fail_A", "worst_drop_eV", "worst_r_A", "ceiling_eV",
+    "least_push_eV_per_A", "n_points", "reason", "converged", "closest_contact",
+)  # fmt: skip
+PROTOCOL = {
+    "pass": "dE/dr < 0 and E rises inwards, both finite, at every node and at the points put between them where E "
+    "might turn; relaxation: no pair ends inside 0.5 of its covalent sum, all numbers finite",
+    "third_contact": RHO,
+    "units": "eV, Å; contacts in sums of covalent radii",
+}
+
+
+def write_suite_report(
+    results: Sequence[SuiteResult], folder: str | PathLike[str], *, model: str, structure: str, seed: int
+) -> dict[str, Path]:
+    """Write all files into a folder (made if absent) and return their paths by name.
+
+    model, structure and seed are what the files and the figure name. A file appears whole or not at all. Raises
+    UserError if the folder cannot be written.
+    """
+    summary = summarise_suites(results) | {"model": model, "structure": structure, "seed": seed, "versions": versions()}
+    contents = {
+        "suites.json": (json.dumps(plain(summary), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(),
+        "suites.csv": _suites_csv_text(results).encode(),
+        "suites.png": draw_suites(list(results), model, structure),
+    }
+    return write_files(Path(folder), contents)
+
+
+def summarise_suites(results: Sequence[SuiteResult]) -> dict[str, Any]:
+    """Plain values: counts, pass rate intervals and failures by suite; the relaxations one by one."""
+    suites = []
+    for result in results:
+        worst = result.worst
+        entry: dict[str, Any] = {
+            "suite": result.name,
+            "n_curves": result.n_curves,
+            "n_failed": result.n_failed,
+            "n_left_out": result.n_left_out,
+            "pass_rate_interval": list(result.pass_rate_interval),
+        }
+        if result.relaxations:
+            entry["relaxations"] = [_fields(one, RELAXATION_FIELDS) for one in result.relaxations]
+        else:
+            entry["worst"] = None if worst is None else _fields(worst, VERDICT_FIELDS)
+            entry["failures"] = [_fields(one, VERDICT_FIELDS) for one in result.verdicts if not one.passed]
+        suites.append(entry)
+    return plain({"passed": not any(one.n_failed for one in results), "protocol": PROTOCOL, "suites": suites})
+
+
+def _fields(record: Verdict | Relaxation, names: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in names}
+
+
+def _suites_csv_text(results: Sequence[SuiteResult]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(SUITES_CSV_HEADER)
+    for result in results:
+        for verdict in result.verdicts:
+            writer.writerow([*(_cell(getattr(verdict, name)) for name in VERDICT_FIELDS), "", ""])
+        for one in result.relaxations:
+            numbers = [""] * 7 + [one.reason, _cell(one.converged), _cell(one.closest)]
+            writer.writerow([result.name, one.label, one.pair, _cell(not one.fused), *numbers])
+    return text.getvalue()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.8g}" if isinstance(value, float) else str(value)
+
+
+def format_suites(results: Sequence[SuiteResult]) -> str:
+    """The table for the terminal: a line per suite, then the sum."""
+    lines = [f"{'suite':<11} {'curves':>6} {'failed':>6} {'left out':>8} {'pass rate, 95 % interval':>27}  worst drop"]
+    for result in results:
+        rate = "-"
+        if result.n_curves:
+            low, high = (100 * bound for bound in result.pass_rate_interval)
+            rate = f"{100 * (1 - result.n_failed / result.n_curves):.1f} % ({low:.1f} to {high:.1f})"
+        counts = f"{result.n_curves:>6} {result.n_failed:>6} {result.n_left_out:>8}"
+        lines.append(f"{result.name:<11} {counts} {rate:>27}  {_worst(result)}".rstrip())
+    n_curves, n_failed = sum(one.n_curves for one in results), sum(one.n_failed for one in results)
+    lines.append(
+        f"{n_curves - n_failed} of {n_curves} pass (one model: its curves are correlated). Left out: a third contact "
+        f"below {RHO} of its covalent sum."
+    )
+    return "\n".join(lines)
+
+
+def _worst(result: SuiteResult) -> str:
+    if result.relaxations:
+        closest = min(result.relaxations, key=lambda one: one.closest)
+        n_converged = sum(one.converged for one in result.relaxations)
+        return f"closest {closest.closest:.2f} of the covalent sum, {closest.pair}; {n_converged} converged"
+    worst = result.worst
+    if worst is None or not result.n_failed:
+        return ""
+    if worst.worst_drop > 0:
+        return f"{worst.worst_drop:.3g} eV at {worst.worst_r:.3f} Å, {worst.label}"
+    first = next(one for one in result.verdicts if not one.passed)
+    return f"{first.label}: {first.reason}"

@@ -23,14 +23,22 @@ from ase.data import covalent_radii
 from gmnn.errors import UserError
 from gmnn.scanning import metrics
 from gmnn.scanning.evaluate import Samples, evaluate
-from gmnn.scanning.paths import BOND_CUTOFF, N_FRAMES, R_MIN, Array, BondPath, bond_path, find_bonds, s0_distances
+from gmnn.scanning.paths import (
+    BOND_CUTOFF,
+    N_FRAMES,
+    N_NODES,
+    R_MIN,
+    BondPath,
+    bond_path,
+    dense_nodes,
+    find_bonds,
+    s0_distances,
+)
 from gmnn.scanning.reference import ReferenceCurve, mismatch
 from gmnn.scanning.refine import Rounding, estimate_rounding, inserted_points
 
 MARGIN = 0.05  # Å, r_eq − r_start
 SHORTEST_BOND = 0.75  # of the covalent sum
-N_NODES = 201
-GEOMETRIC_BELOW = 0.45  # Å, where the spacing of the nodes begins to fall with r
 CORE_RADII = np.array([0.1, 0.05, 0.02])  # Å, where the divergence is compared with ZBL
 SINGLE_PRECISION = 1e-10  # relative scatter of E above which it was not computed in float64 throughout
 N_STENCILS, STENCIL_STEP = 12, 1e-4  # places on a curve where forces meet differences; step, of r
@@ -150,20 +158,6 @@ def equilibrium_distance(path: BondPath, curve: ReferenceCurve | None) -> tuple[
     if path.distance >= covalent:
         return covalent, "covalent radii"
     return max(path.distance, SHORTEST_BOND * covalent), "bond length of the structure"
-
-
-def dense_nodes(r_start: Any, r_min: Any, n_nodes: int = N_NODES) -> Array:
-    """Distances [n_nodes] from r_start to r_min (Å): even spacing down to 0.45 Å, then spacing ∝ r (geometric).
-
-    r_start and r_min may be arrays [C]; the result is [C, n_nodes] then.
-    """
-    knee = np.clip(GEOMETRIC_BELOW, r_min, r_start)
-    outside, inside = r_start - knee, knee * np.log(knee / r_min)
-    s = np.linspace(0.0, outside + inside, n_nodes, axis=-1)
-    r_start, knee, outside = (np.asarray(value)[..., None] for value in (r_start, knee, outside))
-    nodes = np.where(s < outside, r_start - s, knee * np.exp(-(s - outside) / knee))
-    nodes[..., 0], nodes[..., -1] = r_start[..., 0], r_min
-    return nodes
 
 
 def _scan_bond(

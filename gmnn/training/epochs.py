@@ -14,13 +14,13 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from gmnn.batches import Bucket, rows_of, select
-from gmnn.config import Config
+from gmnn.config.reading import Config
 from gmnn.config.train import TrainConfig
+from gmnn.data.batches import Bucket, rows_of, select
 from gmnn.errors import UserError
-from gmnn.potential import Params, Potential
+from gmnn.model.potential import Params, Potential
 from gmnn.system import Array
-from gmnn.training.devices import EVERYWHERE, mean_over_devices, put, rows_divided
+from gmnn.training.distributed.devices import EVERYWHERE, mean_over_devices, put, rows_divided
 from gmnn.training.gradient import value_and_gradient
 from gmnn.training.objective import Batch
 from gmnn.training.optimizer import Moving, advance
@@ -92,7 +92,7 @@ def take_steps(
 
     `filled_up`: some steps are none. Of several devices, each has its share of the frames of every step.
     """
-    of_batch = partial(value_and_gradient, potential.single, config.loss)
+    of_batch = partial(value_and_gradient, potential.member_template, config.loss)
 
     def value_and_slope(k: int, params: Params, chosen: Array, real: Array, progress: Array) -> tuple[Array, Params]:
         systems, labels = select(buckets[k], chosen)
@@ -119,7 +119,7 @@ def take_steps(
     return moving, jnp.sum(values)
 
 
-class Feed:
+class BatchStream:
     """Steps of an epoch with the frames they need, in one piece or in portions of equally many steps."""
 
     def __init__(
@@ -210,7 +210,7 @@ def _bytes(tree: object) -> int:
 Run = Callable[[Moving, Array, Steps, tuple[Batch, ...]], tuple[Moving, Array]]
 
 
-def run_epoch(run: Run, feed: Feed, epoch: int, moving: Moving, factor: Array) -> tuple[Moving, float]:
+def run_epoch(run: Run, feed: BatchStream, epoch: int, moving: Moving, factor: Array) -> tuple[Moving, float]:
     """All portions of an epoch; the sum of the losses of its steps."""
     total = []
     for steps, sets in feed(epoch):

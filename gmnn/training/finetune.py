@@ -5,10 +5,10 @@ from dataclasses import replace
 import jax
 import numpy as np
 
-from gmnn.batches import Bucket
-from gmnn.model import element_pairs
-from gmnn.model_config import Reference
-from gmnn.potential import Params, Potential
+from gmnn.data.batches import Bucket
+from gmnn.model.potential import Params, Potential
+from gmnn.model.repulsion import element_pairs
+from gmnn.reference import Reference
 
 
 def start_from(old: Potential, data: Reference, reset: tuple[str, ...], seed: int) -> Potential:

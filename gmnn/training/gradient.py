@@ -16,8 +16,9 @@ from jax import Array
 
 from gmnn.config.train import LossConfig
 from gmnn.errors import UserError
-from gmnn.kernels import contract, perceptron
-from gmnn.potential import Params, Potential, as_prediction, deformed, no_strain
+from gmnn.kernels.cpp import invariants as cpp_invariants
+from gmnn.kernels.cpp import readout as cpp_readout
+from gmnn.model.potential import Params, Potential, as_prediction, deformed, no_strain
 from gmnn.training.objective import Batch, batch_loss
 
 
@@ -26,12 +27,12 @@ def with_fast_functions(potential: Potential) -> Potential:
     if jax.default_backend() != "cpu":
         return potential
     try:
-        contract.registered()
-        perceptron.registered()
+        cpp_invariants.registered()
+        cpp_readout.registered()
     except UserError as error:
         print(f"gmnn: training is faster with functions in C++, but {error}", file=sys.stderr, flush=True)
         return potential
-    return replace(potential, invariants=contract.invariants, perceptron=perceptron.perceptron)
+    return replace(potential, invariants=cpp_invariants.invariants, perceptron=cpp_readout.perceptron)
 
 
 def value_and_gradient(

@@ -17,24 +17,24 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gmnn import folder
-from gmnn.batches import Bucket
-from gmnn.config import Config
+from gmnn.config.reading import Config
 from gmnn.config.train import TrainConfig
+from gmnn.data.batches import Bucket
 from gmnn.errors import UserError
-from gmnn.potential import Potential
-from gmnn.training.devices import EVERYWHERE, check_batch, mesh_of, on_each, put
-from gmnn.training.epochs import Feed, Run, batch_size, batches_of, frame_budget, members, run_epoch, take_steps
+from gmnn.model import folder
+from gmnn.model.potential import Potential
+from gmnn.training.distributed.devices import EVERYWHERE, check_batch, mesh_of, on_each, put
+from gmnn.training.distributed.processes import Group
+from gmnn.training.epochs import BatchStream, Run, batch_size, batches_of, frame_budget, members, run_epoch, take_steps
 from gmnn.training.gradient import with_fast_functions
-from gmnn.training.history import History, progress, stop_requested
 from gmnn.training.objective import Batch, Errors, errors
 from gmnn.training.optimizer import learning_rate, make_optimizer
-from gmnn.training.processes import Group
+from gmnn.training.progress import History, progress, stop_requested
 from gmnn.training.state import State, initial, resume
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingResult:
     """A finished or interrupted training."""
 
     potential: Potential  # with the best averaged parameters
@@ -56,7 +56,7 @@ def train(
     path: Path,
     facts: dict[str, Any],
     group: Group | None = None,
-) -> Outcome:
+) -> TrainingResult:
     """Train from the last state in `path`, or from the start, and leave the best potential and the last state there.
 
     SIGINT and SIGTERM end the run after the epoch in progress, with everything saved. UserError if the loss is no
@@ -68,8 +68,8 @@ def train(
     mesh = mesh_of(config.train)
     if group.size > 1:
         group.check_same(folder.tree_digest((batches_of(train_set), batches_of(valid_set))), "other frames")
-    budget = group.of_first(frame_budget(config.train, valid_set))
-    feed = Feed(config, potential, train_set, budget, mesh)
+    budget = group.broadcast(frame_budget(config.train, valid_set))
+    feed = BatchStream(config, potential, train_set, budget, mesh)
     valid = put(batches_of(valid_set), mesh)
     n_steps = feed.n_steps
     rate = learning_rate(config.train, n_steps)
@@ -97,14 +97,14 @@ def train(
     per_frame = batch_size(config.train, train_set) / sum(len(bucket.frames) for bucket in train_set)
     saved_at = time.perf_counter()
     with stop_requested() as stop, progress(config.train.epochs, int(state.epoch), group.first) as report:
-        while not finished and not group.one_says(stop()):
+        while not finished and not group.any(stop()):
             clock = time.perf_counter()
             factor = state.rate_factor if mesh is None else put(state.rate_factor, mesh)
             moving, total = run_epoch(run, feed, int(state.epoch), state.moving, factor)
             train_loss = total * per_frame
             state = state._replace(moving=moving, epoch=state.epoch + 1)
             found = validate(moving.average, valid)
-            state = _judge(config.train, state, *group.of_first((float(found.loss), train_loss)))
+            state = _judge(config.train, state, *group.broadcast((float(found.loss), train_loss)))
             state = state._replace(seconds=state.seconds + (time.perf_counter() - clock))
             if history is not None:
                 now = float(rate(np.max(np.asarray(state.moving.step)))) * float(state.rate_factor)
@@ -115,7 +115,7 @@ def train(
                 checkpoint()
                 saved_at = time.perf_counter()
     checkpoint()
-    return Outcome(
+    return TrainingResult(
         potential.with_params(jax.tree.map(np.asarray, state.best)), finished, int(state.epoch), int(state.best_epoch),
         float(state.seconds), float(state.compile_seconds), programs, int(np.max(np.asarray(state.moving.step))),
         feed.streamed,
@@ -132,7 +132,7 @@ def _compile(
     potential: Potential,
     optimizer: optax.GradientTransformation,
     state: State,
-    feed: Feed,
+    feed: BatchStream,
     valid: tuple[Batch, ...],
 ) -> tuple[Run, Callable[..., Errors]]:
     """The two large programs of a run, compiled ahead: the steps of an epoch or of a portion of it, one validation."""

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gmnn.batches import rows_of, select
 from gmnn.config.train import EnergyTerm, ForcesTerm, LossConfig, StressTerm
-from gmnn.potential import Params, Potential
+from gmnn.data.batches import rows_of, select
+from gmnn.model.potential import Params, Potential
 from gmnn.system import Labels, Prediction, System
-from gmnn.training.devices import own_columns, sum_over_devices
+from gmnn.training.distributed.devices import own_columns, sum_over_devices
 
 Batch = tuple[System, Labels]
 CHUNK = 32  # frames of a set that are evaluated at once

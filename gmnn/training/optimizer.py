@@ -12,7 +12,7 @@ from jax import Array
 
 from gmnn.config.train import AveragingConfig, OptimizerConfig, TrainConfig
 from gmnn.errors import UserError
-from gmnn.potential import Params
+from gmnn.model.potential import Params
 
 
 class Moving(NamedTuple):

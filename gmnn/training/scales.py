@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gmnn.potential import Potential
+from gmnn.model.potential import Potential
 from gmnn.system import System
 
 FEATURE_FRAMES = 200  # frames over which the scales are measured
@@ -26,11 +26,11 @@ def scale_features(potential: Potential, buckets: list[System], seed: int) -> Po
     some = [jax.tree.map(lambda leaf, n=n: leaf[:n], s) for s, n in zip(buckets, shares, strict=True)]
     numbers = np.concatenate([np.asarray(systems.numbers).ravel() for systems in some])
     if potential.config.core.bounded_moments:
-        norms = np.max([_over(one, Potential.moment_norms, some) for one in start.each], axis=0)
+        norms = np.max([_over(one, Potential.moment_norms, some) for one in start.member_potentials], axis=0)
         largest = largest_norms(norms, numbers, potential.reference.elements)
         potential = replace(potential, reference=replace(potential.reference, moment_scale=largest))
         start = replace(start, reference=potential.reference)
-    scales = [feature_scales(_over(one, Potential.features, some), numbers) for one in start.each]
+    scales = [feature_scales(_over(one, Potential.features, some), numbers) for one in start.member_potentials]
     together = tuple(map(float, np.sqrt(np.mean(np.square(scales), axis=0))))
     return replace(potential, reference=replace(potential.reference, feature_scale=together))
 

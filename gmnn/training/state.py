@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import optax
 
-from gmnn import folder
-from gmnn.potential import Params
+from gmnn.model import folder
+from gmnn.model.potential import Params
 from gmnn.system import Array
 from gmnn.training.optimizer import Moving
 

@@ -12,8 +12,8 @@ from ase.io import write
 
 from gmnn import Calculator
 from gmnn.commands.train import main
-from gmnn.embedded import ethanol
-from gmnn.folder import FORMAT_VERSION
+from gmnn.data.embedded import ethanol
+from gmnn.model.folder import FORMAT_VERSION
 
 HERE = Path(__file__).parent / f"v{FORMAT_VERSION}"
 CONFIG = """

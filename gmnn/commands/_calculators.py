@@ -1,0 +1,182 @@
+"""Any ASE calculator by name: MODULE:CALLABLE, a preset, or declared in a file with module, class and arguments.
+
+A declaration is an object with `module` and one of `class`, `class_name` (as MLIPX has it) or `factory`; `kwargs` and
+`args` may hold declarations again, whose results are passed. `preset: NAME` takes one of presets.json, whose kwargs
+may be added to, and `folder: DIR` a model folder of gmnn.
+"""
+
+import importlib
+import importlib.resources
+import json
+from functools import cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+from typing import Any
+
+from ase.calculators.calculator import BaseCalculator
+
+from gmnn.errors import UserError
+
+NAMES = ("class", "class_name", "factory")
+KEYS = {"module", *NAMES, "kwargs", "args", "preset", "folder"}
+
+
+@cache
+def presets() -> dict[str, dict[str, Any]]:
+    """Declarations that come with the package, with what to install for them and where their weights are from."""
+    return json.loads((importlib.resources.files("gmnn") / "commands" / "presets.json").read_text())
+
+
+def load_calculator(text: str, kwargs: str | None) -> tuple[BaseCalculator, str]:
+    """The calculator of MODULE:CALLABLE or of a preset, made with the JSON object kwargs, and its name."""
+    more = _json_object(kwargs)
+    module, colon, name = text.partition(":")
+    if not colon and text in presets():
+        return make({"preset": text, "kwargs": more}, text), text
+    if not colon or not module or not name:
+        raise UserError(
+            f"The calculator is not named as MODULE:CALLABLE and is no preset, got '{text}'; an example is "
+            f"ase.calculators.emt:EMT, presets are {', '.join(presets())}; correct the text."
+        )
+    return make({"module": module, "factory": name, "kwargs": more}, text), name
+
+
+def declared(file: str) -> dict[str, dict[str, Any]]:
+    """The declarations of a JSON or YAML file, name by name; UserError says what is wrong with it."""
+    path = Path(file)
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"The models cannot be read, got '{file}' ({getattr(error, 'strerror', None) or error}); a JSON or YAML "
+            "file is needed; correct the path."
+        ) from error
+    found = _parsed(path, text)
+    if not isinstance(found, dict) or not found or not all(isinstance(one, dict) for one in found.values()):
+        raise UserError(
+            f"The models are not named objects, got '{file}'; an example of its content is "
+            '{"emt": {"module": "ase.calculators.emt", "class": "EMT"}}; correct the file.'
+        )
+    for name, one in found.items():
+        unknown = sorted(map(str, set(one) - KEYS))
+        if unknown:
+            raise UserError(
+                f"The model {name} has the keys {', '.join(unknown)}, got '{file}'; allowed are "
+                f"{', '.join(sorted(KEYS))}; correct the file."
+            )
+        if "/" in str(name) or str(name) in ("", ".", ".."):
+            raise UserError(f"The model '{name}' gives its name to a folder, which cannot be; choose another name.")
+    return {str(name): one for name, one in found.items()}
+
+
+def make(declaration: dict[str, Any], name: str) -> BaseCalculator:
+    """The calculator that a declaration stands for; UserError with what to install, or what was refused."""
+    if "folder" in declaration:
+        return load_model(Path(declaration["folder"]))
+    hint = "install the package or correct the name"
+    if "preset" in declaration:
+        known = presets()
+        if declaration["preset"] not in known:
+            raise UserError(
+                f"There is no such preset, got '{declaration['preset']}' for {name}; allowed are {', '.join(known)}; "
+                "correct the name, or declare module and class."
+            )
+        preset = known[declaration["preset"]]
+        kwargs = {**preset.get("kwargs", {}), **(declaration.get("kwargs") or {})}
+        hint = f"to install it: {preset['install']}; weights: {preset['weights']}"
+        if preset.get("needs", "") not in ("", *kwargs):
+            raise UserError(
+                f"The preset {declaration['preset']} needs {preset['needs']}; weights: {preset['weights']}."
+            )
+        declaration = {**preset, "kwargs": kwargs}
+    return _made(declaration, name, hint)
+
+
+def _made(declaration: dict[str, Any], name: str, hint: str) -> Any:
+    called = next((declaration[key] for key in NAMES if key in declaration), None)
+    try:
+        factory = getattr(importlib.import_module(declaration["module"]), called)  # type: ignore[arg-type]
+    except Exception as error:  # an import may fail in any way
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(
+            f"The calculator cannot be imported, got '{name}' ({reason}); an importable module and a name in it are "
+            f"needed; {hint}."
+        ) from error
+    kwargs = {key: _inner(value, name, hint) for key, value in (declaration.get("kwargs") or {}).items()}
+    arguments: list[Any] = []
+    for value in declaration.get("args") or []:
+        one = _inner(value, name, hint)
+        arguments += one if isinstance(one, tuple) else [one]  # a model and what it needs to see a structure
+    try:
+        return factory(*arguments, **kwargs)
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"The calculator '{name}' cannot be made from {kwargs}, got {type(error).__name__}: {reason}; the "
+            f"keyword arguments it knows are allowed; correct them, or {hint}."
+        ) from error
+
+
+def _inner(value: Any, name: str, hint: str) -> Any:
+    return _made(value, name, hint) if isinstance(value, dict) and "module" in value else value
+
+
+def load_model(folder: Path) -> BaseCalculator:
+    """The calculator of a model folder, in double precision."""
+    try:
+        module = importlib.import_module("gmnn.interfaces.calculator")
+    except ImportError as error:
+        raise UserError(
+            f"A gmnn model cannot be loaded here, got {type(error).__name__}: {error}; the package with its "
+            "dependencies is needed; install it, or pass --calculator."
+        ) from error
+    return module.Calculator(folder, dtype="float64")  # so that no verdict is a matter of rounding
+
+
+def provider(calculator: BaseCalculator) -> dict[str, str]:
+    """The package that a calculator comes from and its version."""
+    top = type(calculator).__module__.partition(".")[0]
+    try:
+        names = packages_distributions().get(top, [])
+        return {name: version(name) for name in sorted(set(names))}
+    except PackageNotFoundError:
+        return {}
+
+
+def _parsed(path: Path, text: str) -> Any:
+    try:
+        if path.suffix.lower() not in (".yaml", ".yml"):
+            return json.loads(text)
+        yaml = importlib.import_module("yaml")
+    except json.JSONDecodeError as error:
+        raise UserError(f"The models are not valid JSON, got '{path}' ({error}); correct the file.") from error
+    except ImportError as error:
+        raise UserError(
+            f"A YAML file needs PyYAML, got '{path}'; a JSON file is read without; pip install pyyaml, or write JSON."
+        ) from error
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"The models are not valid YAML, got '{path}' ({reason}); correct the file.") from error
+
+
+def _json_object(text: str | None) -> dict[str, Any]:
+    """The keyword arguments of --kwargs."""
+    if text is None:
+        return {}
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"--kwargs is not valid JSON, got '{text}' ({error}); an object such as '{{\"sigma\": 1.0}}' is allowed; "
+            "correct the text and quote it for the shell."
+        ) from error
+    if not isinstance(value, dict):
+        raise UserError(
+            f"--kwargs is not a JSON object, got '{text}'; an object such as '{{\"sigma\": 1.0}}' is allowed; "
+            "put the values into braces with their names."
+        )
+    return value

@@ -1,0 +1,90 @@
+"""Frames beyond the data: distorted ones, labelled by the difference that a cheap method finds.
+
+The label of a distorted frame is that of the frame it was made from plus cheap(distorted) - cheap(frame), energy and
+forces alike: exact at no distortion, and as wrong as the cheap method's *changes* are elsewhere.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import BaseCalculator
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from gmnn.data import Dataset
+from gmnn.elements import covalent_radius
+from gmnn.neighbors.host import neighbor_pairs
+
+RATTLE = (0.02, 0.12)  # Å, standard deviations of a frame's displacements
+STRETCHED, STRETCH = 3, (0.1, 1.0)  # atoms of every other frame at most, Å further from their nearest neighbour
+CONTACT = 0.6  # summed covalent radii; closer pairs are the repulsion's
+HIGHEST, LARGEST_FORCE = 0.7, 20.0  # eV per atom above the frame, eV/Å; what lies beyond is of no use
+KIND, RISE = "distorted", "rise_eV"  # config_type; key of the energy above the frame
+WEIGHT, RATE = 0.03, 3e-3  # of training to begin with: docs/dataset.md
+
+
+def distorted(atoms: Atoms, rng: np.random.Generator) -> Atoms | None:
+    """A copy with all atoms displaced, some pulled from their nearest neighbour; None if two atoms come too close."""
+    moved = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    moved.positions += rng.uniform(*RATTLE) * rng.normal(size=(len(moved), 3))
+    if rng.random() < 0.5:
+        for _ in range(rng.integers(1, STRETCHED + 1)):
+            _stretch(moved, int(rng.integers(len(moved))), rng.uniform(*STRETCH))
+    i, j, _, r = _pairs(moved)
+    radii = np.array([covalent_radius(z) for z in moved.numbers])
+    return moved if (r >= CONTACT * (radii[i] + radii[j])).all() else None
+
+
+def _stretch(atoms: Atoms, atom: int, by: float) -> None:
+    """Move an atom away from its nearest neighbour, if it has one, by some Å."""
+    i, _, vectors, r = _pairs(atoms)
+    own = np.flatnonzero(i == atom)
+    if len(own):
+        nearest = own[np.argmin(r[own])]
+        atoms.positions[atom] -= by * vectors[nearest] / r[nearest]
+
+
+def _pairs(atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs within twice the longest bond: i, j [P], vectors [P, 3] and lengths [P] in Å."""
+    reach = 4.0 * max(covalent_radius(z) for z in atoms.numbers)
+    i, j, S = neighbor_pairs(atoms.positions, atoms.cell.array, atoms.pbc, reach)
+    vectors = atoms.positions[j] + S @ atoms.cell.array - atoms.positions[i]
+    return i, j, vectors, np.linalg.norm(vectors, axis=1)
+
+
+def labelled(
+    data: Dataset, frames: np.ndarray, calculator: BaseCalculator, rng: np.random.Generator
+) -> Iterator[Atoms | None]:
+    """For each of the chosen frames a distorted one with energy (eV) and forces (eV/Å), or None if it is of no use.
+
+    `frames`: indices of frames that have both labels. Of no use are too close pairs, energies and forces out of all
+    proportion, and what the calculator fails at.
+    """
+    known: dict[int, tuple[float, np.ndarray]] = {}
+    for k in map(int, frames):
+        atoms = data.atoms[k]
+        moved = distorted(atoms, rng)
+        if moved is None:
+            yield None
+            continue
+        if k not in known:
+            known[k] = _evaluated(atoms, calculator)
+        try:
+            energy, forces = _evaluated(moved, calculator)
+        except Exception:  # of any kind: a calculator may not converge far from any minimum
+            yield None
+            continue
+        rise = energy - known[k][0]
+        if not (rise < HIGHEST * len(atoms) and np.abs(forces).max() < LARGEST_FORCE):
+            yield None
+            continue
+        moved.info.update({"config_type": KIND, RISE: rise})
+        forces = data.forces[k] + forces - known[k][1]
+        moved.calc = SinglePointCalculator(moved, energy=float(data.energies[k]) + rise, forces=forces)
+        yield moved
+
+
+def _evaluated(atoms: Atoms, calculator: BaseCalculator) -> tuple[float, np.ndarray]:
+    bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    bare.calc = calculator
+    return float(bare.get_potential_energy()), np.array(bare.get_forces())

@@ -1,0 +1,61 @@
+"""How this process uses JAX: precision, arrays on the device, cores of the CPU, compilation."""
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+
+from gmnn.errors import UserError
+from gmnn.system import System
+
+
+def on_device(system: System, dtype: str) -> System:
+    """The same system, or batch of them, as device arrays, real numbers as `dtype`."""
+    return jax.tree.map(lambda x: jnp.asarray(x, dtype if np.issubdtype(x.dtype, np.floating) else x.dtype), system)
+
+
+def precision(dtype: str) -> AbstractContextManager:
+    """Within it JAX keeps numbers of this precision; UserError for another than float32 or float64."""
+    if dtype not in ("float32", "float64"):
+        raise UserError(f"dtype is {dtype!r}, but must be 'float32' or 'float64'")
+    return jax.enable_x64(dtype == "float64")
+
+
+def cores() -> Mesh:
+    """The devices among which blocks are shared out: those of the CPU, or one of anything else."""
+    devices = jax.local_devices()
+    return Mesh(np.array(devices if jax.default_backend() == "cpu" else devices[:1]), ("core",))
+
+
+def compiled(function: Callable[..., Any], one_core: bool = False) -> Callable[..., Any]:
+    """`jax.jit` in which every device of the CPU computes on one core if there are several devices, or several
+    processes (`one_core`), so that they do not get in each other's way; on other platforms nothing else.
+    """
+    single = {"xla_cpu_multi_thread_eigen": False} if one_core or cores().size > 1 else None
+    return jax.jit(function, compiler_options=single)
+
+
+def reserve(n: int) -> None:
+    """As many devices on the CPU of this process, to be asked for before JAX is used; without effect afterwards."""
+    by_flag = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if n > 1 and not by_flag and jax.config.values.get("jax_num_cpu_devices", -1) in (None, -1):
+        with suppress(RuntimeError):  # what JAX raises once its devices are made
+            jax.config.update("jax_num_cpu_devices", n)
+
+
+def computed_once(true: Array, function: Callable[..., Any], *arguments: Any) -> Any:
+    """function(*arguments); on a CPU in a branch that is always taken, which XLA must not be able to know.
+
+    There its own barrier is gone before loops are fused.
+    """
+    if jax.default_backend() != "cpu":
+        return jax.lax.optimization_barrier(function(*arguments))
+    like = jax.eval_shape(function, *arguments)
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+    return jax.lax.cond(true, function, lambda *_: nothing, *arguments)

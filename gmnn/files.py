@@ -1,0 +1,139 @@
+"""Safe files: whole or not at all, checked by a checksum when read again, and one run at a time in a folder."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gmnn.errors import UserError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+LINES = 1 << 62  # more than any file has
+SEAL = "checksum"  # of all else in a JSON file that is read again
+
+
+def sealed(values: dict[str, Any]) -> dict[str, Any]:
+    """The same values with a checksum of all of them, for a JSON file that a program will read again."""
+    return {**values, SEAL: _seal(json.loads(json.dumps(values)))}
+
+
+def read_sealed(file: Path, hint: str) -> dict[str, Any]:
+    """A JSON object whose checksum is right; UserError with the hint if not."""
+    return _verified(_read_json(file, hint), file, hint)
+
+
+def _read_json(file: Path, hint: str) -> dict[str, Any]:
+    try:
+        values = json.loads(file.read_text())
+        if not isinstance(values, dict):
+            raise ValueError("it is no object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} is damaged ({error}); {hint}") from None
+    return values
+
+
+def _verified(values: dict[str, Any], file: Path, hint: str) -> dict[str, Any]:
+    if SEAL not in values:
+        raise UserError(f"{file} is damaged: its checksum is missing; {hint}")
+    if values[SEAL] != _seal({key: value for key, value in values.items() if key != SEAL}):
+        raise UserError(f"{file} does not match its checksum, so it was damaged or edited; {hint}")
+    return values
+
+
+def _seal(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Strict JSON, written beside its place and moved there in one step."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Text, written beside its place and moved there in one step."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Bytes, written beside their place and moved there in one step."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold a folder for one run; UserError if another process holds it. The lock ends with the process, however."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        file = open(path / ".lock", "w")  # noqa: SIM115 - closed below, after the error message for this line
+    except OSError as error:
+        raise UserError(f"cannot write into the folder {path}: {error.strerror}; choose another output") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"another run is writing into {path}; wait for it or choose another output") from None
+        yield
+
+
+def write_files(folder: Path, contents: dict[str, bytes]) -> dict[str, Path]:
+    """Write files into a folder (made if absent), each whole or not at all; their paths by name.
+
+    Raises UserError if the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            write_bytes(folder / name, content)
+    except OSError as error:
+        raise UserError(
+            f"The report cannot be written to '{folder}', got {error.strerror or error}; a folder with write "
+            "permission is needed; choose another with --out."
+        ) from error
+    return {name: folder / name for name in contents}
+
+
+def require_whole(path: Path) -> None:
+    """UserError where a frame has fewer lines than its number of atoms says; another kind of file, or none, passes."""
+    if path.suffix not in (".xyz", ".extxyz") or not path.is_file():
+        return
+    with open(path, errors="replace") as file:
+        at = 1
+        for line in file:
+            try:
+                atoms = int(line)
+            except ValueError:  # the end, or ASE will say what is wrong
+                return
+            wanted = 1 + max(atoms, 0)
+            found = sum(1 for _ in islice(file, min(wanted, LINES)))
+            if found < wanted:
+                raise UserError(
+                    f"line {at} of {path} says that {line.strip()[:12]} atoms follow after a comment, but only {found} "
+                    "lines do; the file was cut or changed, get it again or correct the number"
+                )
+            at += 1 + found
+
+
+def write_whole(path: Path, frames: "list[Atoms]") -> None:
+    """Write an extxyz file beside its place and move it there in one step."""
+    import ase.io
+
+    temporary = path.with_name(f".{path.name}")
+    ase.io.write(temporary, frames, format="extxyz")
+    temporary.replace(path)

@@ -1,0 +1,191 @@
+"""The Python side of `pair_style gmnn`: LAMMPS' atoms and neighbours in, energies, forces and virials out.
+
+`pair_gmnn.cpp`, compiled by `gmnn lammps build`, calls the functions that `connect` gives it. A rank of LAMMPS has its
+own atoms and ghosts, which are images or other ranks' atoms; only own atoms have neighbour slots and an energy, and
+LAMMPS brings the forces on ghosts home. All images are rows of their own, so that there is no cell.
+"""
+
+import ctypes
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gmnn import device
+from gmnn.device import precision
+from gmnn.elements import SYMBOLS
+from gmnn.errors import UserError
+from gmnn.kernels import choice, xla
+from gmnn.kernels.cpp import predict as cpp
+from gmnn.model.folder import load
+from gmnn.model.potential import Potential
+from gmnn.neighbors.host import capacity
+from gmnn.system import Array, System
+
+INTERFACE = 1  # of the struct below and its meaning; pair_gmnn.cpp has the same number
+
+
+class Engine:
+    """A potential with arrays for one rank's atoms, which grow by a quarter at a time and are compiled for as often."""
+
+    def __init__(self, potential: Potential, path: str, dtype: str, elements: list[str], ranks: int = 1) -> None:
+        """`elements`: the symbol of every atom type. UserError for what the potential or the path does not know."""
+        strangers = [symbol for symbol in elements if symbol not in SYMBOLS[1:]]
+        if strangers:
+            raise UserError(f"{', '.join(strangers)} is no element; write a chemical symbol for each atom type")
+        self.numbers_of_types = np.array([SYMBOLS.index(symbol) for symbol in elements], np.int32)
+        potential.require_elements(self.numbers_of_types)
+        self.potential, self.dtype, self.ranks = potential, dtype, ranks
+        self.offsets = np.zeros(len(SYMBOLS))
+        self.offsets[self.numbers_of_types] = potential.offsets(self.numbers_of_types)
+        with precision(dtype):
+            self._params, _ = choice.evaluator(potential, path, dtype)
+        parts: dict[str, Callable[..., tuple[Array, Array, Array]]] = {
+            "fast": xla.predict_part, "reference": _reference_part,
+            "kernel": partial(cpp.predict_part, one_core=ranks > 1),
+        }  # fmt: skip
+        part = parts[path]
+
+        def evaluate(params: Any, positions: Array, numbers: Array, neighbors: Array) -> tuple[Array, Array, Array]:
+            no_cell, no_shifts = jnp.zeros((3, 3), positions.dtype), jnp.zeros((*neighbors.shape, 3), jnp.int32)
+            return part(potential, params, System(positions, numbers, no_cell, neighbors, no_shifts))
+
+        self._evaluate = device.compiled(evaluate, one_core=ranks > 1)
+        self.shape = (0, 0, 0)  # atoms N, own atoms among them C, slots K
+
+    def reserve(self, own: int, ghosts: int, widest: int) -> bool:
+        """Make arrays for so many atoms with at most `widest` neighbours each, if they are too small; whether so.
+
+        A single rank's own atoms do not come and go: they get no rows to spare, which would be evaluated in vain. Those
+        of ghosts cost next to nothing, and there is room for an eighth more.
+        """
+        n, c, k = self.shape
+        own = max(own, 1)  # a rank without atoms has an empty row
+        if own <= c and ghosts <= n - c and widest <= k:
+            return False
+        centres = c if own <= c else own if self.ranks == 1 else capacity(own)
+        room = n - c if ghosts <= n - c else capacity(ghosts + ghosts // 8)
+        self.shape = n, c, k = centres + room, centres, max(k, capacity(widest))
+        self.positions, self.numbers = np.zeros((n, 3)), np.zeros(n, np.int32)
+        self.neighbors = np.full((c, k), n, np.int32)
+        return True
+
+    def evaluate(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Energies with the atomic references [C] eV, forces [N, 3] eV/Å and virials [C, 3, 3] eV, of float64.
+
+        Of what is in positions [N, 3] Å, numbers [N] and neighbors [C, K]. On the reference path virials are summed to
+        [1, 3, 3]. UserError if an energy is no number.
+        """
+        with precision(self.dtype):
+            positions = self.positions.astype(self.dtype)
+            found = self._evaluate(self._params, positions, self.numbers, self.neighbors)
+            energies, forces, virials = (np.asarray(x, float) for x in jax.device_get(found))
+        if not np.isfinite(energies.sum()):
+            raise UserError(
+                "the energy is not a finite number, so atoms are at the same place or lost; check the start and the "
+                "timestep"
+            )
+        return energies + self.offsets[self.numbers[: len(energies)]], forces, virials
+
+
+def _reference_part(potential: Potential, params: Any, system: System) -> tuple[Array, Array, Array]:
+    """As `xla.predict_part`, by autodiff; the virials summed, [1, 3, 3]."""
+    n, own = len(system.numbers), len(system.neighbors)
+    more = ((0, n - own), (0, 0))
+    neighbors = jnp.pad(system.neighbors, more, constant_values=n)  # a ghost alone has a constant energy
+    found = potential.predict(
+        params, system._replace(neighbors=neighbors, shifts=jnp.pad(system.shifts, (*more, (0, 0))))
+    )
+    return found.energies[:own], found.forces, found.virial[None]
+
+
+class Exchange(ctypes.Structure):
+    """What the plugin and this module tell each other; pair_gmnn.cpp explains the fields."""
+
+
+_OPEN = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(Exchange), ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p,
+    ctypes.c_int,
+)  # fmt: skip
+_RESERVE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(Exchange), ctypes.c_int, ctypes.c_int, ctypes.c_int)
+_EVALUATE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(Exchange))
+_CLOSE = ctypes.CFUNCTYPE(None, ctypes.POINTER(Exchange))
+Exchange._fields_ = [
+    ("interface", ctypes.c_int), ("model", ctypes.c_int), ("r_max", ctypes.c_double),
+    ("atoms", ctypes.c_int), ("centres", ctypes.c_int), ("slots", ctypes.c_int),
+    ("numbers_of_types", ctypes.c_void_p), ("positions", ctypes.c_void_p), ("numbers", ctypes.c_void_p),
+    ("neighbors", ctypes.c_void_p), ("energies", ctypes.c_void_p), ("forces", ctypes.c_void_p),
+    ("virials", ctypes.c_void_p), ("open", _OPEN), ("reserve", _RESERVE), ("evaluate", _EVALUATE), ("close", _CLOSE),
+    ("error", ctypes.c_char * 1024),
+]  # fmt: skip
+
+_engines: dict[int, Engine] = {}  # by the number that their pair style knows
+_results: dict[int, tuple[np.ndarray, ...]] = {}  # whose memory the plugin reads
+_next = count(1)
+
+
+def _spoken(exchange: Any, task: Callable[[], None]) -> int:
+    """Run it; 1 and one sentence in `error` where that fails, for LAMMPS to print."""
+    try:
+        task()
+        return 0
+    except UserError as error:
+        text = str(error)
+    except KeyboardInterrupt:
+        text = "interrupted"
+    except BaseException as error:  # nothing may pass through the frames of LAMMPS
+        text = f"gmnn failed ({type(error).__name__}: {error}); please report it"
+    exchange.contents.error = " ".join(text.split()).encode("ascii", "replace")[:1023]
+    return 1
+
+
+def _open(exchange: Any, model: bytes, path: bytes, dtype: bytes, elements: bytes, ranks: int) -> int:
+    def task() -> None:
+        engine = Engine(load(model.decode()), path.decode(), dtype.decode(), elements.decode().split(), ranks)
+        into, number = exchange.contents, next(_next)
+        _engines[number] = engine
+        into.model, into.r_max = number, engine.potential.config.r_max
+        into.numbers_of_types = engine.numbers_of_types.ctypes.data
+
+    return _spoken(exchange, task)
+
+
+def _reserve(exchange: Any, own: int, ghosts: int, widest: int) -> int:
+    def task() -> None:
+        into = exchange.contents
+        engine = _engines[into.model]
+        if engine.reserve(own, ghosts, widest):
+            into.atoms, into.centres, into.slots = engine.shape
+            into.positions, into.numbers = engine.positions.ctypes.data, engine.numbers.ctypes.data
+            into.neighbors = engine.neighbors.ctypes.data
+
+    return _spoken(exchange, task)
+
+
+def _evaluate(exchange: Any) -> int:
+    def task() -> None:
+        into = exchange.contents
+        found = tuple(map(np.ascontiguousarray, _engines[into.model].evaluate()))
+        _results[into.model] = found
+        into.energies, into.forces, into.virials = (x.ctypes.data for x in found)
+
+    return _spoken(exchange, task)
+
+
+def _close(exchange: Any) -> None:
+    _engines.pop(exchange.contents.model, None)
+    _results.pop(exchange.contents.model, None)
+
+
+_functions = _OPEN(_open), _RESERVE(_reserve), _EVALUATE(_evaluate), _CLOSE(_close)
+
+
+def connect(address: int) -> None:
+    """Give the plugin, whose Exchange is at this address, the functions above."""
+    exchange = Exchange.from_address(address)
+    exchange.interface = INTERFACE
+    exchange.open, exchange.reserve, exchange.evaluate, exchange.close = _functions

@@ -1,0 +1,113 @@
+"""The prediction of `xla.predict` on a CPU by functions in C++, with what an atom needs in the cache of one core.
+
+What `path="kernel"` is on a CPU. Forces of atoms and their slots are added up one after the other, so that they are the
+same every time.
+"""
+
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from gmnn.device import cores
+from gmnn.errors import UserError
+from gmnn.kernels import parameters
+from gmnn.kernels.blocks import joined, scatter_rows, shard_atoms, to_prediction
+from gmnn.kernels.cpp.library import register
+from gmnn.kernels.parameters import FastParams
+from gmnn.model.potential import Potential
+from gmnn.system import Prediction, System
+
+TILE = 6  # rows of a matrix that are multiplied together, as vectors.h has it
+MOST_CHANNELS = 14  # of the radial functions, and two more in a row of the tables
+
+
+class NativeParams(NamedTuple):
+    """What is trained, and the network's matrices in the order in which they are read."""
+
+    fast: FastParams
+    layers: tuple[tuple[Array, Array], ...]  # kernel and its transpose in tiles, [rows / TILE, depth, TILE]
+
+
+def to_kernel_parameters(potential: Potential, dtype: str) -> NativeParams:
+    """As `parameters.to_kernel_parameters`; UserError for too many radial channels, or if nothing compiles."""
+    if potential.config.n_radial > MOST_CHANNELS:
+        raise UserError(
+            f"path kernel evaluates at most {MOST_CHANNELS} radial channels on a CPU, but n_radial is "
+            f"{potential.config.n_radial}; use path fast"
+        )
+    return tiled(parameters.to_kernel_parameters(potential, dtype))
+
+
+def tiled(params: FastParams) -> NativeParams:
+    """With the matrices in tiles, the last of them padded by zeros; the functions are there afterwards."""
+    registered()
+
+    def tiles(kernel: Array) -> Array:
+        rows = jnp.pad(kernel, ((0, -len(kernel) % TILE), (0, 0)))
+        return jnp.swapaxes(rows.reshape(-1, TILE, kernel.shape[1]), 1, 2)
+
+    return NativeParams(params, tuple((tiles(kernel), tiles(kernel.T)) for kernel in params.kernels))
+
+
+def predict(potential: Potential, params: NativeParams, system: System, reverse: Any = None) -> Prediction:
+    """Energy, forces and virial of one system; of a batch with a leading axis. `reverse` is not needed.
+
+    A single device evaluates on all cores, several on one each.
+    """
+    share, atoms = partial(_share, potential, system.numbers.shape[-1]), joined(system)
+    return to_prediction(system, *shard_atoms(share, params, atoms, system.numbers.size, None))
+
+
+def _share(
+    potential: Potential, per_system: int, params: NativeParams, atoms: System, rows: Array, reverse: Any
+) -> tuple[Array, Array, Array]:
+    """A `blocks.Share`."""
+    count, one_core = len(atoms.numbers), cores().size > 1
+    members, forces, virials = _evaluated(potential, per_system, params, atoms, rows.ravel(), one_core)
+    virial = jnp.sum(scatter_rows(virials, rows, count).reshape(-1, per_system, 3, 3), axis=1)
+    return scatter_rows(members, rows, count), forces, virial
+
+
+def predict_part(
+    potential: Potential, params: NativeParams, system: System, one_core: bool = False
+) -> tuple[Array, Array, Array]:
+    """As `xla.predict_part`: energies [C] of a part of the atoms, forces [N, 3] of these on all, virials [C, 3, 3]."""
+    n, count = len(system.numbers), len(system.neighbors)
+    whole = system._replace(cell=system.cell[None])
+    members, forces, virials = _evaluated(potential, n, params, whole, jnp.arange(count), one_core)
+    return jnp.mean(members, axis=1), forces, virials
+
+
+def _evaluated(
+    potential: Potential, per_system: int, params: NativeParams, atoms: System, rows: Array, one_core: bool
+) -> tuple[Array, Array, Array]:
+    """Of some atoms: energies [n, M] eV, forces of these on all atoms [N, 3], virials [n, 3, 3]. Zero for rows beyond
+    the last atom with slots, and for padding atoms.
+    """
+    config, (table, kernels, biases, scale, shift, bound), count = potential.config, params.fast, len(rows)
+    index = jnp.asarray(potential.element_index, jnp.int32)
+    elements = jnp.where(atoms.numbers > 0, index[atoms.numbers], -1)
+    shapes = [(count, len(kernels[-1])), atoms.positions.shape, (count, 3, 3)]
+    layers = [x for tiles, bias in zip(params.layers, biases, strict=True) for x in (*tiles, bias)]
+    dtype = atoms.positions.dtype
+    call = jax.ffi.ffi_call(f"gmnn_{dtype}", [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes])
+    places = (x.astype(jnp.int32) for x in (atoms.neighbors, atoms.shifts, rows))
+    members, forces, virials = call(
+        atoms.positions, elements, atoms.cell, *places, table, scale, shift, bound, *layers,
+        per_system=np.int64(per_system), r_max=np.float64(config.r_max), unit_offset=np.float64(config.unit_offset),
+        bounded_readout=config.bounded, bounded_moments=config.core.bounded_moments, one_core=one_core,
+    )  # fmt: skip
+    return members, forces, virials
+
+
+@cache
+def registered() -> None:
+    """XLA knows the functions; UserError where they cannot be compiled."""
+    try:
+        register("predict", "gmnn")
+    except UserError as error:
+        raise UserError(f"path kernel is in C++, but {error}; or use path fast") from error

@@ -1,0 +1,55 @@
+"""A trained potential in the form that the fast and the kernel path evaluate: tables and matrices."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from gmnn.device import cores
+from gmnn.errors import UserError
+from gmnn.kernels import tables
+from gmnn.model.network import OUTPUT_GAIN, constants, scale_shift
+from gmnn.model.potential import Potential
+from gmnn.model.readout import SWISH_UNIT
+
+
+class FastParams(NamedTuple):
+    """Everything trained, in the form that evaluation wants."""
+
+    table: Any  # of tables.tabulate
+    kernels: tuple[Any, ...]  # [out, in], the scale of the features and the gain of the output folded in
+    biases: tuple[Any, ...]  # [out, 1]
+    scale: Any  # [E] sigma, eV
+    shift: Any  # [E] mu, eV
+    moment_bound: Any  # [E]
+
+
+def to_kernel_parameters(potential: Potential, dtype: str, intervals: int = tables.INTERVALS) -> FastParams:
+    """The tables and matrices of a trained potential; UserError for those that only the reference path evaluates."""
+    config, params = potential.config, potential.trained
+    for cannot, what in (
+        (config.ensemble == "full", "a full ensemble"),
+        (config.core.nearest_switch, "model.core.nearest_switch"),
+        (config.repulsion == "exponential", "model.repulsion: exponential"),
+    ):
+        if cannot:
+            raise UserError(f"the fast path does not evaluate {what}; use path reference")
+    facts, layers = constants(config, potential.reference), range(len(config.hidden) + 1)
+    kernels = [np.asarray(params["readout"][f"layer_{k}"]["kernel"], float) for k in layers]
+    biases = [np.asarray(params["readout"][f"layer_{k}"]["bias"], float) for k in layers]
+    if len(facts.feature_scale):
+        kernels[0] = kernels[0] / facts.feature_scale[:, None]
+    kernels = [SWISH_UNIT * kernel if k else kernel for k, kernel in enumerate(kernels)]
+    kernels[-1], biases[-1] = OUTPUT_GAIN * kernels[-1], OUTPUT_GAIN * biases[-1]
+    sigma, mu = scale_shift(params)
+    cast = partial(jnp.asarray, dtype=dtype)
+    bound = cast(facts.moment_bound if config.core.bounded_moments else np.zeros(0))
+    prepared = FastParams(
+        tables.tabulate(potential, dtype, intervals), tuple(cast(kernel.T) for kernel in kernels),
+        tuple(cast(bias[:, None]) for bias in biases), cast(sigma), cast(mu), bound,
+    )  # fmt: skip
+    mesh = cores()
+    return jax.device_put(prepared, NamedSharding(mesh, PartitionSpec())) if mesh.size > 1 else prepared

@@ -1,0 +1,72 @@
+"""A structure at the end of a segment, on the host."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms, units
+
+from gmnn.md.integrators import State, chain_energy
+from gmnn.md.pressure import tensor
+from gmnn.md.segment import Setting
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """One replica at the end of a segment, on the host, in float64."""
+
+    setting: Setting
+    step: int
+    state: State  # positions in the cell along periodic directions
+    forces: np.ndarray  # [N, 3] eV/Å
+    energy: float  # eV, with the atomic references
+    kinetic: float  # eV; 0 where a minimum is looked for
+    virial: np.ndarray  # [3, 3] eV, dE/d(strain)
+    closest: np.ndarray  # [P] Å, in this segment, for the pairs of the setting
+    rebuilds: int  # lists made in this segment
+
+    @property
+    def positions(self) -> np.ndarray:
+        """[N, 3] Å, in the cell along periodic directions."""
+        return self.state.positions
+
+    @property
+    def velocities(self) -> np.ndarray:
+        """[N, 3] Å / ASE's unit of time."""
+        return self.state.velocities
+
+    @property
+    def temperature(self) -> float:
+        """K, from the degrees of freedom that move."""
+        return 2.0 * self.kinetic / (max(self.setting.freedom, 1) * units.kB)
+
+    @property
+    def conserved(self) -> float:
+        """Energy that `nve`, and `nose_hoover` at a constant temperature, keep, eV."""
+        bath, freedom = self.setting.bath, self.setting.freedom
+        chain = bath.ensemble == "nose_hoover"
+        return self.energy + self.kinetic + (chain_energy(bath, freedom, self.state.chain, self.step) if chain else 0.0)
+
+    @property
+    def pressure(self) -> np.ndarray:
+        """[3, 3] GPa, of a structure that is periodic along three directions."""
+        return tensor(self.setting.masses, self.velocities, self.virial, self.state.cell)
+
+    @property
+    def largest_force(self) -> float:
+        """On an atom that is not fixed, eV/Å."""
+        return float(np.linalg.norm(self.forces[~self.setting.fixed], axis=1).max(initial=0.0))
+
+    @property
+    def finite(self) -> bool:
+        """Whether all numbers are."""
+        arrays = (self.energy, self.positions, self.velocities, self.forces)
+        return all(bool(np.isfinite(x).all()) for x in arrays)
+
+    def snapshot(self, atoms: Atoms) -> Atoms:
+        """A copy of `atoms` as they are now, with momenta."""
+        atoms = atoms.copy()
+        atoms.set_cell(self.state.cell)
+        atoms.positions = self.positions
+        if self.setting.bath.ensemble != "minimise":
+            atoms.set_velocities(self.velocities)
+        return atoms

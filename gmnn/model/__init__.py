@@ -1,0 +1,1 @@
+"""THE energy: radial functions, descriptor, short range, repulsion, readout, network, potential and its folder."""

@@ -1,0 +1,71 @@
+"""Facts learnt from the training data, which a model folder keeps beside the user's choices."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gmnn.elements import SYMBOLS
+from gmnn.errors import UserError, require
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Facts learnt from the training data; every list follows ``elements``."""
+
+    elements: tuple[int, ...]
+    """Trained atomic numbers, ascending."""
+    E0: tuple[float, ...]
+    """Atomic reference energies, eV, subtracted and added in float64 outside the model."""
+    scale: tuple[float, ...]
+    """Initial sigma_Z of the scale-shift layer, eV."""
+    shift: tuple[float, ...]
+    """Initial mu_Z of the scale-shift layer, eV."""
+    feature_scale: tuple[float, ...] = ()
+    """Root mean square of each feature over the training data at the initial coefficients; empty = 1."""
+    closest: tuple[float | None, ...] = ()
+    """Smallest distance in the training data of each unordered pair of elements, Å; None = never within r_max."""
+    moment_scale: tuple[float, ...] = ()
+    """Largest norm of the moments of each element over the training data at the initial coefficients."""
+    screening: tuple[tuple[float, ...], ...] = ()
+    """NLH coefficients a1, b1, a2, b2, a3, b3 (b in 1/Å) of each unordered pair of elements, or A (eV Å^2), b (1/Å) of
+    the exponential repulsion; empty without either."""
+    spread_scale: tuple[float, float] = (1.0, 1.0)
+    """What the spreads of an ensemble's energies and forces are multiplied by, from the validation frames."""
+
+    def __post_init__(self) -> None:
+        sizes = {len(self.elements), len(self.E0), len(self.scale), len(self.shift)}
+        require(len(sizes) == 1, "reference", sizes, "four lists of one length")
+        require(list(self.elements) == sorted(set(self.elements)), "reference.elements", self.elements, "ascending")
+
+    @property
+    def element_index(self) -> np.ndarray:
+        """Index among the trained elements of every atomic number; 0 for padding and strangers.  [119]"""
+        table = np.zeros(len(SYMBOLS), np.int32)
+        table[list(self.elements)] = np.arange(len(self.elements))
+        return table
+
+    def offsets(self, numbers: np.ndarray) -> np.ndarray:
+        """Atomic references E0 in float64, [N] eV; refuses elements that were not trained."""
+        self.require_elements(numbers)
+        table = np.zeros(len(SYMBOLS))
+        table[list(self.elements)] = self.E0
+        return table[np.asarray(numbers)]
+
+    def require_elements(self, numbers: np.ndarray) -> None:
+        """UserError that names the elements this potential was not trained on."""
+        unknown = sorted(set(np.asarray(numbers).tolist()) - {0, *self.elements})
+        if unknown:
+            raise UserError(
+                f"this potential was not trained on {', '.join(SYMBOLS[z] for z in unknown)}; "
+                f"it knows {', '.join(SYMBOLS[z] for z in self.elements)}. Train one on data that contains them"
+            )
+
+
+def reference_from_dict(values: dict[str, Any]) -> Reference:
+    """Rebuild a Reference from ``config.json``."""
+    try:
+        values = {**values, "screening": map(tuple, values.get("screening", ()))}
+        return Reference(**{key: tuple(value) for key, value in values.items()})
+    except TypeError as error:
+        raise UserError(f"the reference section of config.json does not fit this version of gmnn: {error}") from None

@@ -1,0 +1,100 @@
+"""What a training shows while it runs: ``history.csv``, a progress bar; and how it is asked to stop."""
+
+import csv
+import io
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from gmnn import files
+from gmnn.training.objective import Errors
+from gmnn.training.state import State
+
+COLUMNS = (
+    "epoch", "learning_rate", "train_loss", "valid_loss", "valid_energy_mae_meV", "valid_energy_mae_meV_per_atom",
+    "valid_forces_mae_meV_per_A", "valid_forces_rmse_meV_per_A", "valid_stress_mae_meV_per_A3", "best_epoch", "seconds",
+)  # fmt: skip
+
+
+class History:
+    """``history.csv``: one line per epoch, cut back to the epoch a resumed run continues from."""
+
+    def __init__(self, path: Path, epoch: int) -> None:
+        self.path = path
+        kept = [line for line in _text(path).splitlines() if line.count(",") == len(COLUMNS) - 1] if epoch else []
+        rows = [line for line in kept if line.split(",")[0].isdigit() and int(line.split(",")[0]) <= epoch]
+        if lost := sorted(set(range(1, epoch + 1)) - {int(line.split(",")[0]) for line in rows}):
+            warnings.warn(f"{path} is damaged: it has no line of epoch {', '.join(map(str, lost))}", stacklevel=2)
+        files.write_text(path, "\n".join([",".join(COLUMNS), *rows]) + "\n")
+
+    def append(self, state: State, rate: float, train_loss: float, found: Errors) -> None:
+        values = [
+            int(state.epoch), rate, train_loss, float(found.loss), *(1e3 * float(value) for value in found[1:]),
+            int(state.best_epoch), float(state.seconds),
+        ]  # fmt: skip
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n").writerow(f"{v:.8g}" if isinstance(v, float) else v for v in values)
+        with open(self.path, "a") as file:
+            file.write(line.getvalue())
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+@contextmanager
+def stop_requested() -> Iterator[Callable[[], bool]]:
+    """Within this context the first SIGINT or SIGTERM asks to stop; the second acts as usual."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    previous: dict[int, Any] = {}
+
+    def ask(number: int, frame: object) -> None:
+        asked.set()
+        signal.signal(number, previous[number])
+
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        previous[ending] = signal.signal(ending, ask)
+    try:
+        yield asked.is_set
+    finally:
+        for asked_for, handler in previous.items():
+            signal.signal(asked_for, handler)
+
+
+@contextmanager
+def progress(epochs: int, done: int, shown: bool = True) -> Iterator[Callable[[Errors, int], None]]:
+    """A bar with the current errors on a terminal, a line every tenth of the run elsewhere; nothing if not `shown`."""
+    if not shown:
+        yield lambda found, best: None
+        return
+    with tqdm(total=epochs, initial=done, unit="epoch", disable=None, dynamic_ncols=True) as bar:
+        count = done
+
+        def report(found: Errors, best: int) -> None:
+            nonlocal count
+            count += 1
+            parts = (
+                (found.forces_mae, "F {:.1f} meV/Å"), (found.energy_mae, "E {:.1f} meV"),
+                (found.stress_mae, "S {:.2f} meV/Å³"),
+            )  # fmt: skip
+            shown = [form.format(1e3 * float(value)) for value, form in parts if np.isfinite(value)]
+            text = ", ".join([*shown, f"best epoch {best}"])
+            bar.set_postfix_str(text)
+            bar.update()
+            if bar.disable and (count % max(1, epochs // 10) == 0 or count == epochs):
+                print(f"epoch {count}/{epochs}: validation {text}", flush=True)
+
+        yield report

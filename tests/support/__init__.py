@@ -1,0 +1,1 @@
+"""What several tests need: oracles, damaged files, workers for other processes, places."""

@@ -1,0 +1,134 @@
+"""Selection of frames: features are derivatives, greedy choices equal those by definition, known frames come last."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import jax
+import numpy as np
+import pytest
+from ase import Atoms
+
+from gmnn.data.embedded import ethanol
+from gmnn.model.potential import Potential
+from gmnn.training import selection
+from tests.support.paths import ROOT
+
+energy = jax.jit(Potential.energy, static_argnums=0)
+Model = tuple[Potential, dict[str, Any]]
+
+
+def test_features_are_derivatives_of_the_energy(
+    make_potential: Callable[..., Model], structures: dict[str, Atoms]
+) -> None:
+    """Moving the last layer's weights by w changes the energy of a frame by N w . features, to first order."""
+    potential, params = make_potential()
+    potential = potential.with_params(jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params))
+    frames = [structures[name] for name in ("triclinic", "molecule", "atom")]
+    features = selection.frame_features(potential, frames)
+    assert features.shape == (3, 8)
+    from gmnn.neighbors.host import make_system
+
+    rng = np.random.default_rng(0)
+    way = rng.normal(size=(8, 1))
+    h = 1e-6
+    for atoms, row in zip(frames, features, strict=True):
+        system = make_system(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc, potential.config.r_max)
+        ends = []
+        for sign in (1, -1):
+            moved = jax.tree.map(lambda leaf: np.asarray(leaf, float), potential.trained)
+            moved["readout"]["layer_2"]["kernel"] += sign * h * way
+            ends.append(float(energy(potential, moved, system)))
+        assert (ends[0] - ends[1]) / (2 * h) == pytest.approx(len(atoms) * float(row @ way[:, 0]), rel=1e-3, abs=1e-4)
+
+
+@pytest.fixture
+def features() -> tuple[np.ndarray, np.ndarray]:
+    """25 frames in 6 dimensions, some of them twice, and 4 known ones."""
+    rng = np.random.default_rng(2)
+    points = rng.normal(size=(20, 6)) * [3, 2, 1, 1, 0.5, 0.1]
+    return np.concatenate([points, points[:5]]), rng.normal(size=(4, 6))
+
+
+@pytest.mark.parametrize("with_known", [False, True])
+def test_largest_determinant(features: tuple[np.ndarray, np.ndarray], with_known: bool) -> None:
+    """Every step against the determinants of all candidates, computed one by one."""
+    points, known = features
+    known = known if with_known else known[:0]
+    chosen, variances = selection.by_determinant(points, 8, known)
+    noise = selection.NOISE * np.mean(np.sum(points**2, axis=1))
+    taken: list[int] = []
+    before = 0.0 if not len(known) else np.linalg.slogdet(known @ known.T + noise * np.eye(4))[1]
+    for k, variance in zip(chosen, variances, strict=True):
+        values = np.full(len(points), -np.inf)
+        for c in set(range(len(points))) - set(taken):
+            rows = np.concatenate([known, points[[*taken, c]]])
+            values[c] = np.linalg.slogdet(rows @ rows.T + noise * np.eye(len(rows)))[1]
+        assert values[k] == pytest.approx(values.max(), abs=1e-6)
+        assert np.log(variance) == pytest.approx(values[k] - before, abs=1e-6)
+        taken.append(int(k))
+        before = values[k]
+
+
+@pytest.mark.parametrize("with_known", [False, True])
+def test_largest_distance(features: tuple[np.ndarray, np.ndarray], with_known: bool) -> None:
+    """Every step against all distances; a frame that stands twice is taken once as long as others are left."""
+    points, known = features
+    known = known if with_known else known[:0]
+    chosen, distances = selection.by_distance(points, 20, known)
+    assert len(set(chosen)) == 20
+    assert len({tuple(points[k]) for k in chosen}) == 20
+    taken = list(known)
+    for k, distance in zip(chosen, distances, strict=True):
+        if taken:
+            nearest = np.min(np.linalg.norm(points[:, None] - np.array(taken)[None], axis=2), axis=1)
+            assert distance == pytest.approx(nearest.max(), rel=1e-9)
+            assert nearest[k] == pytest.approx(nearest.max(), rel=1e-9)
+        taken.append(points[k])
+
+
+def test_known_frames_are_worth_nothing(features: tuple[np.ndarray, np.ndarray]) -> None:
+    """Frames that are known have no distance and no variance: none is chosen while there are other directions."""
+    points, _ = features
+    chosen, distances = selection.by_distance(points[:20], 20, points[:3])
+    assert set(chosen[-3:]) == {0, 1, 2}
+    np.testing.assert_allclose(distances[-3:], 0.0, atol=1e-6)
+    chosen, variances = selection.by_determinant(points[:20], 4, points[:3])  # three of six directions are open
+    assert not {0, 1, 2} & set(chosen[:3])
+    taught = np.concatenate([points[:3], points[chosen[:3]]])  # six frames: no direction is open any more
+    noise = selection.NOISE * np.mean(np.sum(points[:20] ** 2, axis=1))
+    leverage = points[chosen[3]] @ np.linalg.solve(taught.T @ taught, points[chosen[3]])
+    assert variances[3] == pytest.approx(noise * (1 + leverage), rel=1e-2)
+    assert variances[3] < 1e-2 * variances[2]
+
+
+def test_command(tmp_path: Path) -> None:
+    """Frames are written in the order of the choice; mistakes are named."""
+    ase.io.write(tmp_path / "pool.extxyz", [Atoms(a.numbers, a.positions) for a in ethanol()[:12]])
+    out = tmp_path / "out.extxyz"
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        model = str(ROOT / "examples" / "ethanol")
+        command = [
+            sys.executable,
+            "-m",
+            "gmnn",
+            "select",
+            model,
+            str(tmp_path / "pool.extxyz"),
+            *more,
+            "--out",
+            str(out),
+        ]
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+    assert "give 1 to 12" in run("-n", "13").stderr
+    done = run("-n", "3", "--by", "distance")
+    assert done.returncode == 0, done.stderr
+    order = [int(line.split()[0]) for line in done.stdout.splitlines()[1:4]]
+    for k, atoms in zip(order, ase.io.read(out, ":"), strict=True):
+        np.testing.assert_allclose(atoms.positions, ethanol()[k].positions, atol=1e-7)
+    assert "exists" in run("-n", "3").stderr

@@ -1,0 +1,196 @@
+"""Training: it learns, it can be stopped anywhere, and it ends with the same parameters as if it had not been."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import gmnn
+from gmnn import evaluation, files
+from gmnn.config.reading import Config
+from gmnn.data import batches, split
+from gmnn.model import folder
+from gmnn.model.potential import Potential
+from gmnn.training import optimizer, state
+from tests.support.paths import ROOT
+
+CONFIG = """
+output: {output}
+seed: 3
+data: {{train: ethanol, n_train: 40, n_valid: 10}}
+model: {{n_radial: 2, n_basis: 6, hidden: [16], r_max: 4.0}}
+train: {{epochs: 40, batch_size: 8, checkpoint_seconds: 0}}
+"""
+
+
+def command(tmp_path: Path, output: str, *more: str) -> list[str]:
+    file = tmp_path / f"{output}.yaml"
+    file.write_text(CONFIG.format(output=tmp_path / output))
+    return [sys.executable, str(ROOT / "train.py"), str(file), *more]
+
+
+def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir)}
+    return subprocess.run(arguments, capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny run that was left alone."""
+    path = tmp_path_factory.mktemp("train")
+    done = run(command(path, "straight"))
+    assert done.returncode == 0, done.stderr
+    assert "model folder" in done.stdout
+    assert "ZBL strengths" in done.stdout
+    return path / "straight"
+
+
+def final_state(path: Path) -> str:
+    return json.loads((path / "state" / "latest.json").read_text())["sha256"]
+
+
+def parameters(path: Path) -> str:
+    return json.loads((path / "config.json").read_text())["parameters"]["sha256"]
+
+
+def test_learns_and_reports(finished: Path) -> None:
+    """Errors fall well below those of predicting the mean; metrics.json has the names scripts rely on."""
+    metrics = json.loads((finished / "metrics.json").read_text())
+    data = split(Config.model_validate(_config(finished)))
+    spread = 1e3 * np.mean(np.abs(np.concatenate(data.test.forces)))
+    test = metrics["test"]
+    assert test["forces_mae_meV_per_A"] < 0.5 * spread
+    assert test["energy_mae_meV"] == pytest.approx(9 * test["energy_mae_meV_per_atom"])
+    assert test["n_frames"] == 1150
+    assert metrics["wall_time_s"] > 0
+    assert metrics["compile_time_s"] > 0
+    assert {row["pair"] for row in metrics["repulsion"]} == {"H-H", "H-C", "H-O", "C-C", "C-O", "O-O"}
+    assert all(row["strength"] > 0.5 for row in metrics["repulsion"])
+    for file in ("learning_curve.png", "parity_test.png", "history.csv", "split.json"):
+        assert (finished / file).stat().st_size > 0
+    rows = list(csv.DictReader((finished / "history.csv").open()))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 41))
+    assert float(rows[-1]["learning_rate"]) == pytest.approx(0.0, abs=1e-12)
+
+
+def _config(path: Path) -> dict:
+    return json.loads((path / "split.json").read_text())["config"] | {"output": str(path)}
+
+
+def test_what_was_validated_is_what_is_saved(finished: Path) -> None:
+    """The loaded potential has the validation error of the best epoch in the history: averaged parameters, saved."""
+    data = split(Config.model_validate(_config(finished)))
+    found = evaluation.compare(gmnn.load(finished), data.valid).metrics()
+    rows = list(csv.DictReader((finished / "history.csv").open()))
+    best = min(rows, key=lambda row: float(row["valid_loss"]))
+    assert best["best_epoch"] == best["epoch"]
+    assert found["forces_mae_meV_per_A"] == pytest.approx(float(best["valid_forces_mae_meV_per_A"]), rel=1e-4)
+    assert found["energy_mae_meV"] == pytest.approx(float(best["valid_energy_mae_meV"]), rel=1e-3)
+
+
+def test_head_room_is_the_distance_to_the_floor(finished: Path) -> None:
+    """Reported floor and lowest energy, against the atomic energies of `predict` less the repulsion's share."""
+    data = split(Config.model_validate(_config(finished)))
+    potential = gmnn.load(finished)
+    rooms = evaluation.head_room(potential, data.train)
+    silent = jax.tree.map(np.asarray, potential.params)
+    silent["repulsion"] = {"strength": np.full(6, -1e9, np.float32)}  # down to the floor of the strength
+    frames, _ = batches.make_batch(data.train, potential.reference, potential.config.r_max)
+    energies = np.asarray(jax.vmap(potential.predict, (None, 0))(potential.params, frames).energies)
+    for symbol, z in (("H", 1), ("C", 6), ("O", 8)):
+        room = rooms[symbol]
+        assert room["head_room_eV"] == pytest.approx(room["lowest_eV"] - room["floor_eV"], rel=1e-5)
+        assert room["fraction_left"] > 0
+        lowest = energies[np.asarray(frames.numbers) == z].min()  # the repulsion can only add to it
+        assert lowest >= room["lowest_eV"] - 1e-5
+        assert lowest < room["lowest_eV"] + 2.0
+
+
+@pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGINT])
+def test_stopped_at_random_and_resumed(tmp_path: Path, finished: Path, sig: signal.Signals) -> None:
+    """Killed or interrupted three times at random moments, then resumed: every number of the state is equal."""
+    seed = random.Random(int(sig))
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir)}
+    arguments = command(tmp_path, "stopped", "--resume")
+    history = tmp_path / "stopped" / "history.csv"
+    for goal in (0, 8, 21):
+        process = subprocess.Popen(arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(6000):
+            if process.poll() is not None or (history.exists() and len(history.read_text().splitlines()) > goal):
+                break
+            time.sleep(0.01)
+        time.sleep(seed.uniform(0, 0.2))
+        process.send_signal(sig)
+        code = process.wait()
+        assert code == -sig or (sig == signal.SIGINT and code in (130, 0)), code
+    done = run(arguments)
+    assert done.returncode == 0, done.stderr
+    assert final_state_but_clocks(tmp_path / "stopped") == final_state_but_clocks(finished)
+    assert parameters(tmp_path / "stopped") == parameters(finished)
+    rows = list(csv.DictReader(history.open()))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 41)), "no epoch is missing or stands twice"
+
+
+def final_state_but_clocks(path: Path) -> str:
+    """Digest of the final state without its two wall times, which differ between runs."""
+    config = Config.model_validate(_config(path))
+    record = json.loads((path / "split.json").read_text())
+    potential = Potential(config.model, folder.reference_from_dict(record["reference"]))
+    start = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), potential.init(config.seed))
+    with jax.enable_x64(False):
+        template = state.initial(start, optimizer.make_optimizer(config.train, start, 5))
+        template = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf), leaf.dtype), template)
+    found = folder.load_state(path, template)
+    return folder.tree_digest(found._replace(seconds=0.0, compile_seconds=0.0))
+
+
+def test_second_run_in_one_folder(tmp_path: Path, finished: Path) -> None:
+    """Nothing is overwritten: a finished folder is refused without --resume, and with another configuration."""
+    again = run([*command(finished.parent, "straight")])
+    assert again.returncode == 2
+    assert "add --resume" in again.stderr
+    other = run([*command(finished.parent, "straight"), "--resume", "train.batch_size=4"])
+    assert other.returncode == 2
+    assert "train.batch_size" in other.stderr
+    with files.exclusive(finished):
+        third = run([*command(finished.parent, "straight"), "--resume"])
+    assert third.returncode == 2
+    assert "another run is writing" in third.stderr
+    repeat = run([*command(finished.parent, "straight"), "--resume"])
+    assert repeat.returncode == 0, repeat.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["train.epoch=3"], "did you mean epochs"),
+        (["data.train=nowhere.extxyz"], "nowhere.extxyz does not exist"),
+        (["data.n_train=2000"], "not enough"),
+        (["train.learning_rate=1e9", "train.schedule.warmup_epochs=0"], "no longer finite"),
+    ],
+)
+def test_mistakes_exit_with_two_and_one_line(tmp_path: Path, more: list[str], words: str) -> None:
+    done = run(command(tmp_path, "bad", *more))
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith("train: ")]
+    assert len(lines) == 1
+    assert words in lines[0]
+    assert "Traceback" not in done.stderr
+
+
+def test_patience_stops_early(tmp_path: Path) -> None:
+    """With a learning rate of almost zero nothing improves for long, and the run ends before its epochs do."""
+    done = run(
+        command(tmp_path, "patient", "train.patience=2", "train.learning_rate=1e-12", "train.averaging.form=none")
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "patient" / "metrics.json").read_text())["epochs"] < 40
