@@ -38,12 +38,15 @@ def run(config_path: str, overrides: list[str], resume: bool) -> int:
     from gmnn.config.reading import read_any
 
     config = read_any(DynamicsConfig, config_path, overrides)
-    if config.path != "kernel":  # which uses all cores on one device
-        _use_all_cores()
     from tqdm import tqdm
 
     from gmnn import md
+    from gmnn.kernels.choice import choose_for_cpu
     from gmnn.model import folder
+
+    path = config.path if config.path != "auto" else choose_for_cpu(folder.read_config(config.model)).path
+    if path != "kernel":  # which uses all cores on one device
+        _use_all_cores()
 
     potential = folder.load(config.model)
     atoms = structure(config)
@@ -64,12 +67,13 @@ def run(config_path: str, overrides: list[str], resume: bool) -> int:
     ramps = (config.final_temperature_K, config.final_pressure_GPa)
     a_longer_run_is_another = any(end is not None for end in ramps)  # as they follow the share of steps
     facts = config.model_dump(mode="json", exclude={"output"} if a_longer_run_is_another else {"output", "steps"})
+    facts["path"] = dynamics.path  # `auto` may stand for another one on another machine
     facts["parameters"] = folder.tree_digest(potential.trained)
     total, count = _total(dynamics), len(atoms) * config.replicas
     precision = "float32, network in TF32" if config.tf32_network else config.dtype
     copies = f"{config.replicas} replicas of " if config.replicas > 1 else ""
     print(f"{copies}{len(atoms)} atoms, {dynamics.grid.slots} neighbour slots, {config.ensemble}, {config.steps} steps "
-          f"of {config.timestep_fs} fs, {precision}, path {config.path}", flush=True)  # fmt: skip
+          f"of {config.timestep_fs} fs, {precision}, path {dynamics.path}", flush=True)  # fmt: skip
     session = Session(count, config.timestep_fs)
     with tqdm(total=config.steps, unit="step", disable=None) as bar:
 
