@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gmnn.commands._exit import configured, configured_exit_code
+from gmnn.commands._frame import CONFIGURED, Command, add_configuration
 from gmnn.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,22 +22,17 @@ been. On a CPU all cores are used."""
 LEAST_FALL, FALL_PER_ATOM = 1.0, 0.1  # eV below the start, from which on the summary warns: melts and reactions do less
 
 
-def parser() -> argparse.ArgumentParser:
-    """Of the command line."""
-    return configured("gmnn md", DESCRIPTION, "temperature_K=500 output=runs/hot")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command is told."""
+    add_configuration(parser, "temperature_K=500 output=runs/hot")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 done, 2 misuse or a run that broke, 130 stopped."""
-    return configured_exit_code(parser(), argv, "configs/md_water.yaml", run)
-
-
-def run(config_path: str, overrides: list[str], resume: bool) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Read the configuration and the structure, run, report."""
     from gmnn.config.md import DynamicsConfig
     from gmnn.config.reading import read_any
 
-    config = read_any(DynamicsConfig, config_path, overrides)
+    config = read_any(DynamicsConfig, arguments.config, arguments.overrides)
     from tqdm import tqdm
 
     from gmnn import md
@@ -88,7 +83,8 @@ def run(config_path: str, overrides: list[str], resume: bool) -> int:
 
         seconds = md.run(
             dynamics, Path(config.output), facts, steps=config.steps, every=config.every,
-            trajectory_every=config.trajectory_every, timestep_fs=config.timestep_fs, resume=resume, report=report,
+            trajectory_every=config.trajectory_every, timestep_fs=config.timestep_fs, resume=arguments.resume,
+            report=report,
         )  # fmt: skip
     _summary(config, dynamics, atoms)
     if session.steps:
@@ -199,3 +195,7 @@ def _summary(config: "DynamicsConfig", dynamics: "Dynamics", atoms: "Atoms") -> 
         slope = 1e3 * np.polyfit(times[:, 0], (total - total[0]).mean(axis=1), 1)[0] / len(dynamics.atoms)
         name = "total" if conserved == "total_eV" else "conserved"
         print(f"drift of the {name} energy {slope:+.2e} meV/atom/ps")
+
+
+COMMAND = Command("md", DESCRIPTION, add_arguments, run, CONFIGURED)
+main, parser = COMMAND.main, COMMAND.parser
