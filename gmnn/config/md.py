@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, model_validator
 
+from gmnn.config.choices import Ensemble, PathName, Pressure
 from gmnn.config.types import STRICT, Count, Flag, NonNegative, Number, Positive, Seed
 
 
@@ -23,7 +24,7 @@ class DynamicsConfig(BaseModel):
     replicas: Count = 1
     """Copies of the structure that move at the same time and know nothing of each other, each with velocities and noise
     of its own."""
-    ensemble: Literal["nve", "langevin", "bussi", "nose_hoover", "minimise"] = "langevin"
+    ensemble: Ensemble = "langevin"
     """`nve`: velocity Verlet; `langevin`: BAOAB; `bussi`: stochastic velocity rescaling; `nose_hoover`: a chain;
     `minimise`: FIRE, to the nearest minimum."""
     steps: Count
@@ -40,7 +41,7 @@ class DynamicsConfig(BaseModel):
     """Time constant of `bussi` and `nose_hoover`, fs."""
     fmax_eV_per_A: Positive = 0.01
     """`minimise` stops where no force on a free atom is larger, at the latest after `steps`, eV/Å."""
-    pressure: Literal["none", "isotropic", "anisotropic"] = "none"
+    pressure: Pressure = "none"
     """Stochastic cell rescaling: `isotropic`, or of the shape of the cell too, for solids: `anisotropic`."""
     pressure_GPa: Number = 0.0
     """Pressure that is held, GPa."""
@@ -58,7 +59,7 @@ class DynamicsConfig(BaseModel):
     """Steps between two frames of the trajectory; a multiple of `every`."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision."""
-    path: Literal["auto", "reference", "fast", "kernel"] = "auto"
+    path: PathName = "auto"
     """How forces are computed: `reference` by automatic differentiation, `fast` by tables and a written adjoint in XLA,
     `kernel` by the same in C++ on a CPU, or by fused kernels on a GPU. `auto` is `kernel` on a CPU where it compiles,
     else `fast`, and `reference` for potentials that neither covers."""

@@ -3,11 +3,12 @@
 import sys
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 
+from gmnn.config.choices import PathName
 from gmnn.config.coverage import uncovered
 from gmnn.config.model import ModelConfig
 from gmnn.errors import UserError
@@ -17,7 +18,7 @@ from gmnn.model.descriptor import HIGHEST
 from gmnn.model.potential import Potential
 from gmnn.system import Prediction
 
-PATHS = ("auto", "reference", "fast", "kernel")
+PATHS = get_args(PathName)
 TF32 = jax.lax.DotAlgorithmPreset.TF32_TF32_F32
 
 
