@@ -41,7 +41,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:  # JAX and ASE are imported when something that needs them is
+def __getattr__(name: str) -> Any:  # JAX and ASE are imported only with a name that needs them
     if name not in _HOMES:
         raise AttributeError(f"module 'gmnn' has no attribute {name!r}; it has {', '.join(__all__)}")
     return getattr(import_module(f"gmnn.{_HOMES[name]}"), name)

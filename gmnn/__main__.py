@@ -7,7 +7,7 @@ from gmnn.commands import COMMANDS
 
 
 def usage() -> str:
-    """What there is."""
+    """Overview of the commands."""
     lines = [f"  gmnn {name:<13}{text}" for name, (_, text) in COMMANDS.items()]
     return "\n".join(["usage: gmnn COMMAND ...", "", *lines, "", "gmnn COMMAND --help explains each; gmnn --version"])
 

@@ -1,7 +1,7 @@
-"""One check of every setting, by the types in its definition: for YAML, Python and ``config.json`` alike.
+"""One check of every setting by the types in its definition, for YAML, Python and ``config.json`` alike.
 
-A dataclass states types, choices and defaults; `check_fields` compares its values with them when it is made, and
-`from_mapping` makes one from the plain values of a file. Standard library only.
+A dataclass states types, choices and defaults. `check_fields` compares its values with them when it is made, and
+`from_mapping` makes one from the plain values of a file. This module needs only the standard library.
 """
 
 import difflib
@@ -19,16 +19,16 @@ NUMBERS = {bool: "true or false", int: "a whole number", float: "a finite number
 
 
 def check_fields(settings: Any, section: str) -> None:
-    """Put checked values into the fields of a frozen dataclass; UserError that names the key of a wrong one.
+    """Check and convert the fields of a frozen dataclass in place; UserError names the key of a wrong value.
 
-    Lists become tuples, mappings become the dataclass that the type names, and numbers become Python's own.
+    Lists become tuples, mappings become the dataclass that the type names, and numbers become Python numbers.
     """
     for name, hint in _hints(type(settings)).items():
         object.__setattr__(settings, name, _checked(hint, getattr(settings, name), f"{section}.{name}"))
 
 
 def from_mapping(kind: type[T], values: Any, section: str) -> T:
-    """The dataclass `kind` from a mapping of its fields; UserError for a key that it does not have."""
+    """Make the dataclass `kind` from a mapping of its fields; UserError for an unknown key or a missing one."""
     require(isinstance(values, Mapping), section, values, "a section with keys")
     known = _hints(kind)
     for key in values:
@@ -48,7 +48,7 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 
 def _checked(hint: Any, value: Any, key: str) -> Any:
-    """The value as its type has it; UserError if it does not fit."""
+    """Convert a value to its type; UserError if it does not fit."""
     form, inner = get_origin(hint), get_args(hint)
     if form is Literal:
         require(isinstance(value, str) and value in inner, key, value, f"one of {', '.join(inner)}")

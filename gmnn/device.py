@@ -16,43 +16,46 @@ from gmnn.system import System
 
 
 def on_device(system: System, dtype: str) -> System:
-    """The same system, or batch of them, as device arrays, real numbers as `dtype`."""
+    """Move a system or a batch to the device, with its real numbers as `dtype`."""
     return jax.tree.map(lambda x: jnp.asarray(x, dtype if np.issubdtype(x.dtype, np.floating) else x.dtype), system)
 
 
 def precision(dtype: str) -> AbstractContextManager:
-    """Within it JAX keeps numbers of this precision; UserError for another than float32 or float64."""
+    """Context in which JAX computes in this precision; UserError for any but float32 and float64."""
     if dtype not in ("float32", "float64"):
         raise UserError(f"dtype is {dtype!r}, but must be 'float32' or 'float64'")
     return jax.enable_x64(dtype == "float64")
 
 
 def cores() -> Mesh:
-    """The devices among which blocks are shared out: those of the CPU, or one of anything else."""
+    """Mesh of the devices that share the blocks of a computation: all of the CPU, or one on any other platform."""
     devices = jax.local_devices()
     return Mesh(np.array(devices if jax.default_backend() == "cpu" else devices[:1]), ("core",))
 
 
 def compiled(function: Callable[..., Any], one_core: bool = False) -> Callable[..., Any]:
-    """`jax.jit` in which every device of the CPU computes on one core if there are several devices, or several
-    processes (`one_core`), so that they do not get in each other's way; on other platforms nothing else.
+    """Compile a function with `jax.jit`.
+
+    If the CPU has several devices, or there are several processes (`one_core`), every device of the CPU computes on one
+    core, so that they do not get in each other's way. Other platforms need nothing else.
     """
     single = {"xla_cpu_multi_thread_eigen": False} if one_core or cores().size > 1 else None
     return jax.jit(function, compiler_options=single)
 
 
 def reserve(n: int) -> None:
-    """As many devices on the CPU of this process, to be asked for before JAX is used; without effect afterwards."""
+    """Ask JAX for `n` CPU devices. Call before JAX is first used; later calls do nothing."""
     by_flag = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if n > 1 and not by_flag and jax.config.values.get("jax_num_cpu_devices", -1) in (None, -1):
-        with suppress(RuntimeError):  # what JAX raises once its devices are made
+        with suppress(RuntimeError):  # JAX raises it once its devices are made
             jax.config.update("jax_num_cpu_devices", n)
 
 
 def computed_once(true: Array, function: Callable[..., Any], *arguments: Any) -> Any:
-    """function(*arguments); on a CPU in a branch that is always taken, which XLA must not be able to know.
+    """Return function(*arguments), computed once and not again in each loop that uses it.
 
-    There its own barrier is gone before loops are fused.
+    On a CPU, XLA removes its own barrier before it fuses loops. There the call is a branch that is always taken: `true`
+    must be true, but XLA must not be able to know it.
     """
     if jax.default_backend() != "cpu":
         return jax.lax.optimization_barrier(function(*arguments))

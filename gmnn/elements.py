@@ -1,4 +1,4 @@
-"""Chemical symbols and covalent radii, so that a saved model is read and run without ASE."""
+"""Chemical symbols and covalent radii, so that a saved model can be read and run without ASE."""
 
 import numpy as np
 
@@ -25,7 +25,7 @@ COVALENT_RADII = np.array([np.nan, *map(float, _RADII.split())])
 
 
 def covalent_radius(number: int) -> float:
-    """Covalent radius in Å; a UserError beyond curium, where none is tabulated."""
+    """Covalent radius in Å. UserError beyond curium, where none is tabulated."""
     if 0 < number < len(COVALENT_RADII):
         return float(COVALENT_RADII[number])
     raise UserError(
@@ -35,12 +35,12 @@ def covalent_radius(number: int) -> float:
 
 
 def pair_name(z1: int, z2: int) -> str:
-    """Name of an unordered pair of elements, symbols in alphabetical order: C-H, H-O."""
+    """Name of an unordered pair of elements, with the symbols in alphabetical order: C-H, H-O."""
     return "-".join(sorted((SYMBOLS[z1], SYMBOLS[z2])))
 
 
 def parse_pair(name: str) -> str:
-    """The same name in alphabetical order; a UserError for anything but two symbols with a hyphen."""
+    """Return a pair name with its symbols in alphabetical order. UserError for anything but two hyphenated symbols."""
     parts = str(name).split("-")
     if len(parts) != 2 or any(part not in SYMBOLS[1:] for part in parts):
         raise UserError(f"{name!r} is not a pair of elements; write two symbols with a hyphen, for example C-H")

@@ -1,4 +1,4 @@
-"""Safe files: whole or not at all, checked by a checksum when read again, and one run at a time in a folder."""
+"""Safe files: written whole or not at all, verified by a checksum when read again, one run at a time in a folder."""
 
 import contextlib
 import fcntl
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 
-LINES = 1 << 62  # more than any file has
-SEAL = "checksum"  # of all else in a JSON file that is read again
+LINES = 1 << 62  # more lines than any file has
+SEAL = "checksum"  # key of the checksum of all other values, in a JSON file that is read again
 
 
 def sealed(values: dict[str, Any]) -> dict[str, Any]:
-    """The same values with a checksum of all of them, for a JSON file that a program will read again."""
+    """Add a checksum of all values, for a JSON file that a program will read again."""
     return {**values, SEAL: _seal(json.loads(json.dumps(values)))}
 
 
 def read_sealed(file: Path, hint: str) -> dict[str, Any]:
-    """A JSON object whose checksum is right; UserError with the hint if not."""
+    """Read a JSON object and verify its checksum; UserError with the hint if it is damaged."""
     return _verified(_read_json(file, hint), file, hint)
 
 
@@ -53,17 +53,17 @@ def _seal(values: dict[str, Any]) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Strict JSON, written beside its place and moved there in one step."""
+    """Write strict JSON beside its place and move it there in one step."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Text, written beside its place and moved there in one step."""
+    """Write text beside its place and move it there in one step."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Bytes, written beside their place and moved there in one step."""
+    """Write bytes beside their place and move them there in one step."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -78,7 +78,10 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Hold a folder for one run; UserError if another process holds it. The lock ends with the process, however."""
+    """Hold a folder for one run; UserError if another process holds it.
+
+    The lock ends with the process, however the process ends.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
         file = open(path / ".lock", "w")  # noqa: SIM115 - closed below, after the error message for this line
@@ -93,7 +96,7 @@ def exclusive(path: Path) -> Iterator[None]:
 
 
 def write_files(folder: Path, contents: dict[str, bytes]) -> dict[str, Path]:
-    """Write files into a folder (made if absent), each whole or not at all; their paths by name.
+    """Write files into a folder (made if absent), each whole or not at all; return their paths by name.
 
     Raises UserError if the folder cannot be written.
     """
@@ -110,7 +113,10 @@ def write_files(folder: Path, contents: dict[str, bytes]) -> dict[str, Path]:
 
 
 def require_whole(path: Path) -> None:
-    """UserError where a frame has fewer lines than its number of atoms says; another kind of file, or none, passes."""
+    """Raise UserError if a frame of an xyz file has fewer lines than its number of atoms requires.
+
+    A file of another kind, or a missing one, passes.
+    """
     if path.suffix not in (".xyz", ".extxyz") or not path.is_file():
         return
     with open(path, errors="replace") as file:
@@ -118,16 +124,16 @@ def require_whole(path: Path) -> None:
         for line in file:
             try:
                 atoms = int(line)
-            except ValueError:  # the end, or ASE will say what is wrong
+            except ValueError:  # the end, or an error that ASE reports
                 return
-            wanted = 1 + max(atoms, 0)
-            found = sum(1 for _ in islice(file, min(wanted, LINES)))
-            if found < wanted:
+            expected = 1 + max(atoms, 0)
+            lines = sum(1 for _ in islice(file, min(expected, LINES)))
+            if lines < expected:
                 raise UserError(
-                    f"line {at} of {path} says that {line.strip()[:12]} atoms follow after a comment, but only {found} "
+                    f"line {at} of {path} says that {line.strip()[:12]} atoms follow after a comment, but only {lines} "
                     "lines do; the file was cut or changed, get it again or correct the number"
                 )
-            at += 1 + found
+            at += 1 + lines
 
 
 def write_whole(path: Path, frames: "list[Atoms]") -> None:

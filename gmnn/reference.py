@@ -1,4 +1,4 @@
-"""Facts learnt from the training data, which a model folder keeps beside the user's choices."""
+"""Facts learnt from the training data. A model folder keeps them beside the user's choices."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from gmnn.errors import UserError, require
 
 @dataclass(frozen=True)
 class Reference:
-    """Facts learnt from the training data; every list follows ``elements``."""
+    """Facts learnt from the training data; every list is in the order of ``elements``."""
 
     elements: tuple[int, ...]
     """Trained atomic numbers, ascending."""
@@ -23,16 +23,16 @@ class Reference:
     shift: tuple[float, ...]
     """Initial mu_Z of the scale-shift layer, eV."""
     feature_scale: tuple[float, ...] = ()
-    """Root mean square of each feature over the training data at the initial coefficients; empty = 1."""
+    """Root mean square of each feature over the training data at the initial coefficients; empty means 1."""
     closest: tuple[float | None, ...] = ()
-    """Smallest distance in the training data of each unordered pair of elements, Å; None = never within r_max."""
+    """Smallest distance in the training data of each unordered pair of elements, Å; None = none within r_max."""
     moment_scale: tuple[float, ...] = ()
     """Largest norm of the moments of each element over the training data at the initial coefficients."""
     screening: tuple[tuple[float, ...], ...] = ()
     """NLH coefficients a1, b1, a2, b2, a3, b3 (b in 1/Å) of each unordered pair of elements, or A (eV Å^2), b (1/Å) of
     the exponential repulsion; empty without either."""
     spread_scale: tuple[float, float] = (1.0, 1.0)
-    """What the spreads of an ensemble's energies and forces are multiplied by, from the validation frames."""
+    """Factors for the spreads of an ensemble's energies and forces, from the validation frames."""
 
     def __post_init__(self) -> None:
         check_fields(self, "reference")
@@ -45,8 +45,8 @@ class Reference:
             ("screening", {0, pairs}),
         ):  # fmt: skip
             value = getattr(self, name)
-            wanted = " or ".join(map(str, sorted(lengths)))
-            require(len(value) in lengths, f"reference.{name}", value, f"a list of {wanted} entries")
+            expected = " or ".join(map(str, sorted(lengths)))
+            require(len(value) in lengths, f"reference.{name}", value, f"a list of {expected} entries")
         for name in ("scale", "feature_scale", "moment_scale", "closest", "spread_scale"):
             value = getattr(self, name)
             positive = all(x is None or x > 0 for x in value)
@@ -54,20 +54,20 @@ class Reference:
 
     @property
     def element_index(self) -> np.ndarray:
-        """Index among the trained elements of every atomic number; 0 for padding and strangers.  [119]"""
+        """Index among the trained elements of every atomic number; 0 for padding and untrained elements.  [119]"""
         table = np.zeros(len(SYMBOLS), np.int32)
         table[list(self.elements)] = np.arange(len(self.elements))
         return table
 
     def offsets(self, numbers: np.ndarray) -> np.ndarray:
-        """Atomic references E0 in float64, [N] eV; refuses elements that were not trained."""
+        """Atomic references E0 in float64, [N] eV; UserError for elements that were not trained."""
         self.require_elements(numbers)
         table = np.zeros(len(SYMBOLS))
         table[list(self.elements)] = self.E0
         return table[np.asarray(numbers)]
 
     def require_elements(self, numbers: np.ndarray) -> None:
-        """UserError that names the elements this potential was not trained on."""
+        """Raise a UserError that names the elements on which this potential was not trained, if there are any."""
         unknown = sorted(set(np.asarray(numbers).tolist()) - {0, *self.elements})
         if unknown:
             raise UserError(
@@ -77,5 +77,5 @@ class Reference:
 
 
 def reference_from_dict(values: dict[str, Any]) -> Reference:
-    """The Reference of a ``config.json``; unknown keys and wrong numbers are errors."""
+    """Make the Reference from a ``config.json``; unknown keys and wrong numbers are errors."""
     return from_mapping(Reference, values, "reference")

@@ -1,6 +1,6 @@
-"""The one data type for a system, and the types for what is known and what is predicted about it.
+"""The one data type for a system, and the types for its labels and its predictions.
 
-Index letters used in the whole package: i centre, k neighbour slot, j the atom in that slot, a b c Cartesian,
+Index letters in the whole package: i centre, k neighbour slot, j the atom in that slot, a b c Cartesian,
 r s t radial channel, n basis function, f feature, e element among the trained ones.
 Units: eV, Å. Cells hold their vectors as rows, as in ASE.
 """
@@ -11,7 +11,7 @@ Array = Any  # numpy on the host, jax inside a traced function
 
 
 class System(NamedTuple):
-    """Atoms with their dense neighbour slots; with a leading axis on every field it is a batch.
+    """Atoms with their dense neighbour slots; a batch of systems has a leading axis on every field.
 
     The vector of slot k is ``positions[j] + shifts[i, k] @ cell - positions[i]`` with ``j = neighbors[i, k]``.
     """
@@ -24,19 +24,19 @@ class System(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """What training compares with; padded atoms and missing labels hold zeros, which no weight lets count."""
+    """Reference values for training. Padded atoms and missing labels hold zeros, which have no weight."""
 
     energy: Array  # [] eV, atomic references subtracted in float64
     forces: Array  # [N, 3] eV/Å
     stress: Array  # [3, 3] eV/Å^3, ASE's sign: positive under tension
-    weights: Array  # [3] of energy, forces and stress of this frame in the loss; 0 where the label is missing
+    weights: Array  # [3] weights of energy, forces and stress in the loss; 0 where the label is missing
 
 
 class Prediction(NamedTuple):
-    """What the potential says of one system, without the atomic references E0."""
+    """Predictions of the potential for one system, without the atomic references E0."""
 
     energy: Array  # [] eV
     energies: Array  # [N] eV, sums to ``energy``
     forces: Array  # [N, 3] eV/Å
     virial: Array  # [3, 3] eV, dE/d(strain), symmetric; divided by the volume it is the stress in ASE's sign
-    members: Array  # [M] eV, energies of the members of an ensemble, with the mean ``energy``; [1] without one
+    members: Array  # [M] eV, energies of the members of an ensemble, whose mean is ``energy``; [1] without one

@@ -1,4 +1,4 @@
-"""Labelled frames: reading anything ASE reads, checking it, splitting it, and the atomic references in float64.
+"""Labelled frames: read from any file that ASE reads, checked and split; and the atomic references in float64.
 
 Whatever the units of a file, frames hold energies in eV, forces in eV/Å, stresses in eV/Å^3, positions in Å.
 """

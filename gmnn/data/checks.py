@@ -1,4 +1,4 @@
-"""What no potential can be trained on is an error that names the frames; what looks like a wrong unit is a warning."""
+"""Checks of frames: an error names those that no potential can be trained on; wrong-looking units are a warning."""
 
 import warnings
 from collections.abc import Callable
@@ -12,17 +12,17 @@ from gmnn.neighbors.host import FARTHEST, complete_cell, neighbor_pairs, require
 
 MAX_ENERGY_PER_ATOM = 1e6  # eV; the heaviest all-electron atom has 0.8 MeV
 MAX_FORCE = 1e5  # eV/Å; C-C at 0.1 Å has 4e4
-CLOSEST = 1e-3  # Å; nearer atoms are one atom written twice
-SEARCHED = 1.5  # Å
+CLOSEST = 1e-3  # Å; two nearer atoms are one atom written twice
+SEARCHED = 1.5  # Å, radius of the search for coincident atoms
 USUAL_FORCES = (0.01, 50.0)  # eV/Å, root mean square of a component
 USUAL_STRESS = 1.0  # eV/Å^3, 160 GPa, root mean square of a component
 
 
 def check(dataset: Dataset, given: np.ndarray) -> None:
-    """UserError for labels or structures no potential can be trained on; a warning for what looks like a wrong unit.
+    """Raise UserError for labels or structures that no potential can be trained on; warn if a unit looks wrong.
 
-    `given` says which frame has an energy, forces and a stress in the file, so that a NaN there is no missing label.
-    [n, 3] bool
+    `given` [n, 3] bool marks which frame has an energy, forces and a stress in the file, so that a NaN there is not
+    taken for a missing label.
     """
     if not len(dataset):
         raise UserError(f"{dataset.name} holds no frames; give a file with at least one")
@@ -76,7 +76,7 @@ def check(dataset: Dataset, given: np.ndarray) -> None:
 
 
 def rms_force(dataset: Dataset) -> float:
-    """Root mean square of the force components that are there, eV/Å; NaN without any."""
+    """Root mean square of all force components present, eV/Å; NaN if there are none."""
     with_forces = [f.ravel() for f, present in zip(dataset.forces, dataset.present[:, 1], strict=True) if present]
     return float(np.sqrt(np.mean(np.concatenate(with_forces) ** 2))) if with_forces else float("nan")
 
@@ -98,7 +98,7 @@ def _unsearchable(atoms: Atoms) -> bool:
 
 
 def _coincident(atoms: Atoms) -> bool:
-    # a search within CLOSEST itself is slow: it has a great many cells
+    # a search within CLOSEST itself is slow, because it has a great many cells
     i, j, S = neighbor_pairs(atoms.positions, atoms.cell.array, atoms.pbc, SEARCHED)
     r = np.linalg.norm(atoms.positions[j] + S @ atoms.cell.array - atoms.positions[i], axis=1)
     return bool((r < CLOSEST).any())

@@ -1,7 +1,7 @@
-"""Frames beyond the data: distorted ones, labelled by the difference that a cheap method finds.
+"""Distorted frames beyond the data, labelled with the differences that a cheap method gives.
 
-The label of a distorted frame is that of the frame it was made from plus cheap(distorted) - cheap(frame), energy and
-forces alike: exact at no distortion, and as wrong as the cheap method's *changes* are elsewhere.
+The label of a distorted frame, energy and forces alike, is that of its original frame plus cheap(distorted) -
+cheap(frame). It is exact at no distortion, and elsewhere as wrong as the *changes* of the cheap method.
 """
 
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ from gmnn.elements import covalent_radius
 from gmnn.neighbors.host import neighbor_pairs
 
 RATTLE = (0.02, 0.12)  # Å, standard deviations of a frame's displacements
-STRETCHED, STRETCH = 3, (0.1, 1.0)  # atoms of every other frame at most, Å further from their nearest neighbour
-CONTACT = 0.6  # summed covalent radii; closer pairs are the repulsion's
-HIGHEST, LARGEST_FORCE = 0.7, 20.0  # eV per atom above the frame, eV/Å; what lies beyond is of no use
-KIND, RISE = "distorted", "rise_eV"  # config_type; key of the energy above the frame
-WEIGHT, RATE = 0.03, 3e-3  # of training to begin with: docs/dataset.md
+STRETCHED, STRETCH = 3, (0.1, 1.0)  # most atoms moved in half of the frames, Å away from their nearest neighbour
+CONTACT = 0.6  # summed covalent radii; closer pairs are left to the repulsion
+HIGHEST, LARGEST_FORCE = 0.7, 20.0  # eV per atom above the original frame, eV/Å; frames beyond are useless
+KIND, RISE = "distorted", "rise_eV"  # config_type; key of the energy above the original frame
+WEIGHT, RATE = 0.03, 3e-3  # of training, to start with: docs/dataset.md
 
 
 def distorted(atoms: Atoms, rng: np.random.Generator) -> Atoms | None:
-    """A copy with all atoms displaced, some pulled from their nearest neighbour; None if two atoms come too close."""
+    """Copy with all atoms displaced and some pulled from their nearest neighbour; None if two atoms come too close."""
     moved = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     moved.positions += rng.uniform(*RATTLE) * rng.normal(size=(len(moved), 3))
     if rng.random() < 0.5:
@@ -36,11 +36,11 @@ def distorted(atoms: Atoms, rng: np.random.Generator) -> Atoms | None:
 
 
 def _stretch(atoms: Atoms, atom: int, by: float) -> None:
-    """Move an atom away from its nearest neighbour, if it has one, by some Å."""
+    """Move an atom away from its nearest neighbour, if it has one, `by` Å."""
     i, _, vectors, r = _pairs(atoms)
-    own = np.flatnonzero(i == atom)
-    if len(own):
-        nearest = own[np.argmin(r[own])]
+    neighbours = np.flatnonzero(i == atom)
+    if len(neighbours):
+        nearest = neighbours[np.argmin(r[neighbours])]
         atoms.positions[atom] -= by * vectors[nearest] / r[nearest]
 
 
@@ -55,10 +55,10 @@ def _pairs(atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
 def labelled(
     data: Dataset, frames: np.ndarray, calculator: BaseCalculator, rng: np.random.Generator
 ) -> Iterator[Atoms | None]:
-    """For each of the chosen frames a distorted one with energy (eV) and forces (eV/Å), or None if it is of no use.
+    """Yield a distorted copy of each chosen frame with energy (eV) and forces (eV/Å), or None if it is useless.
 
-    `frames`: indices of frames that have both labels. Of no use are too close pairs, energies and forces out of all
-    proportion, and what the calculator fails at.
+    `frames` are indices of frames that have both labels. A copy is useless if a pair is too close, if its energy or
+    forces are out of all proportion, or if the calculator fails.
     """
     known: dict[int, tuple[float, np.ndarray]] = {}
     for k in map(int, frames):
@@ -71,7 +71,7 @@ def labelled(
             known[k] = _evaluated(atoms, calculator)
         try:
             energy, forces = _evaluated(moved, calculator)
-        except Exception:  # of any kind: a calculator may not converge far from any minimum
+        except Exception:  # of any kind: a calculator may fail to converge far from any minimum
             yield None
             continue
         rise = energy - known[k][0]

@@ -1,6 +1,6 @@
-"""Reference data that come with the package: the ethanol set and the true approach curves of its bonds.
+"""Reference data in the package: the ethanol set and the true approach curves of its bonds.
 
-Energies in eV, forces in eV/Å, positions in Å. ``files/DATASHEET.md`` says how they were made and what limits them.
+Energies in eV, forces in eV/Å, positions in Å. ``files/DATASHEET.md`` describes their making and their limits.
 Each file is checked against its SHA-256 before it is read, so a damaged download is never trained on.
 """
 
@@ -22,7 +22,7 @@ def ethanol() -> list[Atoms]:
     """1,200 frames of one ethanol molecule at 500 K with MP2/def2-SVP energy and forces.
 
     The order is already shuffled: any prefix is a fair sample. Atom order C C H H H H O H H.
-    ``info["frame"]`` is the place in the set; ``info["start"]`` the starting conformer of the trajectory
+    ``info["frame"]`` is the place in the set, ``info["start"]`` the starting conformer of the trajectory
     (0 anti, 1 and 2 gauche). RuntimeError if the packaged file is damaged.
     """
     return _frames("ethanol.extxyz.xz")
@@ -31,10 +31,10 @@ def ethanol() -> list[Atoms]:
 def ethanol_curves() -> list[Atoms]:
     """The 8 bonds of frame 0, each driven to 0.1 Å, with all-electron MP2 in the uncontracted def2-SVP basis.
 
-    One frame per point with energy and forces. ``info`` holds ``bond`` ("C0-C1"), ``i``, ``j``, ``grid`` ("s0",
+    Each point is a frame with energy and forces. ``info`` holds ``bond`` ("C0-C1"), ``i``, ``j``, ``grid`` ("s0",
     "geometric" or "minimum"), ``distance`` [Å], ``dEdr`` [eV/Å] along the path, ``r_eq`` [Å] of that bond,
-    ``reliable``, ``single_reference`` and ``starts_differ_eV``. Another basis than ``ethanol()``: compare
-    energies relative to the point at ``r_eq`` only. RuntimeError if the packaged file is damaged.
+    ``reliable``, ``single_reference`` and ``starts_differ_eV``. The basis differs from that of ``ethanol()``:
+    compare only energies relative to the point at ``r_eq``. RuntimeError if the packaged file is damaged.
     """
     return _frames("ethanol_curves.extxyz.xz")
 
@@ -44,9 +44,9 @@ def _frames(name: str) -> list[Atoms]:
     got = hashlib.sha256(packed).hexdigest()
     if got != CHECKSUMS[name]:
         raise RuntimeError(
-            f"the packaged data file gmnn/data/{name} is damaged: its SHA-256 is {got}, "
+            f"the packaged data file gmnn/data/files/{name} is damaged: its SHA-256 is {got}, "
             f"expected {CHECKSUMS[name]}; reinstall the package or restore the file from its source"
         )
     frames = read(StringIO(lzma.decompress(packed).decode()), ":", format="extxyz")
-    assert isinstance(frames, list)  # what ":" asks for
+    assert isinstance(frames, list)  # ":" asks for a list
     return frames

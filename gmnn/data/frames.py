@@ -1,4 +1,4 @@
-"""Frames with their labels, and the three parts they are split into.  Energies in eV, lengths in Å."""
+"""Frames with their labels, and the three parts into which they are split.  Energies in eV, lengths in Å."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -6,28 +6,28 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from ase import Atoms
 
-LABELS = ("energy", "forces", "stress")  # order of the columns wherever there is one for each label
+LABELS = ("energy", "forces", "stress")  # order of the columns wherever each label has one
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Frames with their labels, and where they come from. Sizes, elements and periodicity may differ."""
+    """Frames with their labels and their origin. Sizes, elements and periodicity may differ."""
 
-    atoms: list[Atoms]  # positions and cells in Å; their calculators hold what the file says
+    atoms: list[Atoms]  # positions and cells in Å; their calculators hold the values of the file
     energies: np.ndarray  # [n] eV, NaN where a frame has none
     forces: list[np.ndarray]  # n x [N, 3] eV/Å, NaN where a frame has none
     stresses: np.ndarray  # [n, 3, 3] eV/Å^3, ASE's sign, NaN where a frame has none
-    weights: np.ndarray  # [n] of the frames in the loss
-    name: str  # as the configuration names it
-    sha256: str  # of the file
-    indices: np.ndarray  # [n] places of the frames in the file
-    keys: Mapping[str, str] = field(default_factory=dict)  # label -> key it was found under
+    weights: np.ndarray  # [n] weights of the frames in the loss
+    name: str  # source, as the configuration names it
+    sha256: str  # checksum of the file
+    indices: np.ndarray  # [n] places of the frames in their file
+    keys: Mapping[str, str] = field(default_factory=dict)  # label -> the key that held it
 
     def __len__(self) -> int:
         return len(self.atoms)
 
     def take(self, chosen: np.ndarray) -> "Dataset":
-        """The frames at these places, in this order."""
+        """Return the frames at these places, in this order."""
         return replace(
             self,
             atoms=[self.atoms[k] for k in chosen],
@@ -39,7 +39,7 @@ class Dataset:
         )
 
     def joined(self, other: "Dataset") -> "Dataset":
-        """These frames and then the others, under the name of these."""
+        """Return these frames followed by the others, under the name of these."""
         return replace(
             self,
             atoms=self.atoms + other.atoms,
@@ -52,18 +52,18 @@ class Dataset:
 
     @property
     def present(self) -> np.ndarray:
-        """Whether a frame has an energy, forces and a stress.  [n, 3] bool"""
+        """Whether each frame has an energy, forces and a stress.  [n, 3] bool"""
         has_forces = [not np.isnan(f).any() for f in self.forces]
         return np.stack([~np.isnan(self.energies), has_forces, ~np.isnan(self.stresses).any(axis=(1, 2))], axis=1)
 
     @property
     def label_weights(self) -> np.ndarray:
-        """Weights of energy, forces and stress of every frame, 0 where the frame has no such label.  [n, 3]"""
+        """Weights of energy, forces and stress of every frame, 0 where a label is missing.  [n, 3]"""
         return self.weights[:, None] * self.present
 
     @property
     def config_types(self) -> list[str]:
-        """What each frame says it is (`config_type` in its info), "" where it says nothing."""
+        """`config_type` in the info of each frame, "" where it is missing."""
         return [str(atoms.info.get("config_type", "")) for atoms in self.atoms]
 
     @property
@@ -72,7 +72,7 @@ class Dataset:
         return {int(z) for atoms in self.atoms for z in np.unique(atoms.numbers)}
 
     def summary(self) -> str:
-        """How many frames have which label, and the key it was found under."""
+        """Return as text how many frames have each label, and the key that held it."""
         counts = self.present.sum(axis=0)
         parts = [
             f"{label}{f' ({self.keys[label]})' if label in self.keys else ''} {count}"
@@ -85,19 +85,19 @@ class Dataset:
 class Splits:
     """Training, validation and test frames; the test set may be empty."""
 
-    train: Dataset  # with those of `extra` at the end
+    train: Dataset  # with the frames of `extra` at the end
     valid: Dataset
     test: Dataset | None
-    extra: Dataset | None = None  # training frames of a file of their own
+    extra: Dataset | None = None  # training frames from a separate file
 
     def describe(self) -> dict[str, dict]:
-        """Source, checksum and frame indices of each part, as JSON types; equal for equal data."""
+        """Source, checksum and frame indices of each part, as JSON types. Equal data give equal descriptions."""
         parts = {"train": self.train, "valid": self.valid, "test": self.test, "extra": self.extra}
-        found = {
+        description = {
             key: {"source": d.name, "sha256": d.sha256, "indices": d.indices.tolist()}
             for key, d in parts.items()
             if d is not None
         }
         if self.extra is not None:
-            del found["train"]["indices"][-len(self.extra) :]
-        return found
+            del description["train"]["indices"][-len(self.extra) :]
+        return description

@@ -1,4 +1,4 @@
-"""Which key of the frames holds a label: the one that is named, or else those of the usual names."""
+"""Find the key of the frames that holds a label: the configured one, or else the usual names."""
 
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -21,24 +21,24 @@ Column = list[Any]  # one value for each frame, None where it has none
 
 
 def columns(frames: list[Atoms], label: str, key: str | None) -> dict[str, Column]:
-    """Columns that may hold a label, by name: that of the given key, or all of the usual names; may be none.
+    """Columns that may hold a label, by name: that of the given key, or all with usual names, perhaps none.
 
-    A given key is looked up in info (forces: arrays) first and then in the results of the calculator.
+    A given key is looked up first in info (forces: arrays) and then in the results of the calculator.
     """
     if key is not None:
         column = [next((values[key] for _, values in _places(a, label) if key in values), None) for a in frames]
         return {key: column}
-    found: dict[str, Column] = {}
+    candidates: dict[str, Column] = {}
     for k, atoms in enumerate(frames):
         for place, values in _places(atoms, label):
             for name in filter(lambda name: _is_usual(name, label), values):
                 title = name if place != "calculator" else f"calculator's {name}"
-                found.setdefault(title, [None] * len(frames))[k] = values[name]
-    return found
+                candidates.setdefault(title, [None] * len(frames))[k] = values[name]
+    return candidates
 
 
 def require(frames: list[Atoms], column: Column, source: str, label: str, key: str) -> None:
-    """UserError if no frame has a key that was named."""
+    """Raise UserError if no frame has the configured key."""
     if all(value is None for value in column):
         raise UserError(
             f"{source}: data.{label}_key is {key!r}, but no frame has it; {there(frames)}; name one of them "
@@ -47,11 +47,11 @@ def require(frames: list[Atoms], column: Column, source: str, label: str, key: s
 
 
 def there(frames: Iterable[Atoms]) -> str:
-    """The keys of all frames, as a part of a sentence."""
+    """Text that lists the keys of all frames, as part of a sentence."""
     names = {name for atoms in frames for label in STEMS for _, values in _places(atoms, label) for name in values}
-    shown = sorted(names - {"numbers", "positions"}, key=str.lower)
-    more = f" and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
-    return f"the keys there are {', '.join(shown[:SHOWN])}{more}" if shown else "the frames have no keys"
+    listed = sorted(names - {"numbers", "positions"}, key=str.lower)
+    more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+    return f"the keys there are {', '.join(listed[:SHOWN])}{more}" if listed else "the frames have no keys"
 
 
 def _places(atoms: Atoms, label: str) -> Iterator[tuple[str, dict[str, Any]]]:

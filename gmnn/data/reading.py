@@ -1,4 +1,4 @@
-"""From a file that ASE reads to checked frames with labels in eV and Å."""
+"""Read a file that ASE understands into checked frames with labels in eV and Å."""
 
 import hashlib
 import re
@@ -18,16 +18,16 @@ from gmnn.data.units import Factors, asymmetric, factors, tensor
 from gmnn.errors import UserError, reason
 from gmnn.files import require_whole
 
-AGREE = {"energy": 1e-5, "forces": 1e-5, "stress": 1e-6}  # eV, eV/Å, eV/Å^3: rounding of the same label
+AGREE = {"energy": 1e-5, "forces": 1e-5, "stress": 1e-6}  # eV, eV/Å, eV/Å^3: allowed rounding of the same label
 
-Values = list[np.ndarray | None]  # of one label, one for each frame
+Values = list[np.ndarray | None]  # values of one label, one for each frame
 
 
 def read_dataset(source: str, labels: LabelsConfig | None = None) -> Dataset:
-    """All frames of a file, or of the embedded set `ethanol`, checked; UserError names the frames that are wrong.
+    """Read and check all frames of a file or of the embedded set `ethanol`; UserError names the frames that are wrong.
 
-    `FILE@SLICE` takes some of the frames, as ASE does: `run.xyz@-100:`, `run.xyz@::10`; they are counted from 0 again.
-    Keys, units and signs are those of `labels`; they are not asked for the embedded set, which is in eV and Å.
+    `FILE@SLICE` takes some of the frames, as in ASE: `run.xyz@-100:`, `run.xyz@::10`. They are counted from 0 again.
+    `labels` gives keys, units and signs. It is ignored for the embedded set, which is in eV and Å.
     """
     if source == "ethanol":
         from gmnn.data import embedded
@@ -38,8 +38,8 @@ def read_dataset(source: str, labels: LabelsConfig | None = None) -> Dataset:
         frames, sha256 = _read_file(source)
         labels = labels or LabelsConfig()
     reader = _Reader(frames, source, labels)
-    found = {"energy": reader.energies(), "forces": reader.forces(), "stress": reader.stresses()}
-    chosen = {label: reader.choose(label, candidates) for label, candidates in found.items()}
+    candidates = {"energy": reader.energies(), "forces": reader.forces(), "stress": reader.stresses()}
+    chosen = {label: reader.choose(label, by_name) for label, by_name in candidates.items()}
     n = len(frames)
     dataset = Dataset(
         atoms=reader.atoms,
@@ -54,18 +54,18 @@ def read_dataset(source: str, labels: LabelsConfig | None = None) -> Dataset:
         indices=np.arange(n),
         keys={label: name for label, (name, _) in chosen.items() if name},
     )
-    given = np.array([[value is not None for value in chosen[label][1]] for label in LABELS]).T.reshape(n, 3)
-    if n and not given.any():
+    in_file = np.array([[value is not None for value in chosen[label][1]] for label in LABELS]).T.reshape(n, 3)
+    if n and not in_file.any():
         raise UserError(
             f"{source}: no frame has an energy or forces under a usual name; {keys.there(frames)}; "
             "name the right ones with data.energy_key and data.forces_key"
         )
-    check(dataset, given)
+    check(dataset, in_file)
     return dataset
 
 
 class _Reader:
-    """The frames of one file and how to understand them."""
+    """The frames of one file, and the keys, units and signs to read their labels."""
 
     def __init__(self, frames: list[Atoms], source: str, labels: LabelsConfig) -> None:
         self.frames, self.source, self.labels = frames, source, labels
@@ -73,11 +73,11 @@ class _Reader:
         self.atoms = frames if self.factors.length == 1.0 else [_scaled(a, self.factors.length) for a in frames]
 
     def energies(self) -> dict[str, Values]:
-        """Candidates, eV."""
+        """Candidates for the energies by name, eV."""
         return self._read("energy", lambda value, _: value.item() * self.factors.energy if value.size == 1 else None)
 
     def forces(self) -> dict[str, Values]:
-        """Candidates, [N, 3] eV/Å."""
+        """Candidates for the forces by name, [N, 3] eV/Å."""
 
         def convert(value: np.ndarray, k: int) -> np.ndarray | None:
             return value * self.factors.forces if value.shape == (len(self.frames[k]), 3) else None
@@ -85,7 +85,10 @@ class _Reader:
         return self._read("forces", convert)
 
     def stresses(self) -> dict[str, Values]:
-        """Candidates, stresses and virials, [3, 3] eV/Å^3 in ASE's sign; None in frames without a periodic cell."""
+        """Candidates for the stress by name, from stresses and virials, [3, 3] eV/Å^3 in ASE's sign.
+
+        Frames without a periodic cell have None.
+        """
         from_stress, from_virial = self.labels.stress_key is not None, self.labels.virial_key is not None
         volumes = [abs(np.linalg.det(a.cell.array)) if a.pbc.any() else 0.0 for a in self.atoms]
 
@@ -95,55 +98,55 @@ class _Reader:
 
         def virial(value: np.ndarray, k: int) -> np.ndarray | None:
             full = tensor(value)
-            size = volumes[k] or np.nan  # no stress is taken from such a frame
+            size = volumes[k] or np.nan  # a frame without volume gets no stress
             return None if full is None else full * -self.labels.virial_sign * self.factors.energy / size
 
-        found: dict[str, Values] = {}
+        candidates: dict[str, Values] = {}
         if from_stress or not from_virial:
-            found |= self._read("stress", stress)
+            candidates |= self._read("stress", stress)
         if from_virial or not from_stress:
-            found |= self._read("virial", virial)
-        without = {k for values in found.values() for k, value in enumerate(values) if value is not None}
+            candidates |= self._read("virial", virial)
+        without = {k for values in candidates.values() for k, value in enumerate(values) if value is not None}
         without = {k for k in without if not volumes[k]}
         if without:
             warnings.warn(
-                f"{self.source}: the stress of {len(without)} frames is left out, because they have no three cell "
-                "vectors of which one repeats",
+                f"{self.source}: the stress of {len(without)} frames is left out, because they lack three cell "
+                "vectors or a periodic direction",
                 stacklevel=3,
             )
         return {
             name: [self._symmetric(value, k, name) if volumes[k] else None for k, value in enumerate(values)]
-            for name, values in found.items()
+            for name, values in candidates.items()
         }
 
     def choose(self, label: str, candidates: dict[str, Values]) -> tuple[str, Values]:
-        """The candidate in most frames and its name; UserError if another one differs or is in other frames."""
+        """Name and values of the candidate in most frames; UserError if another one differs or is in other frames."""
         candidates = {name: values for name, values in candidates.items() if any(v is not None for v in values)}
         if not candidates:
             return "", [None] * len(self.frames)
         name = max(candidates, key=lambda name: sum(value is not None for value in candidates[name]))
         best = candidates.pop(name)
-        for other, values in candidates.items():
-            for k, (one, two) in enumerate(zip(best, values, strict=True)):
-                if two is None or (one is not None and _agree(one, two, AGREE[label])):
+        for rival, values in candidates.items():
+            for k, (value, second) in enumerate(zip(best, values, strict=True)):
+                if second is None or (value is not None and _agree(value, second, AGREE[label])):
                     continue
                 key = "data.stress_key or data.virial_key" if label == "stress" else f"data.{label}_key"
-                how = "is only in one of them" if one is None else "differs between them"
+                how = "is only in one of them" if value is None else "differs between them"
                 raise UserError(
-                    f"{self.source} has both {name} and {other} for the {label}, which {how} in frame {k}; "
+                    f"{self.source} has both {name} and {rival} for the {label}, which {how} in frame {k}; "
                     f"name the one to use with {key}"
                 )
         return name, best
 
     def _read(self, label: str, convert: Callable[[np.ndarray, int], object]) -> dict[str, Values]:
-        """Converted columns of a label; UserError for a value that is none."""
+        """Columns of a label, converted; UserError for a value of the wrong type or shape."""
         key = getattr(self.labels, f"{label}_key")
         columns = keys.columns(self.frames, label, key)
         if key is not None:
             keys.require(self.frames, columns[key], self.source, label, key)
-        found: dict[str, Values] = {}
+        converted_columns: dict[str, Values] = {}
         for name, column in columns.items():
-            found[name] = [None] * len(column)
+            converted_columns[name] = [None] * len(column)
             for k, value in enumerate(column):
                 if value is None:
                     continue
@@ -156,8 +159,8 @@ class _Reader:
                         f"{self.source}: frame {k} has {_shown(value)} under {name}, but {SHAPES[label]} expected; "
                         f"correct it, or name another key with data.{label}_key"
                     )
-                found[name][k] = np.asarray(converted)
-        return found
+                converted_columns[name][k] = np.asarray(converted)
+        return converted_columns
 
     def _symmetric(self, stress: np.ndarray | None, k: int, name: str) -> np.ndarray | None:
         if stress is not None and asymmetric(stress):
@@ -176,8 +179,8 @@ SHAPES = {
 }
 
 
-def _agree(one: np.ndarray, two: np.ndarray, tolerance: float) -> bool:
-    return bool(np.allclose(one, two, rtol=1e-9, atol=tolerance, equal_nan=True))
+def _agree(first: np.ndarray, second: np.ndarray, tolerance: float) -> bool:
+    return bool(np.allclose(first, second, rtol=1e-9, atol=tolerance, equal_nan=True))
 
 
 def _shown(value: Any) -> str:
@@ -186,7 +189,7 @@ def _shown(value: Any) -> str:
 
 
 def _scaled(atoms: Atoms, factor: float) -> Atoms:
-    """A copy with positions and cell in Å, and without the calculator, whose results have other units."""
+    """Copy with positions and cell in Å, without the calculator, whose results have other units."""
     scaled = atoms.copy()
     scaled.set_cell(atoms.cell.array * factor, scale_atoms=False)
     scaled.positions = atoms.positions * factor
@@ -196,14 +199,14 @@ def _scaled(atoms: Atoms, factor: float) -> Atoms:
 def _read_file(source: str) -> tuple[list[Atoms], str]:
     from ase.io import read
 
-    path, some = Path(source), ":"
+    path, rows = Path(source), ":"
     if not path.is_file() and (sliced := re.fullmatch(r"(.+)@(-?\d*:-?\d*(?::-?\d+)?)", source)):
-        path, some = Path(sliced[1]), sliced[2]
+        path, rows = Path(sliced[1]), sliced[2]
     if not path.is_file():
         raise UserError(f"the data file {path} does not exist; give a file that ASE reads, or `ethanol`")
     require_whole(path)
     try:
-        frames = read(path, some)
+        frames = read(path, rows)
     except Exception as error:  # ASE's readers raise anything on a malformed file
         raise UserError(f"ASE cannot read {source}: {reason(error)}") from None
     return list(frames), hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""What the training frames say before training: atomic references, smallest distances, coefficients of NLH."""
+"""Facts that the training frames give before training: atomic references, smallest distances, coefficients of NLH."""
 
 import warnings
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from gmnn.errors import UserError
 from gmnn.neighbors.host import neighbor_pairs
 from gmnn.reference import Reference
 
-TYPICAL_FORCE = 1.0  # eV/Å, root mean square of a component; where no frame has forces
+TYPICAL_FORCE = 1.0  # eV/Å, root mean square of a component, assumed if no frame has forces
 SAME_ATOM = 1e-3  # eV; isolated atoms that differ by more are in different states
 
 
@@ -25,11 +25,11 @@ class Regression:
 
     elements: tuple[int, ...]
     rank: int  # of the compositions of the frames with an energy
-    undetermined: tuple[int, ...]  # elements whose energy the frames give only in sums with others
+    undetermined: tuple[int, ...]  # elements whose energy the frames determine only in sums with others
 
 
 def regression(train: Dataset) -> Regression:
-    """Rank and undetermined elements of the compositions; one composition alone has rank 1."""
+    """Rank and undetermined elements of the compositions. One composition alone has rank 1."""
     elements = np.array(sorted(train.elements))
     rows = np.unique(_composition(train, elements)[train.present[:, 0]], axis=0)
     fractions = rows / rows.sum(axis=1, keepdims=True)
@@ -40,40 +40,40 @@ def regression(train: Dataset) -> Regression:
 
 
 def fit_reference(train: Dataset, config: Config) -> Reference:
-    """Elements, smallest distances, atomic energies E0 and the start of scale and shift, in float64.
+    """Determine elements, smallest distances, atomic energies E0 and the initial scale and shift, in float64.
 
-    E0 is the given energy of the isolated atom, or the coefficient of a regression of the energies on composition: of
-    all least-squares solutions the smallest, so that one molecule alone shares its energy evenly. With given E0 the
-    regression of what is left is the initial shift. Frames without an energy have no part in it; without any energy E0
-    (if not given) and shift are 0. The initial scale places the floor of a bounded readout below the mean atomic
-    energy: by the larger of 0.7 Å times the root-mean-square force component and four times the deepest energy per
-    atom of a frame.
+    E0 is the given energy of the isolated atom, or the coefficient of a regression of the energies on composition. Of
+    all least-squares solutions the smallest is taken, so that one molecule alone shares its energy evenly. If E0 is
+    given, the regression of the remainder is the initial shift. Frames without an energy take no part; without any
+    energy, E0 (if not given) and shift are 0. The initial scale places the floor of a bounded readout below the mean
+    atomic energy, by the larger of 0.7 Å times the root-mean-square force component and four times the deepest energy
+    per atom of a frame.
     """
     elements = sorted(train.elements)
-    model, wanted = config.model, config.data.atomic_energies
-    given = _given(train, wanted, model.r_max)
+    model, requested = config.model, config.data.atomic_energies
+    isolated = _given(train, requested, model.r_max)
     known = train.present[:, 0]
     composition = _composition(train, np.array(elements))[known]
-    remainder = train.energies[known] - composition @ given
+    remainder = train.energies[known] - composition @ isolated
     fitted, deepest, rms = np.zeros(len(elements)), 0.0, rms_force(train)
     if known.any():
         fitted = np.linalg.lstsq(composition, remainder, rcond=1e-10)[0]
         deepest = float(np.max((composition @ fitted - remainder) / composition.sum(axis=1)))
     else:
-        e0 = "0" if wanted is None else "those of data.atomic_energies"
+        e0 = "0" if requested is None else "those of data.atomic_energies"
         warnings.warn(
             f"{train.name}: no training frame has an energy; the atomic references are {e0}, and energies of different "
             "compositions cannot be compared",
             stacklevel=2,
         )
     if np.isnan(rms):
-        warnings.warn(f"{train.name}: no training frame has forces; expect poor ones of the model", stacklevel=2)
+        warnings.warn(f"{train.name}: no training frame has forces; expect poor ones from the model", stacklevel=2)
         rms = TYPICAL_FORCE
     depth = max(0.7 * rms, 4.0 * deepest, 0.01)
     return Reference(
         elements=tuple(elements),
-        E0=tuple((fitted if wanted is None else given).tolist()),
-        shift=tuple((np.zeros(len(elements)) if wanted is None else fitted).tolist()),
+        E0=tuple((fitted if requested is None else isolated).tolist()),
+        shift=tuple((np.zeros(len(elements)) if requested is None else fitted).tolist()),
         scale=(depth / SWISH_FLOOR,) * len(elements),
         closest=closest_distances(train, model.r_max) if model.uses_distances else (),
         screening=read_nlh(config.data.nlh_coefficients, elements) if model.repulsion == "nlh" else (),
@@ -81,7 +81,7 @@ def fit_reference(train: Dataset, config: Config) -> Reference:
 
 
 def isolated_atoms(dataset: Dataset, r_max: float) -> np.ndarray:
-    """Which frames are one atom with no image of itself within r_max, and have an energy.  [n] bool"""
+    """Whether each frame has an energy and is one atom with no image of itself within r_max.  [n] bool"""
     return dataset.present[:, 0] & [
         len(a) == 1 and len(neighbor_pairs(a.positions, a.cell.array, a.pbc, r_max)[0]) == 0 for a in dataset.atoms
     ]
@@ -101,9 +101,10 @@ def closest_distances(train: Dataset, r_max: float) -> tuple[float | None, ...]:
 
 
 def read_nlh(path: str | None, elements: list[int]) -> tuple[tuple[float, ...], ...]:
-    """a1, b1 ... a3, b3 of each unordered pair of elements from the published file: Z1, Z2 and six numbers a line.
+    """Read a1, b1 ... a3, b3 of each unordered pair of elements from the published file.
 
-    Nordlund, Lehtola, Hobler, Phys. Rev. A 111, 032818 (2025), supplemental material.
+    A line of the file holds Z1, Z2 and six numbers (Nordlund, Lehtola, Hobler, Phys. Rev. A 111, 032818 (2025),
+    supplemental material).
     """
     if path is None:
         raise UserError("model.repulsion is nlh; name the published file of its coefficients in data.nlh_coefficients")
@@ -114,47 +115,47 @@ def read_nlh(path: str | None, elements: list[int]) -> tuple[tuple[float, ...], 
         raise UserError(
             f"data.nlh_coefficients: cannot read {path} ({error}); lines are Z1 Z2 a1 b1 a2 b2 a3 b3"
         ) from None
-    wanted = [(z, y) for k, z in enumerate(elements) for y in elements[k:]]
-    missing = [pair_name(*pair) for pair in wanted if len(table.get(pair, ())) != 6]
+    pairs = [(z, y) for k, z in enumerate(elements) for y in elements[k:]]
+    missing = [pair_name(*pair) for pair in pairs if len(table.get(pair, ())) != 6]
     if missing:
         raise UserError(f"data.nlh_coefficients: {path} has no line for {', '.join(missing)}; use model.repulsion: zbl")
-    return tuple(table[pair] for pair in wanted)
+    return tuple(table[pair] for pair in pairs)
 
 
 def _composition(dataset: Dataset, elements: np.ndarray) -> np.ndarray:
-    """Atoms of each element in each frame.  [n, E]"""
+    """Number of atoms of each element in each frame.  [n, E]"""
     return np.array([np.sum(a.numbers[:, None] == elements, axis=0) for a in dataset.atoms], float)
 
 
-def _given(train: Dataset, wanted: dict[str, float] | str | None, r_max: float) -> np.ndarray:
-    """Energies of the isolated atoms of all elements, 0 where the regression is to find them.  [E] eV"""
+def _given(train: Dataset, requested: dict[str, float] | str | None, r_max: float) -> np.ndarray:
+    """Energies of the isolated atoms of all elements, 0 if the regression is to determine them.  [E] eV"""
     symbols = [SYMBOLS[z] for z in sorted(train.elements)]
-    if wanted is None:
+    if requested is None:
         return np.zeros(len(symbols))
-    if not isinstance(wanted, dict):
-        wanted = _isolated_energies(train, symbols, r_max)
-    missing, extra = sorted(set(symbols) - set(wanted)), sorted(set(wanted) - set(symbols))
+    if not isinstance(requested, dict):
+        requested = _isolated_energies(train, symbols, r_max)
+    missing, extra = sorted(set(symbols) - set(requested)), sorted(set(requested) - set(symbols))
     if missing or extra:
         raise UserError(
             f"data.atomic_energies must name the elements of the training frames ({', '.join(symbols)}); "
             + (f"missing: {', '.join(missing)}" if missing else f"no frame contains {', '.join(extra)}")
         )
-    return np.array([wanted[s] for s in symbols])
+    return np.array([requested[s] for s in symbols])
 
 
 def _isolated_energies(train: Dataset, symbols: list[str], r_max: float) -> dict[str, float]:
-    found: dict[str, float] = {}
+    energies: dict[str, float] = {}
     for k in np.flatnonzero(isolated_atoms(train, r_max)):
         symbol, energy = train.atoms[k].get_chemical_symbols()[0], float(train.energies[k])
-        if abs(found.setdefault(symbol, energy) - energy) > SAME_ATOM:
+        if abs(energies.setdefault(symbol, energy) - energy) > SAME_ATOM:
             raise UserError(
                 f"data.atomic_energies is isolated, but the training frames hold single {symbol} atoms with "
-                f"{found[symbol]:.4f} and {energy:.4f} eV; keep the ground state, or give the energies by symbol"
+                f"{energies[symbol]:.4f} and {energy:.4f} eV; keep the ground state, or give the energies by symbol"
             )
-    missing = [symbol for symbol in symbols if symbol not in found]
+    missing = [symbol for symbol in symbols if symbol not in energies]
     if missing:
         raise UserError(
             f"data.atomic_energies is isolated, but no training frame is a single {' or '.join(missing)} atom with an "
             f"energy (nothing within model.r_max = {r_max} Å); add them to {train.name}, or give the energies by symbol"
         )
-    return found
+    return energies

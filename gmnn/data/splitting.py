@@ -1,4 +1,4 @@
-"""Training, validation and test frames as the configuration asks, with the weights of their kinds."""
+"""Training, validation and test frames as configured, with the weights of their config_type."""
 
 import difflib
 from dataclasses import replace
@@ -15,25 +15,25 @@ from gmnn.errors import UserError
 
 
 def split(config: Config) -> Splits:
-    """Training, validation and test frames; a random split is drawn with the seed of the configuration.
+    """Split frames into training, validation and test; a random split is drawn with the seed of the configuration.
 
-    Where the atomic references are those of isolated atoms, the frames of these are training frames in every draw.
+    If the atomic references come from isolated atoms, the frames of these are training frames in every draw.
     """
     data = config.data
     sources = {"train": data.train, "valid": data.valid, "test": data.test, "extra": data.extra}
-    given = {key: read_dataset(source, data) for key, source in sources.items() if source is not None}
+    datasets = {key: read_dataset(source, data) for key, source in sources.items() if source is not None}
     if data.config_type_weights is not None:
-        given = _weighted(given, data.config_type_weights)
-    train, extra = given.pop("train"), given.pop("extra", None)
+        datasets = _weighted(datasets, data.config_type_weights)
+    train, extra = datasets.pop("train"), datasets.pop("extra", None)
     n_train, n_valid = _sizes(data, len(train))
     order = np.arange(len(train))
     if data.split == "random":
         order = np.random.default_rng(config.seed).permutation(len(train))
         if data.atomic_energies == "isolated":
             order = order[np.argsort(~isolated_atoms(train, config.model.r_max)[order], kind="stable")]
-    valid = given.get("valid", train.take(order[n_train : n_train + n_valid]))
-    rest = order[n_train + n_valid :] if not given else order[:0]
-    test = given.get("test", train.take(rest) if len(rest) else None)
+    valid = datasets.get("valid", train.take(order[n_train : n_train + n_valid]))
+    rest = order[n_train + n_valid :] if not datasets else order[:0]
+    test = datasets.get("test", train.take(rest) if len(rest) else None)
     chosen = train.take(order[:n_train])
     splits = Splits(chosen if extra is None else chosen.joined(extra), valid, test, extra)
     _check(splits)
@@ -56,9 +56,9 @@ def _check(splits: Splits) -> None:
             )
 
 
-def _weighted(given: dict[str, Dataset], weights: dict[str, float]) -> dict[str, Dataset]:
-    """The same frames with their weights multiplied by those of their config_type."""
-    existing = sorted({name for part in given.values() for name in part.config_types} - {""})
+def _weighted(datasets: dict[str, Dataset], weights: dict[str, float]) -> dict[str, Dataset]:
+    """Multiply the weights of the frames by those of their config_type."""
+    existing = sorted({name for part in datasets.values() for name in part.config_types} - {""})
     unknown = sorted(set(weights) - set(existing) - {"default"})
     if unknown:
         near = difflib.get_close_matches(unknown[0], existing, n=1)
@@ -67,10 +67,10 @@ def _weighted(given: dict[str, Dataset], weights: dict[str, float]) -> dict[str,
             f"data.config_type_weights names {', '.join(unknown)}, but {names}"
             + (f"; did you mean {near[0]}?" if near else "; correct the name or remove it")
         )
-    other = weights.get("default", 1.0)
+    default = weights.get("default", 1.0)
     return {
-        key: replace(part, weights=part.weights * [weights.get(name, other) for name in part.config_types])
-        for key, part in given.items()
+        key: replace(part, weights=part.weights * [weights.get(name, default) for name in part.config_types])
+        for key, part in datasets.items()
     }
 
 

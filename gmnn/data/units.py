@@ -1,6 +1,6 @@
-"""Factors from the units of a file to eV and Å (CODATA 2014, as in ASE), and tensors from the forms they are given in.
+"""Factors from the units of a file to eV and Å (CODATA 2014, as in ASE), and tensors from the forms in files.
 
-Virial of a file = - virial_sign * volume * stress, stress of a file = stress_sign * stress, stress in ASE's sign.
+Virial of a file = - virial_sign * volume * stress, stress of a file = stress_sign * stress, with stress in ASE's sign.
 """
 
 from typing import NamedTuple
@@ -21,12 +21,12 @@ ENERGIES = {
 }
 LENGTHS = {"Å": 1.0, "angstrom": 1.0, "Bohr": units.Bohr, "nm": units.nm}
 PRESSURES = {"GPa": units.GPa, "MPa": 1e-3 * units.GPa, "kbar": 1e3 * units.bar, "bar": units.bar}
-ASYMMETRY = 0.01  # of the largest component; more is no stress
-SMALL = 1e-5  # eV/Å^3 of asymmetry that every code may have
+ASYMMETRY = 0.01  # relative to the largest component; a larger one is not a stress
+SMALL = 1e-5  # eV/Å^3, asymmetry that any code may have
 
 
 class Factors(NamedTuple):
-    """What numbers of a file are multiplied with."""
+    """Factors by which the numbers of a file are multiplied."""
 
     energy: float  # to eV; virials too
     length: float  # to Å
@@ -35,7 +35,7 @@ class Factors(NamedTuple):
 
 
 def factors(declared: UnitsConfig) -> Factors:
-    """The factors of declared units."""
+    """Factors for the declared units."""
     energy, length = ENERGIES[declared.energy], LENGTHS[declared.length]
     forces = energy / length if declared.forces is None else _quotient(declared.forces, 1)
     if declared.stress is None:
@@ -51,7 +51,7 @@ def _quotient(unit: str, power: int) -> float:
 
 
 def tensor(value: np.ndarray) -> np.ndarray | None:
-    """[3, 3] of a tensor given as [3, 3], as [9] or in ASE's Voigt order [6]; None for any other shape."""
+    """Convert a tensor from [3, 3], [9] or ASE's Voigt order [6] to [3, 3]; None for any other shape."""
     if value.shape == (6,):
         return voigt_6_to_full_3x3_stress(value)
     return value.reshape(3, 3) if value.shape in ((3, 3), (9,)) else None

@@ -1,7 +1,7 @@
 """Gaussian moments and their invariants: pure functions of the vectors to the neighbours.
 
 Zaverkin and Kaestner, JCTC 16, 5410 (2020), arXiv:2109.07421; JCTC 17, 6658 (2021), arXiv:2109.09569.
-Moments are stored packed: of a symmetric tensor of rank L only the (L+1)(L+2)/2 distinct components,
+Moments are stored packed: a symmetric tensor of rank L keeps only its (L+1)(L+2)/2 distinct components, which makes
 1 + 3 + 6 + 10 = 20 numbers per radial channel. Small Cartesian sums are written out component by component, so that
 XLA fuses them into loops over channels; only the contractions with many terms are dots.
 """
@@ -30,41 +30,41 @@ def multiplicity(abc: tuple[int, ...]) -> int:
 
 
 def component(*abc: int) -> int:
-    """Place of the component with these indices, in any order, among the packed ones."""
+    """Position of the component with these indices, in any order, among the packed ones."""
     return INDEX[tuple(sorted(abc))]
 
 
 def total(terms: Iterable[Array]) -> Array:
-    """The sum of arrays, one after the other, without a 0 at the start."""
+    """Sum of arrays, one after the other, without a 0 at the start."""
     return reduce(add, terms)
 
 
 def feature_counts(n_radial: int) -> tuple[int, ...]:
-    """Number of invariants kept of each of the eight contractions, in their order."""
+    """Number of distinct invariants of each of the eight contractions, in their order."""
     n, pairs = n_radial, n_radial * (n_radial + 1) // 2
     return n, pairs, pairs, pairs, pairs * (n + 2) // 3, pairs * n, pairs * n, n**3
 
 
 def n_features(n_radial: int) -> int:
-    """Number of invariants kept: 360 for n_radial 5, 910 for 7."""
+    """Number of distinct invariants: 360 for n_radial 5, 910 for 7."""
     return sum(feature_counts(n_radial))
 
 
 def channel_pairs(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Channels r, s of all pairs r <= s; and of all multisets r <= s <= t the place of r, s among them, and t."""
+    """Channels r, s of all pairs r <= s; for all triples r <= s <= t, the place of r, s among the pairs, and t."""
     r, s = np.triu_indices(n)
     p, t = np.array([(p, t) for p in range(len(r)) for t in range(s[p], n)]).T
     return r, s, p, t
 
 
 def gram_products(order: int, c: int, d: int) -> list[tuple[int, int, int]]:
-    """M_c... M_d... summed over the other indices: the packed components multiplied and how often."""
+    """Terms of M_c... M_d... summed over the other indices: the two packed components and how often they occur."""
     inner = combinations_with_replacement(range(3), order - 1)
     return [(component(c, *x), component(d, *x), multiplicity(x)) for x in inner]
 
 
 def monomial_components(u: Sequence[Array]) -> dict[tuple[int, ...], Array]:
-    """1, u, u u, u u u by their indices, in the order of COMPONENTS, from the three components of u."""
+    """Components of 1, u, u u, u u u by their indices, in the order of COMPONENTS, from the three components of u."""
     values: dict[tuple[int, ...], Array] = {(): jnp.ones_like(u[0])}
     for abc in COMPONENTS[1:]:
         values[abc] = values[abc[:-1]] * u[abc[-1]]
@@ -72,9 +72,9 @@ def monomial_components(u: Sequence[Array]) -> dict[tuple[int, ...], Array]:
 
 
 def monomial_gradient(u: Sequence[Array], factors: Sequence[Array]) -> tuple[list[Array], Array]:
-    """Of sum_c Q_c u^c over the ranks 1 to 3, the derivatives by the three components of u, and its value.
+    """Derivatives of sum_c Q_c u^c over the ranks 1 to 3 by the three components of u, and the value of the sum.
 
-    `factors`: the 19 Q_c in the order of COMPONENTS, of the shape of a component of u.
+    `factors` are the 19 Q_c in the order of COMPONENTS, each in the shape of a component of u.
     """
     values = monomial_components(u)
     by_u, value = [jnp.zeros_like(u[0])] * 3, jnp.zeros_like(u[0])
@@ -95,17 +95,17 @@ def monomials(unit: Array) -> Array:
 def moments(radial: Array, unit: Array, gate: Array | None = None) -> Array:
     """M^L_{i,s} = sum_k R_s(r_ik) u_ik^(x L), L = 0 ... 3, packed.  [N, S, K], [N, K, 3] -> [N, S, 20]
 
-    `gate` [N, K] multiplies what a slot adds to the ranks 1 to 3.
+    `gate` [N, K] multiplies the contribution of a slot to the ranks 1 to 3.
     """
     terms = monomials(unit)
     if gate is not None:
         terms = jnp.concatenate([terms[..., :1], gate[..., None] * terms[..., 1:]], axis=-1)
-    radial = lax.optimization_barrier(radial)  # or XLA multiplies by its transpose, on a CPU seven times as slow
+    radial = lax.optimization_barrier(radial)  # else XLA multiplies by its transpose, seven times as slow on a CPU
     return jnp.einsum("isk,ikc->isc", radial, terms, precision=HIGHEST)
 
 
 def invariants(moment: Array) -> Array:
-    """The eight contractions of docs/theory.md, the distinct ones only.  [N, S, 20] -> [N, F]
+    """Distinct invariants of the eight contractions of docs/theory.md.  [N, S, 20] -> [N, F]
 
     Order: M0_r | M1_r,a M1_s,a | M2_r,ab M2_s,ab | M3_r,abc M3_s,abc (r <= s) | M2_r,ab M2_s,ac M2_t,bc (r <= s <= t) |
     M1_r,a M1_s,b M2_t,ab (r <= s, t) | M3_r,abc M3_s,abd M2_t,cd (r <= s, t) | M3_r,abc M2_s,ab M1_t,c (r, s, t).
@@ -116,7 +116,7 @@ def invariants(moment: Array) -> Array:
     left, right = [x[:, r] for x in m], [x[:, s] for x in m]  # [N, pairs] each
 
     def gram(order: int) -> list[Array]:
-        """T_rs,cd = M_r,c... M_s,d... summed over the other indices, symmetric part, packed cd.  6 x [N, pairs]"""
+        """T_rs,cd = M_r,c... M_s,d... summed over the other indices; symmetric part, packed cd.  6 x [N, pairs]"""
 
         def entry(c: int, d: int) -> Array:
             return total(w * left[i] * right[j] for i, j, w in gram_products(order, c, d))

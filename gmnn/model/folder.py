@@ -1,8 +1,9 @@
-"""Model folders: everything a trained potential is, written atomically and checked when read.
+"""Model folders: everything that makes a trained potential, written atomically and checked when read.
 
-``config.json`` (what, from what, how good), ``params/<epoch>/`` and, to resume, ``state/<epoch>/`` (orbax, plain nested
-dicts). ``config.json`` and ``state/latest.json`` name the folder they belong to and its SHA-256 and are replaced in one
-step after that folder is complete, so that a killed run leaves either the old or the new, never half of one.
+A model folder holds ``config.json`` (the model, its origin, its accuracy), ``params/<epoch>/`` and, to resume,
+``state/<epoch>/`` (orbax, plain nested dicts). ``config.json`` and ``state/latest.json`` name their folder and its
+SHA-256. They are replaced in one step after that folder is complete, so that a killed run leaves either the old or the
+new, never half of one.
 """
 
 import contextlib
@@ -27,7 +28,7 @@ from gmnn.files import SEAL, _read_json, _verified, read_sealed, sealed, write_j
 from gmnn.model.potential import Potential
 from gmnn.reference import reference_from_dict
 
-FORMAT_VERSION = 4  # 4: the clamp's depth; 3: a checksum of config.json; 2: core, distance transform, NLH; 1: no core
+FORMAT_VERSION = 4  # 4 adds the clamp's depth, 3 a checksum of config.json, 2 core, distance transform and NLH
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å^3"}
 PACKAGES = ("gmnn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ase")
 
@@ -49,7 +50,7 @@ def save(path: Path, potential: Potential, epoch: int, facts: dict[str, Any]) ->
 
 
 def load(path: str | os.PathLike) -> Potential:
-    """The potential in a model folder, with float32 parameters. UserError if it is absent, newer or damaged."""
+    """Load the potential in a model folder, with float32 parameters. UserError if it is absent, newer or damaged."""
     path = Path(path)
     description = read_description(path)
     try:
@@ -65,7 +66,7 @@ def load(path: str | os.PathLike) -> Potential:
 
 
 def read_config(path: str | os.PathLike) -> ModelConfig:
-    """The model's settings in a model folder, without its parameters and without JAX."""
+    """Read the model's settings from a model folder, without its parameters and without JAX."""
     path = Path(path)
     description = read_description(path)
     try:
@@ -75,7 +76,7 @@ def read_config(path: str | os.PathLike) -> ModelConfig:
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """``config.json`` of a model folder."""
+    """Read ``config.json`` of a model folder; UserError if it is absent, newer or damaged."""
     file = path / "config.json"
     if not file.is_file():
         raise UserError(
@@ -84,17 +85,17 @@ def read_description(path: Path) -> dict[str, Any]:
     hint = "copy the model folder again"
     description = _read_json(file, hint)
     try:
-        found = int(description["format_version"])
+        format_version = int(description["format_version"])
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise UserError(f"{file} is damaged ({error}); {hint}") from None
-    if found > FORMAT_VERSION:
+    if format_version > FORMAT_VERSION:
         versions = description.get("versions")
         writer = versions.get("gmnn", "unknown") if isinstance(versions, dict) else "unknown"
         raise UserError(
-            f"{path} has format version {found}, this gmnn reads up to {FORMAT_VERSION}; install the one that wrote it "
-            f"({writer}) or a newer one"
+            f"{path} has format version {format_version}, this gmnn reads up to {FORMAT_VERSION}; install the one that "
+            f"wrote it ({writer}) or a newer one"
         )
-    return _verified(description, file, hint) if found >= 3 or SEAL in description else description
+    return _verified(description, file, hint) if format_version >= 3 or SEAL in description else description
 
 
 def save_state(path: Path, epoch: int, state: Any) -> None:
@@ -105,7 +106,7 @@ def save_state(path: Path, epoch: int, state: Any) -> None:
 
 
 def load_state(path: Path, template: Any) -> Any | None:
-    """The last state in a model folder, shaped like `template`; None if training has not saved one yet."""
+    """Load the last state in a model folder, shaped like `template`; None if training has not saved one yet."""
     file = path / "state/latest.json"
     if not file.exists():
         return None
@@ -114,7 +115,7 @@ def load_state(path: Path, template: Any) -> Any | None:
 
 
 def provenance() -> dict[str, Any]:
-    """Versions of what computes, the commit of a source checkout and whether its code was modified, and the device."""
+    """Versions of the packages, commit of a source checkout and whether its code was modified, and the device."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
@@ -127,7 +128,7 @@ def provenance() -> dict[str, Any]:
 
 
 def tree_digest(tree: Any) -> str:
-    """SHA-256 over names, shapes, types and bytes of all leaves."""
+    """SHA-256 of the names, shapes, types and bytes of all leaves."""
     total = hashlib.sha256()
     for name, leaf in jax.tree_util.tree_leaves_with_path(tree):
         value = np.asarray(leaf)
@@ -137,7 +138,7 @@ def tree_digest(tree: Any) -> str:
 
 
 def _written(path: Path, kind: str, epoch: int, tree: Any, index: Path) -> tuple[str, str]:
-    """Place and checksum of arrays that are on the disk now; the place that the `index` names is not written over."""
+    """Write arrays and return their place and checksum; the place that `index` names is never overwritten."""
     try:
         known = json.loads(index.read_text())
         known = known.get("parameters", known)
@@ -149,14 +150,14 @@ def _written(path: Path, kind: str, epoch: int, tree: Any, index: Path) -> tuple
     if named == location:
         if content == digest:
             return location, digest
-        location += "b"  # of the same epoch, but other numbers
+        location += "b"  # the same epoch with different numbers
     _write_tree(path / location, tree)
     return location, digest
 
 
 def _checkpointer() -> Any:
-    """Of orbax; where several processes train, this one reads or writes without waiting for the others."""
-    import orbax.checkpoint as ocp  # slow to import, and needed only where files are read or written
+    """Checkpointer of orbax. If several processes train, this one reads or writes without waiting for the others."""
+    import orbax.checkpoint as ocp  # slow to import and needed only to read or write files
 
     if jax.process_count() == 1:
         return ocp.StandardCheckpointer()
@@ -172,7 +173,7 @@ def _write_tree(path: Path, tree: Any) -> None:
     except Exception as error:  # orbax raises many kinds for a disk that is full or cannot be written
         raise UserError(f"cannot write {path}: {reason(error, 200)}; what was saved before is kept") from None
     mark = path / "commit_success.txt"
-    if mark.exists():  # orbax writes the absolute path of the machine into it, which is nobody's business
+    if mark.exists():  # orbax writes an absolute path of this machine into it, which is private
         mark.write_text("complete\n")
 
 
@@ -184,11 +185,11 @@ def _read_tree(path: Path, template: Any, digest: str) -> Any:
         raise UserError(
             f"the parameters in {path} cannot be read: {reason(error, 200)}; copy the model folder again"
         ) from None
-    for (name, leaf), wanted in zip(jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(template), strict=True):
-        if np.shape(leaf) != np.shape(wanted):
+    for (name, leaf), target in zip(jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(template), strict=True):
+        if np.shape(leaf) != np.shape(target):
             raise UserError(
                 f"the parameters in {path} cannot be read: {jax.tree_util.keystr(name)} has shape {np.shape(leaf)}, "
-                f"the configuration asks for {np.shape(wanted)}; copy the model folder again"
+                f"the configuration asks for {np.shape(target)}; copy the model folder again"
             )
     if tree_digest(tree) != digest:
         raise UserError(f"the parameters in {path} do not match their checksum; copy the model folder again")
@@ -196,13 +197,13 @@ def _read_tree(path: Path, template: Any, digest: str) -> Any:
 
 
 def read_foreign(path: Path) -> Any:
-    """All arrays of an orbax checkpoint that another program wrote, in NumPy; UserError where orbax cannot read it."""
+    """Read an orbax checkpoint of another program into NumPy arrays; UserError if orbax cannot read it."""
     import orbax.checkpoint as ocp
 
-    try:  # orbax warns that it looks for a file which lies one folder up
+    try:  # orbax warns about a file that it looks for here but that lies one folder up
         with _quiet(logging.ERROR), ocp.PyTreeCheckpointer() as checkpointer:
-            found = checkpointer.metadata(path.absolute()).item_metadata.tree
-            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), found)
+            metadata = checkpointer.metadata(path.absolute()).item_metadata.tree
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata)
             return checkpointer.restore(path.absolute(), restore_args=as_numpy)
     except Exception as error:  # orbax raises many kinds for files that are absent, truncated or of another version
         raise UserError(f"the checkpoint {path} cannot be read: {reason(error, 200)}; copy it again") from None
@@ -210,7 +211,7 @@ def read_foreign(path: Path) -> Any:
 
 @contextlib.contextmanager
 def _quiet(level: int) -> Iterator[None]:
-    """Of what orbax logs, only what is as grave as this."""
+    """Suppress log messages of orbax below this level."""
     log = logging.getLogger("absl")
     before = log.level
     log.setLevel(level)
@@ -231,9 +232,9 @@ def _inside(path: Path, location: str) -> Path:
 
 
 def _remove_siblings(path: Path) -> None:
-    for other in path.parent.iterdir():
-        if other.is_dir() and other.name != path.name:
-            shutil.rmtree(other, ignore_errors=True)
+    for sibling in path.parent.iterdir():
+        if sibling.is_dir() and sibling.name != path.name:
+            shutil.rmtree(sibling, ignore_errors=True)
 
 
 def _git(root: Path, *arguments: str) -> str | None:

@@ -20,11 +20,11 @@ from gmnn.model.readout import Perceptron, perceptron
 from gmnn.model.repulsion import element_pairs, pair_energy, strength_floors
 from gmnn.reference import Reference
 
-OUTPUT_GAIN = 0.04  # of the last layer: a deep floor (large sigma) and gentle first forces at the same time
+OUTPUT_GAIN = 0.04  # of the last layer, for a deep floor (large sigma) and gentle initial forces at the same time
 
 
 def inverse_softplus(y: np.ndarray | float) -> np.ndarray:
-    """p with log(1 + exp(p)) = y > 0."""
+    """Solution p of log(1 + exp(p)) = y > 0."""
     return np.asarray(y + np.log(-np.expm1(-np.asarray(y))))
 
 
@@ -38,11 +38,11 @@ class RadialFunctions(nn.Module):
     def __call__(self, r: Array, e_i: Array, e_j: Array) -> Array:
         shape = (len(self.elements),) * 2 + (self.config.n_radial, self.config.n_basis)
         coefficients = self.param("coefficients", nn.initializers.normal(self.config.n_basis**-0.5, "float32"), shape)
-        seen = r
+        distance = r
         if self.config.distance == "agnesi":
             r_0 = jnp.asarray(short_range.covalent_sums(self.elements) / 2.0, r.dtype)[e_i[:, None], e_j]
-            seen = short_range.agnesi(r, r_0, self.config.r_max)
-        basis = radial.radial_basis(self.config)(seen) * radial.cutoff_function(self.config)(r)[..., None]
+            distance = short_range.agnesi(r, r_0, self.config.r_max)
+        basis = radial.radial_basis(self.config)(distance) * radial.cutoff_function(self.config)(r)[..., None]
         return jnp.einsum("ikn,iksn->isk", basis, coefficients[e_i[:, None], e_j], precision=descriptor.HIGHEST)
 
 
@@ -59,7 +59,7 @@ class Layer(nn.Module):
 
 
 class Readout(nn.Module):
-    """Multilayer perceptron from features to the numbers before the output activation.  [N, F] -> [N, M]"""
+    """Multilayer perceptron from features to the input of the output activation.  [N, F] -> [N, M]"""
 
     hidden: tuple[int, ...]
     members: int
@@ -107,15 +107,15 @@ class Repulsion(nn.Module):
 
 
 class Constants(NamedTuple):
-    """Numbers that follow from configuration and data; an array each, so that models of several data sets stack."""
+    """Arrays that follow from configuration and data. They are arrays so that models of several data sets stack."""
 
-    feature_scale: Any  # [F], or [0] for features as they are
-    moment_bound: Any  # [E]
-    radii: Any  # [E, E, 8], the fields of core.PairTables, Å
+    feature_scale: Any  # [F], or [0] for unscaled features
+    moment_bound: Any  # [E], m_0 of short_range.bounded, or [0] if unknown
+    radii: Any  # [E, E, 8], the fields of short_range.PairTables, Å
 
 
 def constants(config: ModelConfig, reference: Reference) -> Constants:
-    """The constants in float64; UserError where configuration and data do not fit."""
+    """Compute the constants in float64; UserError if configuration and data do not fit."""
     radii = np.stack(short_range.pair_tables(config, reference), axis=-1)
     bound = config.core.moment_room * np.asarray(reference.moment_scale)
     return Constants(np.asarray(reference.feature_scale), bound, radii)
@@ -139,19 +139,22 @@ class GMNN(nn.Module):
             self.repulsion = Repulsion(self.config, self.reference)
 
     def __call__(self, vectors: Array, mask: Array, e_i: Array, e_j: Array) -> Array:
-        """[N, K, 3] Å, [N, K] bool, [N], [N, K] -> [N, M] eV. Empty slots hold a vector of length >= r_max."""
+        """Energies of atoms and members.  [N, K, 3] Å, [N, K] bool, [N], [N, K] -> [N, M] eV
+
+        Empty slots hold a vector of length >= r_max.
+        """
         psi = self.readout_output(vectors, mask, e_i, e_j)
         r, radii = _norm(vectors), self._radii(vectors.dtype, e_i, e_j)
         if self.config.core.nearest_switch:
-            shown = short_range.gate(r, radii.switch_in, radii.switch_out)
-            psi = psi * jnp.prod(jnp.where(mask, shown, 1.0), axis=1)[:, None]
+            switch = short_range.gate(r, radii.switch_in, radii.switch_out)
+            psi = psi * jnp.prod(jnp.where(mask, switch, 1.0), axis=1)[:, None]
         energies = self.scale_shift(psi, e_i)
         if self.config.repulsion != "none":
             energies = energies + self.repulsion(r, mask, e_i, e_j, radii.r_on, radii.r_off)[:, None]
         return energies
 
     def readout_output(self, vectors: Array, mask: Array, e_i: Array, e_j: Array) -> Array:
-        """psi of each atom and member; >= -0.2785 if bounded.  -> [N, M]"""
+        """Readout psi of each atom and member, >= -0.2785 if bounded.  -> [N, M]"""
         x = self.readout(self.features(vectors, mask, e_i, e_j))
         return nn.swish(x) if self.config.bounded else x
 
@@ -170,17 +173,17 @@ class GMNN(nn.Module):
     def moments(self, vectors: Array, mask: Array, e_i: Array, e_j: Array) -> Array:
         """Gaussian moments before any bound.  -> [N, S, 20]"""
         r, radii, settings = _norm(vectors), self._radii(vectors.dtype, e_i, e_j), self.config.core
-        seen = short_range.clamped_distance(r, radii, settings)
-        shown = short_range.gate(r, radii.gate_in, radii.gate_out) if settings.gate else None
+        clamped = short_range.clamped_distance(r, radii, settings)
+        gate = short_range.gate(r, radii.gate_in, radii.gate_out) if settings.gate else None
         unit = vectors / (r + self.config.unit_offset if self.config.unit_offset else r)[..., None]
-        return descriptor.moments(self.radial(seen, e_i, e_j) * mask[:, None], unit, shown)
+        return descriptor.moments(self.radial(clamped, e_i, e_j) * mask[:, None], unit, gate)
 
     def moment_norms(self, vectors: Array, mask: Array, e_i: Array, e_j: Array) -> Array:
-        """|M_i| before any bound.  -> [N]"""
+        """Norms |M_i| before any bound.  -> [N]"""
         return jnp.sqrt(descriptor.squared_norm(self.moments(vectors, mask, e_i, e_j)))
 
     def _radii(self, dtype: jnp.dtype, e_i: Array, e_j: Array) -> short_range.PairTables:
-        """The radii of every slot.  8 x [N, K] Å"""
+        """Radii of every slot.  8 x [N, K] Å"""
         slots = jnp.asarray(self.constants.radii, dtype)[e_i[:, None], e_j]
         return short_range.PairTables(*(slots[..., k] for k in range(len(short_range.PairTables._fields))))
 

@@ -36,7 +36,7 @@ def sinc(y: Array) -> Array:
 
 @jax.custom_jvp
 def _sine(y: Array) -> Array:
-    """sin(pi y) to rounding by its series on half a period, in vectors; XLA takes sines one by one on a CPU."""
+    """sin(pi y) to rounding, from its series on half a period, in vectors. XLA on a CPU takes sines one by one."""
     return _series(y, 1)
 
 
@@ -65,8 +65,8 @@ def _series(y: Array, first: int) -> Array:
 def bessel_basis(r: Array, r_max: float, n_basis: int, smoothness: float = 0.0) -> Array:
     """phi_n = c_n (-1)^n sqrt(2) pi / r_max^(3/2) [sinc((n+1) r/r_max) + sinc((n+2) r/r_max)].
 
-    sinc x = sin(pi x) / (pi x). Family of Kocer, Mason, Erturk, J. Chem. Phys. 150, 154102 (2019), with equal or
-    falling amplitudes c_n instead of their normalisation, which favours high frequencies.  [...] -> [..., n_basis]
+    sinc x = sin(pi x) / (pi x). The family is from Kocer, Mason, Erturk, J. Chem. Phys. 150, 154102 (2019), with equal
+    or falling amplitudes c_n instead of their normalisation, which favours high frequencies.  [...] -> [..., n_basis]
     """
     n = np.arange(n_basis)
     amplitude = (-1.0) ** n * np.sqrt(2.0) * np.pi / r_max**1.5 * amplitudes(n_basis, smoothness)
@@ -80,7 +80,7 @@ def bessel_basis(r: Array, r_max: float, n_basis: int, smoothness: float = 0.0) 
 def gaussian_basis(r: Array, r_max: float, n_basis: int, r_min: float) -> Array:
     """phi_n = (2 beta / pi)^(1/4) exp(-beta (r - c_n)^2), beta = n_basis^2 / r_max^2.  [...] -> [..., n_basis]
 
-    Centres equally spaced on [r_min, r_max] (Zaverkin and Kaestner, JCTC 16, 5410 (2020), eqs. 6-7).
+    The centres c_n are equally spaced on [r_min, r_max] (Zaverkin and Kaestner, JCTC 16, 5410 (2020), eqs. 6-7).
     """
     centres = jnp.linspace(r_min, r_max, n_basis, dtype=r.dtype).reshape((1,) * r.ndim + (-1,))
     beta = (n_basis / r_max) ** 2

@@ -1,6 +1,6 @@
-"""Universal ZBL repulsion in physical units and its windows: pure functions of distances and atomic numbers.
+"""Repulsions in physical units and their windows: pure functions of distances and atomic numbers.
 
-Ziegler, Biersack, Littmark, The Stopping and Range of Ions in Matter (Pergamon, 1985):
+The universal ZBL repulsion (Ziegler, Biersack, Littmark, The Stopping and Range of Ions in Matter, Pergamon, 1985):
 U(r) = k_e Z1 Z2 / r * phi(r / a), a = 0.46850 / (Z1^0.23 + Z2^0.23) Å. The potential uses V = s U chi with a strength
 s >= floor > 0 and a window chi that equals 1 up to r_on > 0, so that V diverges at contact whatever is trained.
 """
@@ -20,7 +20,7 @@ from gmnn.reference import Reference
 
 COULOMB = 14.3996454784  # e^2 / (4 pi eps0), eV Å
 SCREENING_LENGTH = 0.46850  # Å
-COEFFICIENTS = (0.18175, 0.50986, 0.28022, 0.02817)  # sum to 1: the bare nuclei at contact
+COEFFICIENTS = (0.18175, 0.50986, 0.28022, 0.02817)  # sum to 1: the nuclei are bare at contact
 EXPONENTS = (3.19980, 0.94229, 0.40290, 0.20162)
 
 
@@ -34,21 +34,21 @@ def zbl(r: Array, z1: Array, z2: Array, coefficients: Sequence[float] = COEFFICI
 def nlh(r: Array, z1: Array, z2: Array, coefficients: Array) -> Array:
     """k_e Z1 Z2 / r sum_k a_k exp(-b_k r) in eV, with the six published numbers a1, b1 ... a3, b3 on the last axis.
 
-    Nordlund, Lehtola, Hobler, Phys. Rev. A 111, 032818 (2025); b in 1/Å. Made to be accurate above 30 eV.
+    Nordlund, Lehtola, Hobler, Phys. Rev. A 111, 032818 (2025); b in 1/Å. It is meant to be accurate above 30 eV.
     """
     a, b = coefficients[..., 0::2], coefficients[..., 1::2]
     return COULOMB * z1 * z2 / r * sum(a[..., k] * jnp.exp(-b[..., k] * r) for k in range(3))
 
 
 def exponential(r: Array, coefficients: Array) -> Array:
-    """A exp(-b r) / r^2 in eV with A in eV Å^2 and b in 1/Å on the last axis: a repulsion that Apax trains."""
+    """A exp(-b r) / r^2 in eV with A in eV Å^2 and b in 1/Å on the last axis, a repulsion that Apax trains."""
     return coefficients[..., 0] * jnp.exp(-coefficients[..., 1] * r) / r**2
 
 
 def smooth_window(r: Array, r_on: Array, r_off: Array) -> Array:
     """1 up to r_on, 0 from r_off, 1 - 10 u^3 + 15 u^4 - 6 u^5 between, u = (r - r_on)/(r_off - r_on): C2.
 
-    Written as a product, which rounding cannot make negative.
+    It is written as a product, which rounding cannot make negative.
     """
     u = jnp.clip((r - r_on) / (r_off - r_on), 0.0, 1.0)
     return (1.0 - u) ** 3 * (1.0 + 3.0 * u + 6.0 * u**2)
@@ -80,7 +80,10 @@ def element_pairs(n_elements: int) -> np.ndarray:
 def pair_energy(
     config: ModelConfig, reference: Reference, strength: Any, r: Array, e_i: Any, e_j: Any, r_on: Any, r_off: Any
 ) -> Array:
-    """V = s U(r) chi(r) in eV for r in Å; elements by their index, every other argument of r's rank or a number."""
+    """V = s U(r) chi(r) in eV for r in Å.
+
+    `e_i` and `e_j` are element indices. Every other argument has the rank of r or is a number.
+    """
     numbers = jnp.asarray(reference.elements, r.dtype)
     z_i, z_j = numbers[e_i], numbers[e_j]
     if config.repulsion == "zbl":
@@ -95,7 +98,7 @@ def pair_energy(
 
 
 def _screening(config: ModelConfig, reference: Reference, source: str, dtype: Any, e_i: Any, e_j: Any) -> Array:
-    """Coefficients of the pairs of elements, on the last axis; UserError where the data gave none."""
+    """Coefficients of the pairs of elements, on the last axis; UserError if the reference has none."""
     if not reference.screening:
         raise UserError(f"model.repulsion is {config.repulsion}, but there are no coefficients of it; {source}")
     return jnp.asarray(reference.screening, dtype)[jnp.asarray(element_pairs(len(reference.elements)))[e_i, e_j]]
@@ -116,7 +119,7 @@ def strengths(params: dict, config: ModelConfig, elements: tuple[int, ...]) -> n
 
 
 def pair_potential(params: dict, config: ModelConfig, reference: Reference) -> Callable[[Array, int, int], Array]:
-    """V(r, e, f) = s U(r) chi(r) in eV of the pair of the e-th and f-th element, for r in Å of any shape; 0 without."""
+    """V(r, e, f) = s U(r) chi(r) in eV of elements e and f by index, for any shape of r in Å; 0 without a repulsion."""
     if config.repulsion == "none":
         return lambda r, e, f: jnp.zeros_like(r)
     strength = strengths(params, config, reference.elements)

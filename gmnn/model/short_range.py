@@ -1,8 +1,9 @@
-"""The decoupled core: what the network is shown of a pair that comes closer than any pair of the data.
+"""The decoupled core: what the network sees of a pair that comes closer than any pair of the data.
 
-Pure functions of distances and moments, and the radii at which they act. Below the clamp's inner radius the network
-sees a constant distance, below the gate's inner radius no direction; the moments of a centre are bounded. What is
-left of the approach is the repulsion, whose window closes where the clamp begins or beyond (docs/certificate.md).
+This module holds pure functions of distances and moments, and the radii at which they act. Below the clamp's inner
+radius the network sees a constant distance, below the gate's inner radius no direction; the moments of a centre are
+bounded. Only the repulsion then depends on the approach. Its window closes where the clamp begins or beyond
+(docs/certificate.md).
 """
 
 from typing import Any, NamedTuple
@@ -18,28 +19,28 @@ from gmnn.model.descriptor import squared_norm
 from gmnn.reference import Reference
 
 AGNESI_A, AGNESI_Q, AGNESI_P = 1.0805, 0.9183, 4.5791  # as in MACE (Batatia et al., arXiv:2401.00096)
-ABSENT_OUTER = 1.5  # summed covalent radii: the window of pairs that the data does not contain
+ABSENT_OUTER = 1.5  # smallest outer end of the window of pairs absent from the data, in summed covalent radii
 
 
 class PairTables(NamedTuple):
-    """Radii in Å, of every pair of elements [E, E] float64 in NumPy, or of every slot [N, K] in the model."""
+    """Radii in Å of every pair of elements, [E, E] float64 in NumPy, or of every slot, [N, K] in the model."""
 
-    clamp_in: Any  # the network sees a constant below; r_max for pairs absent from the data
+    clamp_in: Any  # below it the network sees a constant; r_max for pairs absent from the data
     clamp_width: Any  # from clamp_in + clamp_width it sees the distance itself
-    gate_in: Any  # directions are hidden below
-    gate_out: Any  # and shown in full from here
-    switch_in: Any  # a neighbour below switches the network's energy of an atom off
-    switch_out: Any  # and leaves it as it is from here; 0 for pairs absent from the data
-    r_on: Any  # the window of the repulsion starts to close
-    r_off: Any  # and has closed
+    gate_in: Any  # below it directions are hidden
+    gate_out: Any  # from it on they are visible in full
+    switch_in: Any  # a neighbour below it switches off the network's energy of an atom
+    switch_out: Any  # from it on a neighbour leaves that energy as it is; 0 for pairs absent from the data
+    r_on: Any  # here the window of the repulsion starts to close
+    r_off: Any  # here it has closed
 
 
 def pair_tables(config: ModelConfig, reference: Reference) -> PairTables:
-    """The radii of all pairs of elements; UserError where the configuration and the data leave a gap.
+    """Radii of all pairs of elements; UserError if the configuration and the data leave a gap.
 
-    No pair may be at a distance where neither the network nor the repulsion depends on it: a window in covalent sums
-    closes at the larger of `outer` of them and the outer radius of the clamp. Pairs absent from the data repel from
-    1.5 covalent sums.
+    The network or the repulsion must depend on every distance of a pair: a window in covalent sums closes at the larger
+    of `outer` sums and the outer radius of the clamp. Pairs absent from the data repel each other from at least 1.5
+    covalent sums inwards.
     """
     elements, core, zbl = reference.elements, config.core, config.zbl
     n = len(elements)
@@ -54,10 +55,10 @@ def pair_tables(config: ModelConfig, reference: Reference) -> PairTables:
             if name not in {x for row in names for x in row}:
                 known = ", ".join(sorted({x for row in names for x in row}))
                 raise UserError(f"model.core.radii names {name}, but the pairs of this potential are {known}")
-        given = np.array([[core.radii.get(name, np.nan) for name in row] for row in names])
-        closest = np.where(np.isnan(given), closest_table(reference), given)
+        configured = np.array([[core.radii.get(name, np.nan) for name in row] for row in names])
+        closest = np.where(np.isnan(configured), closest_table(reference), configured)
         absent = np.isnan(closest)
-        top = np.where(absent, config.r_max, np.where(np.isnan(given), 1.0 - core.margin, 1.0) * closest)
+        top = np.where(absent, config.r_max, np.where(np.isnan(configured), 1.0 - core.margin, 1.0) * closest)
         width = core.width * top
         inside = np.where(absent, config.r_max, top - width)
         if core.clamp:
@@ -80,7 +81,7 @@ def pair_tables(config: ModelConfig, reference: Reference) -> PairTables:
 
 
 def _check_windows(config: ModelConfig, tables: PairTables, names: list[list[str]]) -> None:
-    """UserError for a window that the neighbour list cuts off, or that closes where the network sees no distance."""
+    """Raise UserError if the neighbour list cuts off a window or a window closes where the network sees no distance."""
     late = tables.r_on >= tables.r_off
     if late.any():
         e, f = np.argwhere(late)[0]
@@ -103,7 +104,7 @@ def _check_windows(config: ModelConfig, tables: PairTables, names: list[list[str
 
 
 def closest_table(reference: Reference) -> np.ndarray:
-    """Smallest distance of each pair of elements in the training data, [E, E] Å; NaN where there is none."""
+    """Smallest distance of each pair of elements in the training data, [E, E] Å; NaN for absent pairs."""
     n = len(reference.elements)
     if len(reference.closest) != n * (n + 1) // 2:
         raise UserError(
@@ -123,15 +124,15 @@ def covalent_sums(elements: tuple[int, ...]) -> np.ndarray:
 
 
 def clamped_distance(r: Array, radii: PairTables, settings: CoreConfig) -> Array:
-    """The distance that the radial functions are shown: the clamp of r, or r without one.  [...] Å -> [...] Å"""
+    """Distance that the radial functions see: the clamped r, or r without a clamp.  [...] Å -> [...] Å"""
     return clamped(r, radii.clamp_in, radii.clamp_width, settings.depth) if settings.clamp else r
 
 
 def clamped(r: Array, r_in: Array, width: Array, depth: float) -> Array:
     """r from r_in + w, the constant r_in + (1 - depth) w below r_in, C3 between.  [...] Å -> [...] Å
 
-    r_in + w (1 - d + (2d - 1) (20 u^4 - 45 u^5 + 36 u^6 - 10 u^7) + (1 - d) (5 u^4 - 6 u^5 + 2 u^6)) between, with
-    u = (r - r_in) / w. At d = 1/2 the slope is the quintic step of u; at d = 1 it reaches 1.6603.
+    Between, it is r_in + w (1 - d + (2d - 1) (20 u^4 - 45 u^5 + 36 u^6 - 10 u^7) + (1 - d) (5 u^4 - 6 u^5 + 2 u^6))
+    with u = (r - r_in) / w and d the depth. At d = 1/2 the slope is the quintic step of u; at d = 1 it reaches 1.6603.
     """
     u = jnp.clip((r - r_in) / width, 0.0, 1.0)
     steep = 20.0 + u * (-45.0 + u * (36.0 - 10.0 * u))
@@ -149,7 +150,8 @@ def gate(r: Array, inner: Array, outer: Array) -> Array:
 def agnesi(r: Array, r_0: Array, r_max: float) -> Array:
     """r_max (1 - y(x)) / (1 - y(r_max / r_0)), x = r / r_0, y = 1 / (1 + a x^p / (1 + x^(p-q))): flat at contact.
 
-    The form of MACE (arXiv:2401.00096, eq. 3 of its supplement in equivalent writing), mapped back to [0, r_max].
+    This is the form of MACE (arXiv:2401.00096, eq. 3 of its supplement, written equivalently), mapped back to
+    [0, r_max].
     """
 
     def share(x: Array) -> Array:  # 1 - y
@@ -160,5 +162,5 @@ def agnesi(r: Array, r_0: Array, r_max: float) -> Array:
 
 
 def bounded(moment: Array, m_0: Array) -> Array:
-    """M_i / sqrt(1 + |M_i|^2 / m_0^2), of norm below m_0; the map has Lipschitz constant 1.  [N, S, 20], [N]"""
+    """M_i / sqrt(1 + |M_i|^2 / m_0^2), whose norm is below m_0; the map is 1-Lipschitz.  [N, S, 20], [N]"""
     return moment * (1.0 / jnp.sqrt(1.0 + squared_norm(moment) / m_0**2))[:, None, None]

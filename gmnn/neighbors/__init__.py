@@ -1,7 +1,7 @@
 """Neighbour slots on the device: an O(N) list in pure JAX, for any cell, inside a compiled program.
 
-The host plans a `Grid`, which fixes all shapes; `build` makes the slots inside of a program. What does not fit raises
-a flag, and a list without the flag is complete: `grow` the grid then, or `plan` anew.
+The host plans a `Grid`, which fixes all shapes; `build` makes the slots inside a program. If they do not fit, a flag is
+set: then `grow` the grid or `plan` anew. A list without the flag is complete.
 """
 
 from gmnn.neighbors.planning import grow, plan

@@ -8,14 +8,14 @@ import numpy as np
 from gmnn.errors import UserError
 from gmnn.system import System
 
-FARTHEST = 1e6  # Å, of a coordinate or a cell vector: 0.1 mm
-AWAY = 100.0  # Å, from the origin, beyond which a molecule is moved to it
-MOST_IMAGES = 100_000  # of the cell within reach of an atom; 0.3 Å along all three vectors at a radius of 6.5 Å
-SPARSE = 1000  # bins as wide as the cutoff, and 8 more an atom; beyond ASE searches, slower and for any structure
+FARTHEST = 1e6  # Å, largest coordinate or cell vector: 0.1 mm
+AWAY = 100.0  # Å from the origin, beyond which a molecule is moved to it
+MOST_IMAGES = 100_000  # images of the cell within reach of an atom; about those of a 0.3 Å cube at a radius of 6.5 Å
+SPARSE = 1000  # bins as wide as the cutoff, plus 8 an atom; beyond, ASE searches: slower, but for any structure
 
 
 def capacity(needed: int, smallest: int = 8) -> int:
-    """Smallest rung >= needed of a ladder that grows by a quarter: a run meets few shapes and compiles few times."""
+    """Smallest rung >= needed of a ladder that grows by a quarter, so that a run compiles few shapes."""
     rung = smallest
     while rung < needed:
         rung = rung + max(1, rung // 4)
@@ -23,7 +23,7 @@ def capacity(needed: int, smallest: int = 8) -> int:
 
 
 def complete_cell(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
-    """Cell with three independent rows; vectors missing in directions that do not repeat are made up.  [3, 3] Å"""
+    """Complete a cell to three independent rows; vectors missing where nothing repeats are made up.  [3, 3] Å"""
     cell, pbc = np.array(cell, float), np.asarray(pbc, bool)
     missing: np.ndarray = ~np.any(cell, axis=1)
     if (missing & pbc).any():
@@ -41,12 +41,12 @@ def complete_cell(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
 
 
 def _repeating_cell(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
-    """The same with unit vectors across the others where nothing repeats, whatever stands there.  [3, 3] Å"""
+    """Replace rows where nothing repeats, whatever they hold, by unit vectors across the others.  [3, 3] Å"""
     return complete_cell(np.where(np.asarray(pbc, bool)[:, None], cell, 0.0), pbc)
 
 
 def require_searchable(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> None:
-    """UserError for coordinates and cells in no usable unit, whose neighbours within `cutoff` Å are not looked for."""
+    """Raise UserError if coordinates or cell have no usable unit, before neighbours within `cutoff` Å are searched."""
     largest = max(np.abs(positions).max(initial=0.0), np.abs(cell).max(initial=0.0))
     if not largest <= FARTHEST:
         raise UserError(
@@ -61,14 +61,14 @@ def require_searchable(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray,
 
 
 def _heights(cell: np.ndarray) -> np.ndarray:
-    """Distances between opposite faces, [3] Å."""
+    """Distances between opposite faces of a cell.  [3] Å"""
     return 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)
 
 
 def wrap_shifts(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
     """Whole cells to subtract from each atom to bring it into the cell along periodic directions.  [N, 3] int
 
-    Rows of the cell in directions that do not repeat have no say.
+    Rows of the cell in directions that do not repeat have no effect.
     """
     fractions = np.linalg.solve(_repeating_cell(cell, pbc).T, np.asarray(positions, float).T).T
     return np.where(np.asarray(pbc, bool), np.floor(fractions), 0.0).astype(np.int64)
@@ -79,8 +79,8 @@ def neighbor_pairs(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All ordered pairs with |x_j + S cell - x_i| < cutoff, sorted by i, j, S.  -> [P], [P], [P, 3] int
 
-    An atom is its own neighbour through images (cells smaller than the cutoff). Each direction repeats or not by `pbc`.
-    UserError for coordinates in no usable unit.
+    An atom is its own neighbour through images (cells smaller than the cutoff). `pbc` sets which directions repeat.
+    Coordinates in no usable unit raise UserError.
     """
     if len(positions):
         require_searchable(positions, cell, pbc, cutoff)
@@ -90,7 +90,7 @@ def neighbor_pairs(
 def _search(
     positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The pairs of a structure that was found searchable."""
+    """Pairs of a structure that has passed `require_searchable`."""
     positions = np.ascontiguousarray(positions, float)
     if len(positions) == 0:
         return np.zeros(0, int), np.zeros(0, int), np.zeros((0, 3), int)
@@ -98,15 +98,15 @@ def _search(
     hand = np.array([1 if np.linalg.det(box) > 0 else -1, 1, 1])  # vesin 0.6.2 can divide by zero in a left-handed cell
     box = hand[:, None] * box
     lengths = _heights(box) * np.maximum(np.ptp(positions @ np.linalg.inv(box), axis=0), 1.0)
-    if np.any(pbc):  # vesin may take a direction that does not repeat as long as the whole structure
+    if np.any(pbc):  # vesin may give a direction that does not repeat the length of the whole structure
         lengths = np.where(pbc, lengths, np.maximum(lengths, np.linalg.norm(np.ptp(positions, axis=0))))
     bins = np.prod(np.maximum(lengths / cutoff, 1.0))
-    if bins > SPARSE + 8 * len(positions):  # nor in a sparse one
+    if bins > SPARSE + 8 * len(positions):  # vesin can divide by zero in a sparse cell, too
         from ase.neighborlist import primitive_neighbor_list
 
         i, j, S = primitive_neighbor_list("ijS", np.asarray(pbc, bool), box, positions, cutoff)
     else:
-        from vesin import NeighborList  # a compiled library, not needed to evaluate a potential on given slots
+        from vesin import NeighborList  # a compiled library, not needed where slots are given
 
         pairs = NeighborList(cutoff=cutoff, full_list=True, n_threads=1)
         i, j, S = pairs.compute(positions, box, np.asarray(pbc, bool), quantities="ijS")
@@ -124,10 +124,11 @@ def make_system(
     n_atoms: int = 0,
     n_slots: int = 0,
 ) -> System:
-    """A System in float64 with every pair within `cutoff` Å, padded to at least n_atoms atoms and n_slots slots.
+    """Make a System in float64 with every pair within `cutoff` Å, padded to at least n_atoms atoms and n_slots slots.
 
-    Atoms are brought into the cell by whole vectors first, or a molecule to the origin, so that a later cast to float32
-    loses nothing to distance from it. Without padding arguments the arrays are as small as the structure allows.
+    Atoms are first brought into the cell by whole vectors, or a distant molecule to the origin, so that a later cast to
+    float32 loses no precision to the distance from it. Without padding arguments the arrays are as small as the
+    structure allows.
     """
     positions, cell, pbc = np.asarray(positions, float), np.asarray(cell, float), np.asarray(pbc, bool)
     n = len(positions)
@@ -141,7 +142,7 @@ def make_system(
         wrapped = positions - np.mean(positions, axis=0) if np.abs(positions).max(initial=0.0) > AWAY else positions
     i, j, S = _search(wrapped, cell, pbc, cutoff)
     vectors = wrapped[j] + S @ cell - wrapped[i]
-    same = np.flatnonzero(np.einsum("pa,pa->p", vectors, vectors) < 1e-12)  # wrapping leaves some 1e-16 Å
+    same = np.flatnonzero(np.einsum("pa,pa->p", vectors, vectors) < 1e-12)  # wrapping leaves errors of some 1e-16 Å
     if len(same):
         raise UserError(f"atoms {i[same[0]]} and {j[same[0]]} are at the same place; remove one of them")
     counts = np.bincount(i, minlength=n)
@@ -156,13 +157,13 @@ def make_system(
 
 
 def stack(systems: list[System]) -> System:
-    """One batch of systems padded to a common shape, fields with a leading axis; for systems made without padding."""
+    """Stack systems made without padding into one batch of a common shape, with a leading axis on every field."""
     rows, slots = max(len(s.numbers) for s in systems), max(s.neighbors.shape[1] for s in systems)
     return System(*(np.stack(field) for field in zip(*(pad(s, rows, slots) for s in systems), strict=True)))
 
 
 def pad(system: System, n_atoms: int, n_slots: int) -> System:
-    """The same system with empty atoms and slots appended; empty slots hold the new number of atoms."""
+    """Append empty atoms and slots to a system; empty slots hold the new number of atoms."""
     n, k = system.neighbors.shape
     neighbors = np.full((n_atoms, n_slots), n_atoms, np.int32)
     neighbors[:n, :k] = np.where(system.neighbors < n, system.neighbors, n_atoms)

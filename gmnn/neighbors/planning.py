@@ -1,4 +1,4 @@
-"""Shapes of a list, planned on the host for a structure and grown where they were too small."""
+"""Shapes of a neighbour list, planned on the host for a structure and grown where they were too small."""
 
 from typing import Any
 
@@ -9,21 +9,21 @@ from gmnn.neighbors.runs import MARGIN, Grid, Pbc, columns, find_runs, full_cell
 from gmnn.neighbors.slots import CPU_BLOCK
 
 SHRINK = 1.02  # the cell may shrink by this before its bins are too narrow
-SPLITS = ((1, 1, 4), (2, 2, 4))  # bins to a radius along each vector, of which the plan takes the better
+SPLITS = ((1, 1, 4), (2, 2, 4))  # bins per radius along each vector; the plan takes the better of the two
 SAMPLE = 4096  # atoms whose neighbours are counted to plan the slots
 
 
 def plan(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, radius: float, slack: float = 1.1) -> Grid:
-    """Bins for this cell, and room and slots for `slack` times what a run and an atom have now. On the host."""
+    """Plan bins for this cell, and room and slots for `slack` times the present sizes of runs and rows, on the host."""
     repeats: Pbc = tuple(map(bool, pbc))  # type: ignore[assignment]
     positions, cell = np.asarray(positions, float), complete_cell(cell, pbc)
     require_searchable(positions, cell, np.asarray(pbc), radius)
     grids = [_plan_runs(positions, cell, repeats, radius, slack, split) for split in SPLITS]
     grid = min(grids, key=lambda grid: len(columns(grid)) * (grid.room + 8))
     atoms = lay_out(np, grid, repeats, radius, positions, cell)
-    some = np.unique(np.linspace(0, len(positions) - 1, SAMPLE).astype(int))
+    sample = np.unique(np.linspace(0, len(positions) - 1, SAMPLE).astype(int))
     most = 1
-    for i in np.array_split(some, -(-len(some) * len(columns(grid)) * grid.room // CPU_BLOCK)):
+    for i in np.array_split(sample, -(-len(sample) * len(columns(grid)) * grid.room // CPU_BLOCK)):
         runs = find_runs(np, grid, repeats, atoms, i)
         most = max(most, int(near_in(np, grid, repeats, radius, atoms, runs, i).sum(axis=1).max()))
     return grid._replace(slots=_enough(slack * most))
@@ -32,13 +32,13 @@ def plan(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, radius: float
 def _plan_runs(
     positions: np.ndarray, cell: np.ndarray, pbc: Pbc, radius: float, slack: float, split: tuple[int, int, int]
 ) -> Grid:
-    """A grid with about `split` bins to a radius, no more than some to an atom, and room for its runs."""
+    """Grid with about `split` bins per radius, at most 64 + 8 N bins in all, and room for its runs."""
     periodic = np.array(pbc)
     inverse = inverse_of(np, full_cell(np, cell, pbc))
     heights = 1 / np.linalg.norm(inverse, axis=0)
     extent = np.where(periodic, heights, np.ptp(positions @ inverse, axis=0) * heights)
-    wanted = np.where(periodic, radius * SHRINK, radius * (1 + 2 * MARGIN)) / split
-    bins = np.maximum(np.where(periodic, extent // wanted, np.ceil(extent / wanted)), 1).astype(int)
+    widths = np.where(periodic, radius * SHRINK, radius * (1 + 2 * MARGIN)) / split
+    bins = np.maximum(np.where(periodic, extent // widths, np.ceil(extent / widths)), 1).astype(int)
     while bins.prod() > 64 + 8 * len(positions):
         bins[np.argmax(bins)] = (bins.max() + 1) // 2
     bins = np.where(periodic | (bins > split), bins, 1)
@@ -51,15 +51,15 @@ def _plan_runs(
 
 
 def _enough(needed: float) -> int:
-    """The next multiple of four: few shapes, little waste."""
+    """Next multiple of four, for few shapes and little waste."""
     return 4 * int(np.ceil(needed / 4))
 
 
 def grow(grid: Grid, most: Any, fullest: Any) -> Grid:
-    """A grid with slots and room for the counts of `Slots`; the same one if neither was short: then plan anew.
+    """Return a grid with slots and room for the counts of `Slots`.
 
-    Of counts of several lists the largest are looked at. It may take a second turn, as slots are counted in full once
-    there is room.
+    It is the same grid if neither was short: then plan anew. If the counts are those of several lists, the largest are
+    taken. A second call may be needed, because slots are counted in full only once there is room.
     """
     most, fullest = int(np.max(most)), int(np.max(fullest))
     room = grid.room if fullest <= grid.room else _enough(1.1 * fullest)

@@ -1,7 +1,7 @@
 """Where the neighbours of an atom can be: atoms sorted into columns and bins, and the runs of them within reach.
 
-The cell is cut into columns along its third vector and every column into thin bins. Atoms are sorted by column and
-bin, so what lies near an atom in one column is one run of consecutive atoms, which goes round where the cell repeats,
+The cell is cut into columns along its third vector, and every column into thin bins. Atoms are sorted by column and
+bin, so the atoms of one column near an atom form one run of consecutive atoms. A run goes round where the cell repeats,
 several times if the cell is smaller than the radius. The functions run on the host, to plan, and inside a compiled
 program; xp is numpy or jax.numpy.
 """
@@ -13,63 +13,63 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-MARGIN = 1e-4  # of the radius, by which bins reach beyond it: rounding of positions in float32
+MARGIN = 1e-4  # share of the radius by which bins reach beyond it, for the rounding of positions in float32
 
 Pbc = tuple[bool, bool, bool]
 
 
 class Grid(NamedTuple):
-    """Shapes of a list; hashable, so that a program is compiled once for each."""
+    """Shapes of a neighbour list. It is hashable, so that a program is compiled once for each."""
 
-    bins: tuple[int, int, int]  # along the three vectors of the cell
-    reach: tuple[int, int, int]  # bins to look at on either side
-    room: int  # atoms in a run
-    slots: int  # neighbours of an atom
+    bins: tuple[int, int, int]  # bins along the three vectors of the cell
+    reach: tuple[int, int, int]  # bins to search on either side
+    room: int  # most atoms in a run
+    slots: int  # most neighbours of an atom
 
 
 class Atoms(NamedTuple):
-    """Atoms at home in the cell and, column by column, a tape of them, on which a column follows itself.
+    """Atoms at home in the cell, and a tape that holds them column by column, each column repeated after itself.
 
-    A run that goes round the cell is one piece of tape.
+    A run that goes round the cell is therefore one piece of tape.
     """
 
     box: Any  # [3, 3] Å, vectors made up where nothing repeats
-    whole: Any  # [N, 3] cells that an atom lies from home
-    home: Any  # [N, 3] Å
-    bins: Any  # [N, 3] int32
-    before: Any  # [bins + 1] int32, atoms in the bins before
-    own: Any  # [N] int32, place of an atom on the tape
-    atom: Any  # [tape] int32, at this place
-    tape: Any  # [3, tape] Å, where it is at home
-    turn: Any  # [tape] how often the column went round before this place
-    covered: Any  # [] bool, the bins within reach cover the radius
+    whole: Any  # [N, 3] cells between an atom and its home
+    home: Any  # [N, 3] Å, positions in the cell
+    bins: Any  # [N, 3] int32, bin of each atom
+    before: Any  # [bins + 1] int32, number of atoms in all bins before
+    own: Any  # [N] int32, first place of each atom on the tape
+    atom: Any  # [tape] int32, atom at each place
+    tape: Any  # [3, tape] Å, home of the atom at each place
+    turn: Any  # [tape] how often the column went round before each place
+    covered: Any  # [] bool, whether the bins within reach cover the radius
 
 
 class Runs(NamedTuple):
-    """Runs of some atoms, one in each column within reach."""
+    """Runs of B atoms, one in each of the T columns within reach."""
 
-    first: Any  # [B, T] int32, place on the tape
-    length: Any  # [B, T] int32
-    image: Any  # [B, T, 3] int32, cells between the run's first atom and its atom at home
+    first: Any  # [B, T] int32, first place on the tape
+    length: Any  # [B, T] int32, number of atoms
+    image: Any  # [B, T, 3] int32, cells between the run's first atom and the home of that atom
 
 
 def images_of(grid: Grid, pbc: Pbc) -> np.ndarray:
-    """Farthest image to look at in each direction.  [3] int32"""
+    """Farthest image to search in each direction.  [3] int32"""
     return np.array([-(-r // n) if p else 0 for n, r, p in zip(grid.bins, grid.reach, pbc, strict=True)], np.int32)
 
 
 def columns(grid: Grid) -> np.ndarray:
-    """Steps to the columns within reach, that of the atom itself in the middle.  [T, 2] int32"""
+    """Steps to the columns within reach, with the atom's own column in the middle.  [T, 2] int32"""
     return np.array(list(product(*(range(-r, r + 1) for r in grid.reach[:2]))), np.int32)
 
 
 def turns(grid: Grid, pbc: Pbc) -> int:
-    """How often a run may pass the end of its column."""
+    """Number of times that a run may pass the end of its column."""
     return 1 + 2 * grid.reach[2] // grid.bins[2] if pbc[2] else 0
 
 
 def full_cell(xp: Any, cell: Any, pbc: Pbc) -> Any:
-    """The cell with made-up vectors, at right angles to the others, where nothing repeats.  [3, 3] Å"""
+    """Cell with made-up unit vectors, at right angles to the others, where nothing repeats.  [3, 3] Å"""
     repeats, rows = [k for k in range(3) if pbc[k]], list(cell)
     free = [k for k in range(3) if not pbc[k]]
     if len(repeats) == 0:
@@ -83,19 +83,19 @@ def full_cell(xp: Any, cell: Any, pbc: Pbc) -> Any:
 
 
 def inverse_of(xp: Any, box: Any) -> Any:
-    """Inverse of a cell; its columns are as long as 1 / the distances of opposite faces.  [3, 3] Å -> [3, 3] 1/Å"""
+    """Inverse of a cell; its columns have the length 1 / distance of opposite faces.  [3, 3] Å -> [3, 3] 1/Å"""
     a, b, c = box
     normals = xp.stack([xp.cross(b, c), xp.cross(c, a), xp.cross(a, b)])
     return normals.T / xp.sum(a * normals[0])
 
 
 def _times(vectors: Any, matrix: Any) -> Any:
-    """Row vectors times a matrix, in full precision on any device.  [N, 3], [3, 3] -> [N, 3]"""
+    """Multiply row vectors by a matrix, in full precision on any device.  [N, 3], [3, 3] -> [N, 3]"""
     return vectors[:, :1] * matrix[:1] + vectors[:, 1:2] * matrix[1:2] + vectors[:, 2:] * matrix[2:]
 
 
 def _put(xp: Any, size: int, where: Any, what: Any) -> Any:
-    """Zeros [size] but for values at some places."""
+    """Array [size] of zeros, with the values `what` at the places `where`."""
     if xp is jnp:
         return jnp.zeros(size, what.dtype).at[where].set(what)
     into = np.zeros(size, what.dtype)
@@ -104,22 +104,22 @@ def _put(xp: Any, size: int, where: Any, what: Any) -> Any:
 
 
 def lay_out(xp: Any, grid: Grid, pbc: Pbc, radius: float, positions: Any, cell: Any) -> Atoms:
-    """Atoms sorted by column and bin, on the tape; xp is numpy or jax.numpy."""
+    """Sort atoms by column and bin and lay them on the tape; xp is numpy or jax.numpy."""
     dtype, periodic, n = positions.dtype, np.array(pbc), np.array(grid.bins, np.int32)
     box = full_cell(xp, cell.astype(dtype), pbc)
     inverse = inverse_of(xp, box)
     heights = 1 / xp.sqrt(xp.sum(inverse**2, axis=0))
     whole, home = xp.zeros_like(positions), positions
-    for _ in range(2):  # far from home the first pass misses by the rounding of the fractions
+    for _ in range(2):  # far from home the first pass is off by the rounding of the fractions
         whole = whole + xp.where(periodic[None], xp.floor(_times(home, inverse)), 0)
         home = positions - _times(whole, box)
     if xp is jnp:
-        home = jax.lax.optimization_barrier(home)  # one value wherever it is used, see near
+        home = jax.lax.optimization_barrier(home)  # the same value wherever it is used, see near_in
     fractions = _times(home, inverse)
-    width = (radius * (1 + 2 * MARGIN) / np.maximum(grid.reach, 1)).astype(dtype)  # where nothing repeats
+    width = (radius * (1 + 2 * MARGIN) / np.maximum(grid.reach, 1)).astype(dtype)  # of a bin where nothing repeats
     above = (fractions - xp.min(fractions, axis=0)[None]) * (heights / width)[None]
     at = xp.where(periodic[None], fractions * n.astype(dtype)[None], above)
-    at = xp.minimum(xp.where(at > 0, at, 0), (n - 1).astype(dtype)[None]).astype(np.int32)  # beyond the last: in it
+    at = xp.minimum(xp.where(at > 0, at, 0), (n - 1).astype(dtype)[None]).astype(np.int32)  # beyond the last bin: in it
     flat = (at[:, 0] * n[1] + at[:, 1]) * n[2] + at[:, 2]
     order = xp.argsort(flat, **({} if xp is jnp else {"kind": "stable"})).astype(np.int32)
     before = xp.searchsorted(flat[order], np.arange(n.prod() + 1, dtype=np.int32)).astype(np.int32)
@@ -132,17 +132,17 @@ def lay_out(xp: Any, grid: Grid, pbc: Pbc, radius: float, positions: Any, cell: 
     turn = _put(xp, size, place, xp.broadcast_to(xp.asarray(rounds, dtype=dtype), place.shape))
     reached = heights / n.astype(dtype) * np.array(grid.reach, dtype) >= radius * (1 + MARGIN)
     reached = xp.where(periodic, reached, (n == 1) | (np.array(grid.reach) > 0))
-    own, covered = _put(xp, len(flat), order, place[0]), xp.all(reached)
-    return Atoms(box, whole, home, at, before, own, atom, home.T[:, atom], turn, covered)
+    first, covered = _put(xp, len(flat), order, place[0]), xp.all(reached)
+    return Atoms(box, whole, home, at, before, first, atom, home.T[:, atom], turn, covered)
 
 
 def find_runs(xp: Any, grid: Grid, pbc: Pbc, atoms: Atoms, i: Any) -> Runs:
-    """Runs of atoms i [B] in all columns within reach."""
+    """Find the runs of atoms i [B] in all columns within reach."""
     n, at = np.array(grid.bins, np.int32), atoms.bins[i]
-    there = at[:, None, :2] + columns(grid)[None]
-    image = xp.where(np.array(pbc[:2])[None, None], xp.floor_divide(there, n[None, None, :2]), 0)
-    there = there - image * n[None, None, :2]
-    inside = xp.clip(there, 0, n[None, None, :2] - 1)
+    target = at[:, None, :2] + columns(grid)[None]
+    image = xp.where(np.array(pbc[:2])[None, None], xp.floor_divide(target, n[None, None, :2]), 0)
+    target = target - image * n[None, None, :2]
+    inside = xp.clip(target, 0, n[None, None, :2] - 1)
     column = (inside[..., 0] * n[1] + inside[..., 1]) * n[2]
     low, high = at[:, 2] - grid.reach[2], at[:, 2] + grid.reach[2] + 1
     if pbc[2]:
@@ -155,15 +155,15 @@ def find_runs(xp: Any, grid: Grid, pbc: Pbc, atoms: Atoms, i: Any) -> Runs:
     inside_column = atoms.before[column + n[2]] - start
     skipped = atoms.before[column + low[:, None]] - start
     end = (last_image - first_image)[:, None] * inside_column + atoms.before[column + high[:, None]] - start
-    length = xp.where(xp.any(there != inside, axis=2), 0, end - skipped)
+    length = xp.where(xp.any(target != inside, axis=2), 0, end - skipped)
     images = xp.concatenate([image, xp.broadcast_to(first_image[:, None, None], (*column.shape, 1))], axis=2)
     return Runs(start * (turns(grid, pbc) + 1) + skipped, length, images)
 
 
 def near_in(xp: Any, grid: Grid, pbc: Pbc, radius: float, atoms: Atoms, runs: Runs, i: Any) -> Any:
-    """Whether the candidates of atoms i [B], `room` in each of the runs, are within the radius.  [B, T room] bool
+    """Whether the candidates of atoms i [B], `room` in each run, are within the radius.  [B, T room] bool
 
-    The vector from i to j is minus that from j to i to the last bit, so that every pair is seen from both sides.
+    To the last bit, the vector from i to j is minus that from j to i, so that every pair is found from both sides.
     """
     places, n, dtype = np.arange(grid.room, dtype=np.int32), np.array(grid.bins, np.int32), atoms.home.dtype
 

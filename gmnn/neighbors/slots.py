@@ -12,20 +12,20 @@ from gmnn.device import computed_once
 from gmnn.errors import UserError
 from gmnn.neighbors.runs import MARGIN, Grid, Pbc, columns, find_runs, images_of, lay_out, near_in, turns
 
-CPU_BLOCK, BLOCK = 1 << 18, 1 << 24  # candidates looked at together; the rest of the memory is that of the slots
+CPU_BLOCK, BLOCK = 1 << 18, 1 << 24  # candidates searched together; the slots take the rest of the memory
 FARTHEST = 2.0**30  # cells from home, below what shifts can hold
-NONE = 2**31 - 1  # key of an empty slot, behind all others
+NONE = 2**31 - 1  # key of an empty slot, after all others
 
 
 class Slots(NamedTuple):
-    """Neighbours of every atom as in System, sorted by (neighbour, shift), and whether these are all."""
+    """Neighbours of every atom as in System, sorted by (neighbour, shift), and whether they are complete."""
 
     neighbors: Array  # [N, K] int32, N = empty
-    shifts: Array  # [N, K, 3] int32, for positions as given
+    shifts: Array  # [N, K, 3] int32, for the positions passed to `build`
     reverse: Array  # [N, K] int32, j K + k' of the slot of atom j that holds i with the opposite shift; N K = empty
-    overflow: Array  # [] bool, the list is not to be used: grow the grid or plan anew
-    most: Array  # [] int32, neighbours of an atom; counted in full if `fullest` fits the room
-    fullest: Array  # [] int32, atoms of a run
+    overflow: Array  # [] bool, the list must not be used: grow the grid or plan anew
+    most: Array  # [] int32, most neighbours of an atom; counted in full if `fullest` fits the room
+    fullest: Array  # [] int32, most atoms of a run
 
 
 def _take(x: Array, index: Array) -> Array:
@@ -39,9 +39,10 @@ def _of_row(x: Array, index: Array) -> Array:
 
 
 def _select(near: Array, slots: int) -> tuple[Array, Array]:
-    """Places of the first `slots` true values of each row, the width of the row where there are fewer, and how many.
+    """Places of the first `slots` true values of each row, and the number of its true values.  [B, C] -> [B, K], [B]
 
-    Rows are packed in words of 32 bits; a slot looks for its word and then for its bit.  [B, C] -> [B, K], [B]
+    Slots without a true value hold the width of the row. Rows are packed in words of 32 bits; a slot searches for its
+    word and then for its bit.
     """
     rows, width = near.shape
     words = -(-width // 32)
@@ -64,32 +65,32 @@ def _select(near: Array, slots: int) -> tuple[Array, Array]:
     return jnp.where(at < words, 32 * full + bit, width), upto[:, -1]
 
 
-def _find(keys: Array, row: Array, wanted: Array) -> Array:
-    """Slots k' of rows j [N, K] where the ascending keys [N, K] are first at least `wanted` [N, K]."""
+def _find(keys: Array, row: Array, target: Array) -> Array:
+    """Slots k' of rows j [N, K] in which the ascending keys [N, K] first reach `target` [N, K]."""
     slots = keys.shape[1]
-    flat, begin, found = keys.ravel(), row * slots, jnp.zeros_like(row)
+    flat, begin, slot = keys.ravel(), row * slots, jnp.zeros_like(row)
     step = 1 << (slots.bit_length() - 1)
     while step:
-        probe = found + (step - 1)
-        below = (probe < slots) & (_take(flat, begin + jnp.minimum(probe, slots - 1)) < wanted)
-        found, step = jnp.where(below, found + step, found), step // 2
-    return found
+        probe = slot + (step - 1)
+        below = (probe < slots) & (_take(flat, begin + jnp.minimum(probe, slots - 1)) < target)
+        slot, step = jnp.where(below, slot + step, slot), step // 2
+    return slot
 
 
 def build(grid: Grid, pbc: Pbc, radius: float, positions: Array, cell: Array) -> Slots:
-    """All neighbours within `radius` Å at positions [N, 3] in the cell [3, 3], whose vectors count where pbc says so.
+    """Find all neighbours within `radius` Å at positions [N, 3] in the cell [3, 3]; `pbc` sets which vectors count.
 
-    `grid`, `pbc` and `radius` are static. Rows do not depend on the grid beyond their number of empty slots. Positions
-    so far out that they are rounded by 1e-4 of the radius (some 4000 Å in float32) are flagged like a NaN.
+    `grid`, `pbc` and `radius` are static. Rows depend on the grid only in their number of empty slots. Positions so far
+    out that they are rounded by 1e-4 of the radius (some 4000 Å in float32) are flagged like a NaN.
     """
     count, slots, images = len(positions), grid.slots, images_of(grid, pbc)
-    widths = [int(2 * m).bit_length() for m in images]  # a key is the neighbour and then the image, bit by bit
+    widths = [int(2 * m).bit_length() for m in images]  # a key holds the bits of the neighbour, then those of the image
     offsets = np.array([widths[1] + widths[2], widths[2], 0], np.int32)
     codes, far = 1 << sum(widths), int(np.sum(2 * images << offsets))  # far - code is the code of the opposite image
     if max(codes * count, (slots + 1) * count, count * (turns(grid, pbc) + 1) + grid.room) > NONE:
         raise UserError(f"{count} atoms with {slots} slots and {codes} images do not fit into indices of 32 bits")
     atoms = lay_out(jnp, grid, pbc, radius, positions, cell)
-    once = partial(computed_once, atoms.before[0] == 0)  # as always
+    once = partial(computed_once, atoms.before[0] == 0)  # which always holds
     tape = atoms.atom * codes + atoms.turn.astype(jnp.int32)
 
     def keys_of(i: Array) -> tuple[Array, Array, Array]:
@@ -110,10 +111,10 @@ def build(grid: Grid, pbc: Pbc, radius: float, positions: Array, cell: Array) ->
 
     limit = max(1, (CPU_BLOCK if jax.default_backend() == "cpu" else BLOCK) // (len(columns(grid)) * grid.room))
     blocks = -(-count // limit)
-    each = -(-count // blocks)
-    of = jnp.minimum(np.arange(blocks * each, dtype=np.int32), count - 1).reshape(blocks, each)
-    found = jax.lax.map(keys_of, of) if blocks > 1 else jax.tree.map(lambda x: x[None], keys_of(of[0]))
-    keys, neighbours, longest = (x.reshape(blocks * each, *x.shape[2:])[:count] for x in found)
+    size = -(-count // blocks)
+    centres = jnp.minimum(np.arange(blocks * size, dtype=np.int32), count - 1).reshape(blocks, size)
+    by_block = jax.lax.map(keys_of, centres) if blocks > 1 else jax.tree.map(lambda x: x[None], keys_of(centres[0]))
+    keys, neighbours, longest = (x.reshape(blocks * size, *x.shape[2:])[:count] for x in by_block)
 
     filled, atom, code = keys < NONE, keys >> int(sum(widths)), keys & (codes - 1)
     row = jnp.where(filled, atom, 0)
@@ -125,7 +126,7 @@ def build(grid: Grid, pbc: Pbc, radius: float, positions: Array, cell: Array) ->
         ((code >> offsets[a]) & ((1 << widths[a]) - 1)) - images[a] + whole[:, None] - _take(whole, row)
         for a, whole in enumerate(atoms.whole.astype(jnp.int32).T)
     ]
-    rounding = jnp.max(jnp.abs(positions)) * float(jnp.finfo(positions.dtype).eps)  # NaN is not below anything
+    rounding = jnp.max(jnp.abs(positions)) * float(jnp.finfo(positions.dtype).eps)  # NaN is not below any bound
     sound = (rounding < MARGIN * radius) & jnp.all(jnp.abs(atoms.whole) < FARTHEST) & atoms.covered
     most, fullest = jnp.max(neighbours), jnp.max(longest)
     return Slots(
