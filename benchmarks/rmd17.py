@@ -130,7 +130,7 @@ def rung(name: str, data: str, epochs: int, overrides: list[str]) -> dict:
         sets = [
             make_buckets(part, potential.reference, potential.config.r_max) for part in (splits.train, splits.valid)
         ]
-        outcome = training.train(config, potential, *sets, Path(folder), {})
+        outcome = training.optimise(config, potential, *sets, Path(folder), {})
         tested = evaluation.compare(outcome.potential, splits.test).metrics()
         learnt = evaluation.compare(outcome.potential, splits.train).metrics()
     return {

@@ -11,9 +11,21 @@ if TYPE_CHECKING:
     from gmnn.model.potential import Potential
     from gmnn.reference import Reference
     from gmnn.system import Prediction, System
+    from gmnn.training import TrainingResult, train
 
 __version__ = "0.1.0"
-__all__ = ["Calculator", "ModelConfig", "Potential", "Prediction", "Reference", "System", "UserError", "load"]
+__all__ = [
+    "Calculator",
+    "ModelConfig",
+    "Potential",
+    "Prediction",
+    "Reference",
+    "System",
+    "TrainingResult",
+    "UserError",
+    "load",
+    "train",
+]
 
 _HOMES = {
     "Calculator": "interfaces.calculator",
@@ -23,7 +35,9 @@ _HOMES = {
     "Reference": "reference",
     "System": "system",
     "UserError": "errors",
+    "TrainingResult": "training",
     "load": "model.folder",
+    "train": "training",
 }
 
 

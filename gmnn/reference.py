@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from gmnn.checking import check_fields, from_mapping
 from gmnn.elements import SYMBOLS
 from gmnn.errors import UserError, require
 
@@ -34,9 +35,22 @@ class Reference:
     """What the spreads of an ensemble's energies and forces are multiplied by, from the validation frames."""
 
     def __post_init__(self) -> None:
-        sizes = {len(self.elements), len(self.E0), len(self.scale), len(self.shift)}
-        require(len(sizes) == 1, "reference", sizes, "four lists of one length")
-        require(list(self.elements) == sorted(set(self.elements)), "reference.elements", self.elements, "ascending")
+        check_fields(self, "reference")
+        n = len(self.elements)
+        pairs = n * (n + 1) // 2
+        known = list(self.elements) == sorted(set(self.elements)) and all(0 < z < len(SYMBOLS) for z in self.elements)
+        require(known, "reference.elements", self.elements, "ascending atomic numbers")
+        for name, lengths in (
+            ("E0", {n}), ("scale", {n}), ("shift", {n}), ("moment_scale", {0, n}), ("closest", {0, pairs}),
+            ("screening", {0, pairs}),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            wanted = " or ".join(map(str, sorted(lengths)))
+            require(len(value) in lengths, f"reference.{name}", value, f"a list of {wanted} entries")
+        for name in ("scale", "feature_scale", "moment_scale", "closest", "spread_scale"):
+            value = getattr(self, name)
+            positive = all(x is None or x > 0 for x in value)
+            require(positive, f"reference.{name}", value, "positive numbers")
 
     @property
     def element_index(self) -> np.ndarray:
@@ -63,9 +77,5 @@ class Reference:
 
 
 def reference_from_dict(values: dict[str, Any]) -> Reference:
-    """Rebuild a Reference from ``config.json``."""
-    try:
-        values = {**values, "screening": map(tuple, values.get("screening", ()))}
-        return Reference(**{key: tuple(value) for key, value in values.items()})
-    except TypeError as error:
-        raise UserError(f"the reference section of config.json does not fit this version of gmnn: {error}") from None
+    """The Reference of a ``config.json``; unknown keys and wrong numbers are errors."""
+    return from_mapping(Reference, values, "reference")

@@ -13,7 +13,7 @@ from tests.support.paths import ROOT
 PACKAGE = ROOT / "gmnn"
 FLOORS = {
     "errors": 0,
-    "elements": 1, "files": 1, "system": 1,
+    "elements": 1, "files": 1, "system": 1, "checking": 1,
     "reference": 2, "device": 2,
     "config": 3, "neighbors": 3,
     "data": 4, "model": 4,

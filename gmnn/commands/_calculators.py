@@ -124,7 +124,7 @@ def _inner(value: Any, name: str, hint: str) -> Any:
 
 
 def load_model(folder: Path) -> BaseCalculator:
-    """The calculator of a model folder, in double precision."""
+    """The calculator of a model folder, in double precision and by the energy itself, without tables."""
     try:
         module = importlib.import_module("gmnn.interfaces.calculator")
     except ImportError as error:
@@ -132,7 +132,7 @@ def load_model(folder: Path) -> BaseCalculator:
             f"A gmnn model cannot be loaded here, got {type(error).__name__}: {error}; the package with its "
             "dependencies is needed; install it, or pass --calculator."
         ) from error
-    return module.Calculator(folder, dtype="float64")  # so that no verdict is a matter of rounding
+    return module.Calculator(folder, dtype="float64", path="reference")  # no verdict is a matter of rounding
 
 
 def provider(calculator: BaseCalculator) -> dict[str, str]:

@@ -2,13 +2,11 @@
 
 import resource
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gmnn.config.reading import Config
     from gmnn.data import Splits
-    from gmnn.data.batches import Bucket
     from gmnn.reference import Reference
     from gmnn.training import TrainingResult
 
@@ -129,12 +127,14 @@ def describe(config: "Config", splits: "Splits", reference: "Reference") -> None
         )
 
 
-def report(outcome: "TrainingResult", metrics: dict[str, Any], train_set: "list[Bucket]", output: Path) -> None:
-    """Print the errors of a finished training, what it took and where it is."""
-    from gmnn.commands import _printing
-    from gmnn.data.batches import wasted
+def report(result: "TrainingResult", output: str) -> None:
+    """Print the errors of a training, what it took and where it is; a line for one that was stopped."""
     from gmnn.evaluation import used_up
 
+    if not result.finished:
+        print(f"stopped after epoch {result.epochs}; the best potential so far is in {output}. Go on: --resume")
+        return
+    metrics = result.metrics
     if metrics["repulsion"]:
         strengths = ", ".join(f"{row['pair']} {row['strength']:.3f}" for row in metrics["repulsion"])
         print(f"\nZBL strengths (1 = physical): {strengths}")
@@ -143,19 +143,19 @@ def report(outcome: "TrainingResult", metrics: dict[str, Any], train_set: "list[
         print(f"head-room of the bounded readout above its floor, eV: {rooms}")
         for symbol in used_up(metrics["head_room"]):
             print(f"WARNING: {symbol} atoms sit on the floor of the bounded readout, which limits the fit")
-    print(f"\n{_printing.parts(metrics)}")
+    print(f"\n{parts(metrics)}")
     for part in ("valid", "test"):
-        for line in _printing.uncertainty(metrics.get(part, {}).get("uncertainty", {})):
+        for line in uncertainty(metrics.get(part, {}).get("uncertainty", {})):
             print(f"{part}: {line}")
     print(
-        f"mean absolute errors; best epoch {outcome.best_epoch} of {outcome.epochs}, {outcome.seconds:.0f} s, "
-        f"{metrics['steps_per_s']:.0f} steps/s, {outcome.compile_seconds:.0f} s of compilation of "
-        f"{outcome.programs} programs"
+        f"mean absolute errors; best epoch {result.best_epoch} of {result.epochs}, {result.seconds:.0f} s, "
+        f"{metrics['steps_per_s']:.0f} steps/s, {result.compile_seconds:.0f} s of compilation of "
+        f"{result.programs} programs"
     )
-    shapes = ", ".join("{} x {} atoms x {} slots".format(*bucket.systems.neighbors.shape) for bucket in train_set)
+    shapes = ", ".join("{} x {} atoms x {} slots".format(*shape) for shape in metrics["shapes"])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-    where = "sent to the device in portions" if outcome.streamed else "held on the device"
-    print(f"training frames: {shapes}, {wasted(train_set):.0%} of the slots empty, {where}")
+    where = "sent to the device in portions" if result.streamed else "held on the device"
+    print(f"training frames: {shapes}, {metrics['empty_slots']:.0%} of the slots empty, {where}")
     print(f"peak memory: {peak:.0f} MB{_device_peak()}")
     print(f"model folder: {output}")
 

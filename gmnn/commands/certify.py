@@ -3,29 +3,21 @@
 import argparse
 from pathlib import Path
 
-from gmnn.commands._exit import exit_code
+from gmnn.commands._frame import Command
 
 DESCRIPTION = """Certified radii of every pair of elements: a barrier that no trajectory of a given structure crosses
 (T1), a distance below which the energy rises at every step of an approach (T2) and one that no stationary point has
 (T3). docs/certificate.md has the theorems. Without --structure there is only T2."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """Of the command line."""
-    parser = argparse.ArgumentParser(prog="gmnn certify", description=DESCRIPTION)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command is told."""
     parser.add_argument("model", metavar="MODEL", help="folder of a trained model")
     parser.add_argument("--structure", metavar="FILE", help="FILE[@INDEX], anything ASE reads, or `ethanol`")
     parser.add_argument("--energy", metavar="K", type=float, help="energy above the structure's, eV; default: 5")
     parser.add_argument("--rho", metavar="R", type=float, help="closest other contact, Å; default: 0.8 covalent sums")
     parser.add_argument("--n", metavar="N", type=int, help="most other atoms in range; default: the structure's, or 8")
     parser.add_argument("--json", metavar="OUT", help="write the numbers into OUT")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 done, whatever is proved, 2 misuse."""
-    arguments = parser().parse_args(argv)
-    return exit_code("certify", lambda: run(arguments))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -47,3 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         files.write_json(Path(arguments.json), {**source, **folder.provenance(), **certificate.to_dict()})
         print(f"written to {arguments.json}")
     return 0
+
+
+COMMAND = Command("certify", DESCRIPTION, add_arguments, run)
+main, parser = COMMAND.main, COMMAND.parser

@@ -4,7 +4,7 @@ import argparse
 from importlib import import_module
 from typing import Any
 
-from gmnn.commands._exit import exit_code
+from gmnn.commands._frame import Command
 
 SHELLS = ("bash", "zsh", "tcsh")
 DESCRIPTION = """Print the completions of `gmnn` for a shell, made by shtab (pip install shtab). For bash:
@@ -12,28 +12,20 @@ gmnn completion bash > ~/.local/share/bash-completion/completions/gmnn; for zsh:
 $fpath."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """Of the command line."""
-    parser = argparse.ArgumentParser(prog="gmnn completion", description=DESCRIPTION)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command is told."""
     parser.add_argument("shell", choices=SHELLS)
-    return parser
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    arguments = parser().parse_args(argv)
-    return exit_code("completion", lambda: run(arguments.shell))
-
-
-def run(shell: str) -> int:
-    """Print them."""
+def run(arguments: argparse.Namespace) -> int:
+    """Print the completions."""
     from gmnn.errors import UserError
 
     try:
         import shtab
     except ImportError:
         raise UserError("completions are made by shtab, which is not installed here; pip install shtab") from None
-    print(shtab.complete(whole(shtab.FILE), shell))
+    print(shtab.complete(whole(shtab.FILE), arguments.shell))
     return 0
 
 
@@ -51,3 +43,7 @@ def whole(files: Any) -> argparse.ArgumentParser:
                 action.complete = files
         commands.add_parser(name, parents=[own], help=text, description=own.description, conflict_handler="resolve")
     return root
+
+
+COMMAND = Command("completion", DESCRIPTION, add_arguments, run)
+main, parser = COMMAND.main, COMMAND.parser

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gmnn.commands._exit import exit_code
+from gmnn.commands._frame import Command
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -18,9 +18,8 @@ they keep bonds from breaking where the data end (docs/dataset.md)."""
 TRIES = 20  # for every frame that is wanted
 
 
-def parser() -> argparse.ArgumentParser:
-    """Of the command line."""
-    parser = argparse.ArgumentParser(prog="gmnn distort", description=DESCRIPTION)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command is told."""
     parser.add_argument("config", metavar="CONFIG", help="YAML file of the training that is to know these frames")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="e.g. data.train=my.xyz")
     parser.add_argument(
@@ -29,13 +28,6 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--kwargs", metavar="JSON", help="arguments of the calculator, as a JSON object")
     parser.add_argument("-n", type=int, default=240, metavar="N", help="number of frames; default: 240")
     parser.add_argument("--out", metavar="FILE", default="distorted.extxyz", help="default: distorted.extxyz")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 written, 2 misuse."""
-    arguments = parser().parse_intermixed_args(argv)
-    return exit_code("distort", lambda: run(arguments))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -102,3 +94,7 @@ def _distorted(config: "Config", arguments: argparse.Namespace) -> "tuple[list[A
             except Exception as error:  # of the undistorted frames, any
                 raise UserError(f"{name} fails at a frame of {data.name}: {reason(error, 200)}") from None
     return done, tried
+
+
+COMMAND = Command("distort", DESCRIPTION, add_arguments, run)
+main, parser = COMMAND.main, COMMAND.parser

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from gmnn.commands._exit import exit_code
+from gmnn.commands._frame import Command
 
 DESCRIPTION = """Energies, forces and stresses of every frame of FILE beside its labels: errors of all frames, by
 element, by size of the force and by config_type, and the worst frames, as a table and in evaluation.json; a parity
@@ -11,9 +11,8 @@ figure. A frame without a label is left out of that quantity only. FILE is anyth
 embedded set."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """Of the command line."""
-    parser = argparse.ArgumentParser(prog="gmnn eval", description=DESCRIPTION)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command is told."""
     parser.add_argument("model", metavar="MODEL", help="folder of a trained model")
     parser.add_argument("file", metavar="FILE", help="labelled frames")
     parser.add_argument(
@@ -21,13 +20,6 @@ def parser() -> argparse.ArgumentParser:
         help="as in the data section of a configuration: energy_key=REF_energy, units.energy=kcal/mol, stress_sign=-1",
     )  # fmt: skip
     parser.add_argument("--out", metavar="DIR", help="where the results go; default: MODEL/eval_NAME")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 evaluated, 2 misuse."""
-    arguments = parser().parse_intermixed_args(argv)
-    return exit_code("eval", lambda: run(arguments))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -58,3 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     print("\n".join([_printing.evaluation(report), *_printing.uncertainty(report.get("uncertainty", {}))]))
     print(f"\nwritten to {out}: {', '.join(sorted(file.name for file in out.iterdir()))}")
     return 0
+
+
+COMMAND = Command("eval", DESCRIPTION, add_arguments, run)
+main, parser = COMMAND.main, COMMAND.parser

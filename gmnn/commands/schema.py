@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from gmnn.commands._exit import exit_code
+from gmnn.commands._frame import Command
 
 DESCRIPTION = "Print the JSON schema of the training configuration, or with --markdown a table of all keys."
 TABLE = """
@@ -26,24 +26,16 @@ Of `gmnn md` ([md.md](md.md)).
 {TABLE}"""
 
 
-def parser() -> argparse.ArgumentParser:
-    """Of the command line."""
-    parser = argparse.ArgumentParser(prog="gmnn schema", description=DESCRIPTION)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command is told."""
     parser.add_argument("--markdown", action="store_true", help="a table of all keys instead of the schema")
-    return parser
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    arguments = parser().parse_args(argv)
-    return exit_code("schema", lambda: run(arguments.markdown))
-
-
-def run(markdown: bool) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Print the schema."""
     from gmnn.config.reading import schema
 
-    print(page() if markdown else json.dumps(schema(), indent=2, ensure_ascii=False))
+    print(page() if arguments.markdown else json.dumps(schema(), indent=2, ensure_ascii=False))
     return 0
 
 
@@ -73,3 +65,7 @@ def rows(root: dict[str, Any], node: dict[str, Any] | None = None, prefix: str =
         text += f" One of {', '.join(map(str, choices))}." if choices else ""
         lines.append(f"| `{prefix}{key}` | {default} | {text} |")
     return lines
+
+
+COMMAND = Command("schema", DESCRIPTION, add_arguments, run)
+main, parser = COMMAND.main, COMMAND.parser

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gmnn.commands._exit import exit_code
+from gmnn.commands._frame import Command
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -14,9 +14,8 @@ model was trained on, in the features of the model's last layer. They are writte
 chosen, so that a smaller batch is the beginning of a larger one."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """Of the command line."""
-    parser = argparse.ArgumentParser(prog="gmnn select", description=DESCRIPTION)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command is told."""
     parser.add_argument("model", metavar="MODEL", help="folder of a trained model")
     parser.add_argument("file", metavar="FILE", help="frames to choose from, anything ASE reads")
     parser.add_argument("-n", type=int, required=True, metavar="N", help="number of frames to choose")
@@ -26,13 +25,6 @@ def parser() -> argparse.ArgumentParser:
         help="largest determinant of the kernel (default) or largest distance to the nearest frame",
     )  # fmt: skip
     parser.add_argument("--out", metavar="FILE", default="selected.extxyz", help="default: selected.extxyz")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 chosen, 2 misuse."""
-    arguments = parser().parse_args(argv)
-    return exit_code("select", lambda: run(arguments))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -81,3 +73,7 @@ def _frames(source: str) -> "list[Atoms]":
         raise UserError(
             f"{source} cannot be read: {reason(error, 200)}; give a file of structures that ASE reads"
         ) from None
+
+
+COMMAND = Command("select", DESCRIPTION, add_arguments, run)
+main, parser = COMMAND.main, COMMAND.parser

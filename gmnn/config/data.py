@@ -1,12 +1,15 @@
 """The `data` section: which frames, what their labels are called and mean, how they are split."""
 
+import math
 import unicodedata
 from itertools import product
+from numbers import Real
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, field_validator, model_validator
 
-from gmnn.config.types import STRICT, Count, NonNegative
+from gmnn.config.types import STRICT, Count, NonNegative, Number
+from gmnn.errors import shortened
 
 EnergyUnit = Literal["eV", "meV", "kcal/mol", "kJ/mol", "Hartree", "Ry"]
 LengthUnit = Literal["Å", "angstrom", "Bohr", "nm"]
@@ -42,7 +45,9 @@ class UnitsConfig(BaseModel):
     @classmethod
     def _known_forces(cls, unit: str | None) -> str | None:
         if unit is not None and unit not in ENERGY_OVER_LENGTH:
-            raise ValueError(f"data.units.forces is {unit!r}, but it should be {_quotient('')}, as in kcal/mol/Å")
+            raise ValueError(
+                f"data.units.forces is {shortened(unit)}, but it should be {_quotient('')}, as in kcal/mol/Å"
+            )
         return unit
 
     @field_validator("stress")
@@ -51,7 +56,7 @@ class UnitsConfig(BaseModel):
         if unit is None or unit in PRESSURES or unit in ENERGY_OVER_VOLUME:
             return unit
         allowed = f"{', '.join(PRESSURES)} or {_quotient('^3')}, as in eV/Å^3"
-        raise ValueError(f"data.units.stress is {unit!r}, but it should be {allowed}")
+        raise ValueError(f"data.units.stress is {shortened(unit)}, but it should be {allowed}")
 
 
 class SourcesConfig(BaseModel):
@@ -108,7 +113,7 @@ class DataConfig(LabelsConfig, SourcesConfig):
 
     config_type_weights: dict[str, NonNegative] | None = None
     """Weight of a frame in the loss by the `config_type` in its `info`; `default` for all others, which else is 1."""
-    atomic_energies: dict[str, float] | Literal["isolated"] | None = None
+    atomic_energies: dict[str, Number] | Literal["isolated"] | None = None
     """Energy of each isolated atom by symbol, always in eV, or `isolated`: of the training frames with a single atom;
     by default regression of the training energies on composition."""
     nlh_coefficients: str | None = None
@@ -119,12 +124,11 @@ class DataConfig(LabelsConfig, SourcesConfig):
     def _energies(cls, value: Any) -> Any:
         if value is None or value == "isolated":
             return value
-        try:
-            return {symbol: float(energy) for symbol, energy in value.items()}  # 1e3 without a dot is text in YAML
-        except (AttributeError, TypeError, ValueError):
-            pass
-        allowed = "energies in eV by symbol, as in {H: -13.6, O: -2041.8}, or `isolated`"
-        raise ValueError(f"data.atomic_energies is {value!r}, but it should be {allowed}")
+        numbers = value.values() if isinstance(value, dict) else [None]
+        if all(isinstance(x, Real) and not isinstance(x, bool) and math.isfinite(x) for x in numbers):
+            return value
+        allowed = "finite energies in eV by symbol, as in {H: -13.6, O: -2041.8}, or `isolated`"
+        raise ValueError(f"data.atomic_energies is {shortened(value)}, but it should be {allowed}")
 
 
 def _quotient(power: str) -> str:

@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, model_validator
 
-from gmnn.config.types import STRICT, Count, NonNegative, Positive
+from gmnn.config.choices import Ensemble, PathName, Pressure
+from gmnn.config.types import STRICT, Count, Flag, NonNegative, Number, Positive, Seed
 
 
 class DynamicsConfig(BaseModel):
@@ -23,7 +24,7 @@ class DynamicsConfig(BaseModel):
     replicas: Count = 1
     """Copies of the structure that move at the same time and know nothing of each other, each with velocities and noise
     of its own."""
-    ensemble: Literal["nve", "langevin", "bussi", "nose_hoover", "minimise"] = "langevin"
+    ensemble: Ensemble = "langevin"
     """`nve`: velocity Verlet; `langevin`: BAOAB; `bussi`: stochastic velocity rescaling; `nose_hoover`: a chain;
     `minimise`: FIRE, to the nearest minimum."""
     steps: Count
@@ -40,17 +41,17 @@ class DynamicsConfig(BaseModel):
     """Time constant of `bussi` and `nose_hoover`, fs."""
     fmax_eV_per_A: Positive = 0.01
     """`minimise` stops where no force on a free atom is larger, at the latest after `steps`, eV/Å."""
-    pressure: Literal["none", "isotropic", "anisotropic"] = "none"
+    pressure: Pressure = "none"
     """Stochastic cell rescaling: `isotropic`, or of the shape of the cell too, for solids: `anisotropic`."""
-    pressure_GPa: float = 0.0
+    pressure_GPa: Number = 0.0
     """Pressure that is held, GPa."""
-    final_pressure_GPa: float | None = None
+    final_pressure_GPa: Number | None = None
     """Pressure at the end, reached linearly; by default the same, GPa."""
     pressure_relaxation_fs: Positive = 1000.0
     """Time constant of the volume if it has the stated compressibility, fs."""
     compressibility_per_GPa: Positive = 0.45
     """Estimate of the compressibility, 1/GPa; the default is water's, solids have a tenth and less."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the velocities and of the bath."""
     every: Count = 100
     """Steps between two lines of the log; what lies between them is computed without looking back at the host."""
@@ -58,10 +59,11 @@ class DynamicsConfig(BaseModel):
     """Steps between two frames of the trajectory; a multiple of `every`."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision."""
-    path: Literal["fast", "kernel", "reference"] = "fast"
-    """How forces are computed: `fast`; by fused kernels for a GPU or, on a CPU, in C++ that is compiled when it is
-    first needed, `kernel`; by automatic differentiation, `reference`."""
-    tf32_network: bool = False
+    path: PathName = "auto"
+    """How forces are computed: `reference` by automatic differentiation, `fast` by tables and a written adjoint in XLA,
+    `kernel` by the same in C++ on a CPU, or by fused kernels on a GPU. `auto` is `kernel` on a CPU where it compiles,
+    else `fast`, and `reference` for potentials that neither covers."""
+    tf32_network: Flag = False
     """The network's products in TF32, faster and coarser; an NVIDIA GPU, dtype float32 and not the reference path."""
     skin: NonNegative = 0.4
     """How much farther than r_max the neighbour list reaches, Å; it is made again when an atom has moved by half."""

@@ -1,14 +1,16 @@
-"""The user's choices about the model and the facts learnt from the data, in plain dataclasses.
+"""The user's choices about the model, in plain dataclasses.
 
-Standard library only: a saved model is read without pydantic or PyYAML. Ranges are checked here, once, for the
-YAML configuration and for ``config.json`` alike.
+Types, choices and ranges are checked when a section is made, whoever makes it: the YAML configuration, ``config.json``
+or Python. Standard library only: a saved model is read without pydantic or PyYAML.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from gmnn.checking import check_fields, from_mapping
 from gmnn.elements import parse_pair
-from gmnn.errors import UserError, require
+from gmnn.errors import require
 from gmnn.reference import Reference
 
 SWISH_FLOOR = 0.278464543  # minus the minimum of x / (1 + exp(-x)), at x = -1.278465
@@ -51,6 +53,7 @@ class ZBLConfig:
     """Weights of the four exponentials of the ZBL screening function; empty for the published ones."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "model.zbl")
         require(self.strength > 0, "model.zbl.strength", self.strength, "positive")
         require(self.floor >= 0, "model.zbl.floor", self.floor, "zero or positive")
         require(
@@ -101,6 +104,7 @@ class CoreConfig:
     """Switch the network's energy of an atom off when a neighbour comes below the clamp (as pacemaker does)."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "model.core")
         require(0 <= self.margin < 1, "model.core.margin", self.margin, "in [0, 1)")
         require(0 < self.width < 1, "model.core.width", self.width, "in (0, 1)")
         require(0.5 <= self.depth <= 1, "model.core.depth", self.depth, "in [0.5, 1]")
@@ -162,6 +166,7 @@ class ModelConfig:
     """Members of the ensemble."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "model")
         require(0 < self.r_max <= 20, "model.r_max", self.r_max, "in (0, 20] Å")
         require(1 <= self.n_basis <= 64, "model.n_basis", self.n_basis, "in 1 ... 64")
         require(-2 <= self.smoothness <= 4, "model.smoothness", self.smoothness, "in [-2, 4]")
@@ -211,18 +216,13 @@ class ModelConfig:
 
 
 def model_config_from_dict(values: dict[str, Any]) -> ModelConfig:
-    """Rebuild a ModelConfig from ``config.json``; unknown keys are errors."""
-    values = dict(values)
-    try:
-        zbl = values.pop("zbl", {})
-        zbl = ZBLConfig(**{**zbl, "coefficients": tuple(zbl.get("coefficients", ()))})
-        core = NO_CORE  # as in format version 1; up to 3 the clamp had the depth 1
-        if "core" in values:
-            core = CoreConfig(**{"depth": 1.0, **values.pop("core")})
-        values["hidden"] = tuple(values.get("hidden", ModelConfig.hidden))
-        return ModelConfig(zbl=zbl, core=core, **values)
-    except TypeError as error:
-        raise UserError(f"the model section of config.json does not fit this version of gmnn: {error}") from None
+    """The ModelConfig of a ``config.json`` of any format version; unknown keys are errors."""
+    core: Any = NO_CORE  # as in format version 1; up to 3 the clamp had the depth 1
+    if isinstance(values, Mapping) and "core" in values:
+        core = values["core"]
+        values = {key: value for key, value in values.items() if key != "core"}
+        core = {"depth": 1.0, **core} if isinstance(core, Mapping) else core
+    return from_mapping(ModelConfig, {**values, "core": core} if isinstance(values, Mapping) else values, "model")
 
 
 def to_dict(value: ModelConfig | Reference) -> dict[str, Any]:

@@ -4,19 +4,28 @@ Every key is documented where it is defined; ``gmnn schema`` and docs/config.md 
 """
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ValidationError, model_validator
 
+from gmnn.checking import from_mapping
 from gmnn.config.data import DataConfig
 from gmnn.config.model import ModelConfig
 from gmnn.config.train import StartConfig, TrainConfig
-from gmnn.config.types import STRICT
-from gmnn.errors import UserError
+from gmnn.config.types import STRICT, Seed
+from gmnn.errors import UserError, shortened
+
+MOST_MISTAKES = 20  # that one message names
 
 Section = TypeVar("Section", bound=BaseModel)
+
+
+def _model(values: Any) -> Any:
+    """The model section, checked where every model is, whether from YAML, Python or ``config.json``."""
+    return values if isinstance(values, ModelConfig) else from_mapping(ModelConfig, values, "model")
 
 
 class Config(BaseModel):
@@ -26,11 +35,11 @@ class Config(BaseModel):
 
     output: str
     """Folder of the trained model; it must not hold another one."""
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Seed = 0
     """Seed of the split, the initial parameters and the order of the batches."""
     data: DataConfig
     """The frames."""
-    model: ModelConfig = ModelConfig()
+    model: Annotated[ModelConfig, BeforeValidator(_model)] = ModelConfig()
     """The potential."""
     start: StartConfig | None = None
     """The potential to start from; by default the parameters are random."""
@@ -56,23 +65,31 @@ def read_config(path: str, overrides: list[str] | None = None) -> Config:
 def read_any(section: type[Section], path: str, overrides: list[str] | None = None) -> Section:
     """The configuration in a YAML file with ``key.path=value`` overrides; UserError that names every wrong key."""
     try:
-        text = Path(path).read_text()
+        text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not a text file"
+        reason = getattr(error, "strerror", None) or "it is not a text file in UTF-8"
         raise UserError(f"cannot read the configuration {path}: {reason}") from None
     try:
-        values = yaml.load(text, _UniqueKeys)
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        values = yaml.load(text, Yaml)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())[:300]}") from None
     if not isinstance(values, dict):
         what = {type(None): "is empty", list: "is a list", str: "is a line of text"}.get(type(values), "is one value")
         raise UserError(f"{path} must hold keys such as `output:`, but {what}")
     for override in overrides or []:
         _set(values, override)
+    return validated(section, values, f"{path}: ")
+
+
+def validated(section: type[Section], values: dict[str, Any], source: str = "") -> Section:
+    """The section from plain values; UserError, which begins with `source`, that names the wrong keys."""
     try:
         return section.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{path}: " + "; ".join(_sentence(e, section) for e in error.errors())) from None
+        mistakes = error.errors(include_url=False)
+        sentences = [_sentence(e, section) for e in mistakes[:MOST_MISTAKES]]
+        sentences += [f"and {len(mistakes) - MOST_MISTAKES} mistakes more"] if len(mistakes) > MOST_MISTAKES else []
+        raise UserError(source + "; ".join(sentences)) from None
 
 
 def read_section(section: type[Section], overrides: list[str]) -> Section:
@@ -80,10 +97,7 @@ def read_section(section: type[Section], overrides: list[str]) -> Section:
     values: dict[str, Any] = {}
     for override in overrides:
         _set(values, override)
-    try:
-        return section.model_validate(values)
-    except ValidationError as error:
-        raise UserError("; ".join(_sentence(e, section) for e in error.errors())) from None
+    return validated(section, values)
 
 
 def schema() -> dict[str, Any]:
@@ -91,15 +105,51 @@ def schema() -> dict[str, Any]:
     return Config.model_json_schema()
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error instead of silently winning."""
+class Yaml(yaml.SafeLoader):
+    """YAML 1.2 with its core schema: `1e3` and `010` are numbers, `yes`, `1:30` and dates are text.
+
+    A key that stands twice is an error instead of silently winning; `<<` is a key like any other.
+    """
+
+    yaml_implicit_resolvers: dict[Any, Any] = {}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
+        seen = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
+            if key_node.value in seen:
+                where = f"the key {key_node.value[:100]!r} stands twice"
+                raise yaml.constructor.ConstructorError(None, None, where, key_node.start_mark)
+            seen.add(key_node.value)
         return super().construct_mapping(node, deep)
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Merge nothing: YAML 1.2 has no `<<`."""
+
+
+def _integer(loader: yaml.Loader, node: yaml.ScalarNode) -> int:
+    text = loader.construct_scalar(node)
+    base = {"0o": 8, "0x": 16}.get(text[:2])
+    return int(text[2:], base) if base else int(text)
+
+
+def _float(loader: yaml.Loader, node: yaml.ScalarNode) -> float:
+    text = loader.construct_scalar(node)
+    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+CORE_SCHEMA = (  # https://yaml.org/spec/1.2.2, 10.3.2
+    ("null", r"|~|null|Null|NULL", ["", "~", "n", "N"]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]{1,1000}|0o[0-7]{1,1000}|0x[0-9a-fA-F]{1,1000}", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+     list("-+.0123456789")),
+)  # fmt: skip
+for _name, _pattern, _first in CORE_SCHEMA:
+    Yaml.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_pattern})$"), _first)
+Yaml.add_constructor("tag:yaml.org,2002:int", _integer)
+Yaml.add_constructor("tag:yaml.org,2002:float", _float)
 
 
 def _set(values: dict[str, Any], override: str) -> None:
@@ -113,16 +163,16 @@ def _set(values: dict[str, Any], override: str) -> None:
             raise UserError(f"override {override!r}: {parent} holds {child!r}, not a section with keys")
         values = child
     try:
-        values[last] = yaml.load(text, _UniqueKeys)
-    except yaml.YAMLError:
-        raise UserError(f"override {override!r}: {text!r} is not a valid YAML value") from None
+        values[last] = yaml.load(text, Yaml)
+    except (yaml.YAMLError, RecursionError):
+        raise UserError(f"override {shortened(override)}: {shortened(text)} is not a valid YAML value") from None
 
 
 def _sentence(error: Any, section: type[BaseModel] = Config) -> str:
-    key = ".".join(str(part) for part in error["loc"])
+    key = ".".join(str(part)[:100] for part in error["loc"])
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         allowed = _keys(error["loc"][:-1], section)
-        near = difflib.get_close_matches(str(error["loc"][-1]), allowed, n=1)
+        near = difflib.get_close_matches(str(error["loc"][-1])[:100], allowed, n=1)
         hint = f"did you mean {near[0]}?" if near else f"allowed are {', '.join(allowed)}"
         return f"{key} is not a key of the configuration; {hint}"
     if error["type"] == "missing":
@@ -130,7 +180,7 @@ def _sentence(error: Any, section: type[BaseModel] = Config) -> str:
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
     message = error["msg"][0].lower() + error["msg"][1:]
-    return f"{key or 'the file'} is {error['input']!r}, but {message.replace('input should', 'it should')}"
+    return f"{key or 'the file'} is {shortened(error['input'])}, but {message.replace('input should', 'it should')}"
 
 
 def section_of(node: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from gmnn.config.types import STRICT, Count, NonNegative, Positive, Share
+from gmnn.config.types import STRICT, Count, Flag, NonNegative, Number, Positive, Share, Whole
 
 
 class EnergyTerm(BaseModel):
@@ -96,7 +96,7 @@ class OptimizerConfig(BaseModel):
 
     name: str = "adam"
     """Name in optax of a function that takes a learning rate, as adam, lamb, lion, nadam, radam, sgd."""
-    arguments: dict[str, bool | int | float] = {}
+    arguments: dict[str, Flag | Whole | Number] = {}
     """Its other arguments, as in `{b2: 0.99}`."""
 
 
@@ -114,7 +114,7 @@ class ScheduleConfig(BaseModel):
     """What is left of the peak at the end; by default 0, and 0.001 for `exponential`."""
     cycles: Count = 4
     """Cosines of the cyclic form."""
-    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    factor: Annotated[Number, Field(gt=0, lt=1)] = 0.5
     """What a plateau multiplies the learning rate by."""
     patience: Count = 10
     """Epochs that make a plateau."""
@@ -133,7 +133,7 @@ class AveragingConfig(BaseModel):
 
     form: Literal["ema", "swa", "none"] = "ema"
     """`ema`: exponential; `swa`: the mean of all steps from `start` on, the parameters themselves before; `none`."""
-    decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    decay: Annotated[Number, Field(ge=0, lt=1)] = 0.999
     """Decay per step of the exponential average."""
     start: Share = 0.75
     """Share of all steps after which `swa` averages."""
@@ -162,7 +162,7 @@ class TrainConfig(BaseModel):
     """Decay of the network's weight matrices per unit of learning rate (AdamW); all other parameters are exempt."""
     clip_norm: Positive | None = 1.0
     """Largest norm of the gradient over all parameters; null does not clip it."""
-    clip_spikes: Annotated[float, Field(gt=1)] | None = 3.0
+    clip_spikes: Annotated[Number, Field(gt=1)] | None = 3.0
     """Largest norm of the gradient in units of its mean over the last 100 steps or so; null does not clip it."""
     averaging: AveragingConfig = AveragingConfig()
     """The average of the parameters."""

@@ -4,8 +4,12 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-STRICT = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+STRICT = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+Flag = Annotated[bool, Field(strict=True)]
+Number = Annotated[float, Field(strict=True)]  # finite, by STRICT
+Whole = Annotated[int, Field(strict=True)]
+Positive = Annotated[Number, Field(gt=0)]
+NonNegative = Annotated[Number, Field(ge=0)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+Count = Annotated[Whole, Field(ge=1)]
+Seed = Annotated[Whole, Field(ge=0, lt=2**31)]

@@ -39,16 +39,17 @@ class Calculator(ASECalculator):
         potential: Potential | str | os.PathLike,
         dtype: str = "float32",
         skin: float = 0.5,
-        path: str = "reference",
+        path: str = "auto",
         **kwargs: Any,
     ) -> None:
         """`potential`: a model folder or a Potential with parameters; `dtype`: float32 or float64; `skin` in Å.
 
-        `path`: how energies and forces are computed, `reference` (autodiff) or `fast` (tables and a written adjoint,
-        several times as fast; docs/md.md has its errors), or `kernel`, the same for a GPU or, in C++, for a CPU.
+        `path`: how energies and forces are computed. `reference` is autodiff; `fast` takes tables and a written adjoint
+        and is several times as fast (docs/md.md has its errors); `kernel` is the same in C++ on a CPU. `auto` is
+        `kernel` where it compiles, else `fast`, and `reference` for potentials that neither covers.
         """
         from gmnn.device import compiled
-        from gmnn.kernels.choice import evaluator  # imports flax
+        from gmnn.kernels.choice import choose, evaluator  # imports flax
 
         super().__init__(**kwargs)
         self.potential = potential if isinstance(potential, Potential) else load(potential)
@@ -58,6 +59,7 @@ class Calculator(ASECalculator):
             raise UserError(f"skin is {skin!r}, but must be zero or positive, Å")
         self.dtype, self.skin = dtype, skin
         with precision(self.dtype):
+            self.path = choose(self.potential, path).path
             self._params, predict = evaluator(self.potential, path, dtype)
             if self.potential.config.n_members > 1:  # forces of members go by autodiff on either path
                 self._trained = evaluator(self.potential, "reference", dtype)[0]

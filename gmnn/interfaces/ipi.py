@@ -26,9 +26,7 @@ __DRIVER_CLASS__ = "Driver"
 class Driver(Dummy_driver):
     """Energies, forces and virials in the units of i-PI; elements and pbc are those of the template."""
 
-    def __init__(
-        self, model: str, template: str, dtype: str = "float32", path: str = "reference", **kwargs: Any
-    ) -> None:
+    def __init__(self, model: str, template: str, dtype: str = "float32", path: str = "auto", **kwargs: Any) -> None:
         """`model`: a model folder; `template`: any file ASE reads, with its `@INDEX`; the rest as `gmnn.Calculator`."""
         self.calculator = Calculator(model, dtype=dtype, path=path)
         self.template: Any = ase.io.read(template)

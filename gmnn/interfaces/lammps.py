@@ -44,6 +44,7 @@ class Engine:
         self.offsets[self.numbers_of_types] = potential.offsets(self.numbers_of_types)
         with precision(dtype):
             self._params, _ = choice.evaluator(potential, path, dtype)
+            path = choice.choose(potential, path).path
         parts: dict[str, Callable[..., tuple[Array, Array, Array]]] = {
             "fast": xla.predict_part, "reference": _reference_part,
             "kernel": partial(cpp.predict_part, one_core=ranks > 1),

@@ -123,20 +123,20 @@ class PairGMNN : public Pair {
     }
   }
 
-  // pair_style gmnn [fast|kernel|reference] [float32|float64]
+  // pair_style gmnn [auto|fast|kernel|reference] [float32|float64]
   void settings(int narg, char **arg) override
   {
-    path = "fast";
+    path = "auto";
     dtype = "float32";
     for (int k = 0; k < narg; k++) {
       const std::string word = arg[k];
-      if (word == "fast" || word == "kernel" || word == "reference")
+      if (word == "auto" || word == "fast" || word == "kernel" || word == "reference")
         path = word;
       else if (word == "float32" || word == "float64")
         dtype = word;
       else
         error->all(FLERR, "pair_style gmnn does not know '" + word +
-                       "'; it takes [fast|kernel|reference] [float32|float64], correct the word");
+                       "'; it takes [auto|fast|kernel|reference] [float32|float64], correct the word");
     }
   }
 
@@ -250,7 +250,7 @@ class PairGMNN : public Pair {
  private:
   Exchange exchange;
   bool loaded = false;
-  std::string path = "fast", dtype = "float32";
+  std::string path = "auto", dtype = "float32";
   double seconds[2] = {0.0, 0.0};    // of steps, in the evaluation and beside it: the values of `compute pair`
   std::vector<int> found;       // neighbours within the cutoff, one atom after the other
   std::vector<size_t> first;    // where those of an atom begin

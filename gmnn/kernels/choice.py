@@ -1,21 +1,59 @@
 """Which implementation of the energy computes: its parameters and its `predict`, by the name of a path."""
 
+import sys
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from functools import cache, partial
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 
+from gmnn.config.choices import PathName
+from gmnn.config.coverage import uncovered
+from gmnn.config.model import ModelConfig
 from gmnn.errors import UserError
-from gmnn.kernels.parameters import to_kernel_parameters
-from gmnn.kernels.xla import predict
+from gmnn.kernels import parameters, xla
+from gmnn.kernels.cpp import predict as cpp
 from gmnn.model.descriptor import HIGHEST
 from gmnn.model.potential import Potential
 from gmnn.system import Prediction
 
-PATHS = ("reference", "fast", "kernel")
+PATHS = get_args(PathName)
 TF32 = jax.lax.DotAlgorithmPreset.TF32_TF32_F32
+
+
+class Choice(NamedTuple):
+    """The path that computes, and why."""
+
+    path: str  # reference, fast or kernel
+    why: str
+
+
+def choose(potential: Potential, path: str) -> Choice:
+    """The path itself, or what `auto` stands for here; UserError for a name that is no path.
+
+    `auto` is C++ on a CPU where it compiles, else XLA, and autodiff for a potential that neither covers.
+    """
+    if path not in PATHS:
+        raise UserError(f"path is {path!r}, but must be one of {', '.join(PATHS)}")
+    if path != "auto":
+        return Choice(path, "as asked for")
+    if jax.default_backend() == "cpu":
+        return choose_for_cpu(potential.config)
+    if setting := uncovered(potential.config, parameters.COVERED):
+        return Choice("reference", f"autodiff, as the faster paths do not cover {setting}")
+    return Choice("fast", f"XLA, on the {jax.default_backend()}")
+
+
+def choose_for_cpu(config: ModelConfig) -> Choice:
+    """What `auto` stands for on a CPU; to be asked before JAX makes its devices, since no device is touched."""
+    if setting := uncovered(config, parameters.COVERED):
+        return Choice("reference", f"autodiff, as the faster paths do not cover {setting}")
+    try:
+        cpp.require_available(config)
+    except UserError as error:
+        return Choice("fast", f"XLA, as {error}")
+    return Choice("kernel", "C++ on the CPU")
 
 
 def evaluator(
@@ -23,11 +61,14 @@ def evaluator(
 ) -> tuple[Any, Callable[..., Prediction]]:
     """Parameters as `dtype` and predict(parameters, system, reverse=None) of the path.
 
-    `reference` is autodiff, `fast` this module, `kernel` gmnn/kernels: C++ on a CPU, else Pallas. UserError for another
-    name, or for what the path cannot evaluate. `tf32_network`: the network's products only, on a GPU only.
+    `reference` is autodiff, `fast` XLA with tables and a written adjoint, `kernel` C++ on a CPU and else Pallas; `auto`
+    is one of them, and a line on stderr names it once. UserError for another name, or for what the path does not
+    evaluate. `tf32_network`: the network's products only, on a GPU only.
     """
-    if path not in PATHS:
-        raise UserError(f"path is {path!r}, but must be one of {', '.join(PATHS)}")
+    choice = choose(potential, path)
+    if path == "auto":
+        announce(choice)
+    path = choice.path
     if tf32_network and (path == "reference" or dtype != "float32" or jax.default_backend() == "cpu"):
         raise UserError(
             f"tf32_network needs path fast or kernel, dtype float32 and a GPU, but path is {path}, dtype {dtype} "
@@ -36,12 +77,18 @@ def evaluator(
     if path == "reference":
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), potential.trained)
         return params, lambda params, system, reverse=None: potential.predict(params, system)
-    from gmnn.kernels.cpp import predict as cpp  # built on this module
-    from gmnn.kernels.pallas import predict as pallas
-
     if path == "kernel" and jax.default_backend() == "cpu":
         return cpp.to_kernel_parameters(potential, dtype), partial(cpp.predict, potential)
-    function = pallas.predict if path == "kernel" else predict
-    return to_kernel_parameters(potential, dtype), partial(
-        function, potential, precision=TF32 if tf32_network else HIGHEST
-    )
+    function = xla.predict
+    if path == "kernel":
+        from gmnn.kernels.pallas import predict as pallas  # Triton is slow to import
+
+        function = pallas.predict
+    params = parameters.to_kernel_parameters(potential, dtype)
+    return params, partial(function, potential, precision=TF32 if tf32_network else HIGHEST)
+
+
+@cache
+def announce(choice: Choice) -> None:
+    """Print the choice on stderr, once in a process."""
+    print(f"gmnn: energies and forces by path {choice.path} ({choice.why})", file=sys.stderr, flush=True)

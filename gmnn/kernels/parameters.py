@@ -8,12 +8,27 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from gmnn.config.coverage import ANY, Covered, uncovered
 from gmnn.device import cores
 from gmnn.errors import UserError
 from gmnn.kernels import tables
 from gmnn.model.network import OUTPUT_GAIN, constants, scale_shift
 from gmnn.model.potential import Potential
 from gmnn.model.readout import SWISH_UNIT
+
+YES_OR_NO = (True, False)
+COVERED: Covered = {
+    "r_max": ANY, "n_radial": ANY, "n_basis": ANY, "smoothness": ANY, "r_min": ANY, "hidden": ANY, "unit_offset": ANY,
+    "members": ANY,
+    "basis": ("bessel", "gaussian"), "cutoff": ("polynomial", "cosine"), "distance": ("identity", "agnesi"),
+    "output_activation": ("swish", "identity"), "ensemble": ("none", "shallow"), "repulsion": ("zbl", "nlh", "none"),
+    "zbl.strength": ANY, "zbl.trainable": YES_OR_NO, "zbl.floor": ANY, "zbl.floors": ANY, "zbl.inner": ANY,
+    "zbl.outer": ANY, "zbl.r_off": ANY, "zbl.coefficients": ANY, "zbl.window": ("closest", "covalent", "cosine"),
+    "core.clamp": YES_OR_NO, "core.margin": ANY, "core.width": ANY, "core.depth": ANY, "core.radii": ANY,
+    "core.gate": YES_OR_NO, "core.gate_outer": ANY, "core.gate_inner": ANY, "core.bounded_moments": YES_OR_NO,
+    "core.moment_room": ANY, "core.nearest_switch": (False,),
+}  # fmt: skip
+"""The potentials that the tables and the written adjoint stand for; tests compare each choice with autodiff."""
 
 
 class FastParams(NamedTuple):
@@ -30,13 +45,8 @@ class FastParams(NamedTuple):
 def to_kernel_parameters(potential: Potential, dtype: str, intervals: int = tables.INTERVALS) -> FastParams:
     """The tables and matrices of a trained potential; UserError for those that only the reference path evaluates."""
     config, params = potential.config, potential.trained
-    for cannot, what in (
-        (config.ensemble == "full", "a full ensemble"),
-        (config.core.nearest_switch, "model.core.nearest_switch"),
-        (config.repulsion == "exponential", "model.repulsion: exponential"),
-    ):
-        if cannot:
-            raise UserError(f"the fast path does not evaluate {what}; use path reference")
+    if setting := uncovered(config, COVERED):
+        raise UserError(f"paths fast and kernel do not cover {setting}; use path reference or auto")
     facts, layers = constants(config, potential.reference), range(len(config.hidden) + 1)
     kernels = [np.asarray(params["readout"][f"layer_{k}"]["kernel"], float) for k in layers]
     biases = [np.asarray(params["readout"][f"layer_{k}"]["bias"], float) for k in layers]

@@ -17,7 +17,7 @@ from ase import Atoms, units
 from gmnn import neighbors
 from gmnn.device import compiled, precision
 from gmnn.errors import UserError
-from gmnn.kernels.choice import evaluator
+from gmnn.kernels.choice import choose, evaluator
 from gmnn.md import fire
 from gmnn.md.integrators import ENSEMBLES, LINKS, Bath, State
 from gmnn.md.pressure import KINDS, Piston
@@ -49,7 +49,7 @@ class Dynamics:
         bath: Bath,
         timestep_fs: float = 0.5,
         dtype: str = "float32",
-        path: str = "fast",
+        path: str = "auto",
         skin: float = 0.4,
         seed: int = 0,
         piston: Piston = AT_REST,
@@ -71,6 +71,7 @@ class Dynamics:
         self.radius = potential.config.r_max + skin
         self.grid = neighbors.plan(atoms.positions, atoms.cell.array, atoms.pbc, self.radius)
         with precision(self.dtype):
+            self.path = choose(potential, path).path
             self._params, predict = evaluator(potential, path, dtype, tf32_network)
         self._setting = Setting(
             atoms.numbers, atoms.get_masses(), self.fixed, self.pbc, self.freedom, bath, piston,

@@ -4,7 +4,7 @@ Units of ASE: eV, Å, amu; times in Å sqrt(amu/eV), of which one is 10.18 fs.
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,9 @@ import numpy as np
 from ase import units
 from jax import Array
 
-ENSEMBLES = ("nve", "langevin", "bussi", "nose_hoover", "minimise")
+from gmnn.config.choices import Ensemble
+
+ENSEMBLES = get_args(Ensemble)
 LINKS = 3  # thermostats in a chain
 _W = 1 / (2 - 2 ** (1 / 3))
 WEIGHTS = (_W, 1 - 2 * _W, _W)  # of Suzuki's and Yoshida's sub-steps of fourth order

@@ -6,7 +6,7 @@ positions from the right and, inverted, the velocities.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,10 @@ import numpy as np
 from ase import units
 from jax import Array
 
+from gmnn.config.choices import Pressure
 from gmnn.md.integrators import ramp
 
-KINDS = ("none", "isotropic", "anisotropic")
+KINDS = get_args(Pressure)
 LARGEST = 0.1  # strain in one step, beyond which nothing is right any more
 ORDER = 6  # of the series of the exponential, 1e-10 at the largest strain
 

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gmnn.config.model import model_config_from_dict, to_dict
+from gmnn.config.model import ModelConfig, model_config_from_dict, to_dict
 from gmnn.errors import UserError, reason
 from gmnn.files import SEAL, _read_json, _verified, read_sealed, sealed, write_json
 from gmnn.model.potential import Potential
@@ -54,12 +54,24 @@ def load(path: str | os.PathLike) -> Potential:
     description = read_description(path)
     try:
         config, reference = model_config_from_dict(description["model"]), reference_from_dict(description["reference"])
-        location, digest = description["parameters"]["folder"], description["parameters"]["sha256"]
+        location, digest = (str(description["parameters"][key]) for key in ("folder", "sha256"))
+        potential = Potential(config, reference)
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}/config.json is damaged: {error} is missing; copy the model folder again") from None
-    potential = Potential(config, reference)
+    except UserError as error:
+        raise UserError(f"{path}/config.json does not fit: {error}; copy the model folder again") from None
     template = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda: potential.init(0)))
     return potential.with_params(_read_tree(_inside(path, location), template, digest))
+
+
+def read_config(path: str | os.PathLike) -> ModelConfig:
+    """The model's settings in a model folder, without its parameters and without JAX."""
+    path = Path(path)
+    description = read_description(path)
+    try:
+        return model_config_from_dict(description["model"])
+    except (KeyError, UserError) as error:
+        raise UserError(f"{path}/config.json does not fit: {error}; copy the model folder again") from None
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -73,12 +85,14 @@ def read_description(path: Path) -> dict[str, Any]:
     description = _read_json(file, hint)
     try:
         found = int(description["format_version"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise UserError(f"{file} is damaged ({error}); {hint}") from None
     if found > FORMAT_VERSION:
+        versions = description.get("versions")
+        writer = versions.get("gmnn", "unknown") if isinstance(versions, dict) else "unknown"
         raise UserError(
             f"{path} has format version {found}, this gmnn reads up to {FORMAT_VERSION}; install the one that wrote it "
-            f"({description.get('versions', {}).get('gmnn', 'unknown')}) or a newer one"
+            f"({writer}) or a newer one"
         )
     return _verified(description, file, hint) if found >= 3 or SEAL in description else description
 
@@ -207,7 +221,10 @@ def _quiet(level: int) -> Iterator[None]:
 
 
 def _inside(path: Path, location: str) -> Path:
-    target = (path / location).resolve()
+    try:
+        target = (path / location).resolve()
+    except (ValueError, OSError) as error:  # a NUL in the name, or a circle of links
+        raise UserError(f"{path} refers to {location!r}, which is no folder ({error}); copy it again") from None
     if not target.is_relative_to(path.resolve()):
         raise UserError(f"{path} refers to {location}, outside the folder; it is damaged or not to be trusted")
     return target

@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 
 from gmnn.config.model import ModelConfig
-from gmnn.errors import UserError
+from gmnn.errors import UserError, require
 from gmnn.model import descriptor
 from gmnn.model.readout import Perceptron, perceptron
 from gmnn.reference import Reference
@@ -41,6 +41,12 @@ class Potential:
     """What contracts the moments; training puts a faster function in this place (kernels/cpp/invariants.py)."""
     perceptron: Perceptron = perceptron
     """The layers of the readout; likewise (kernels/cpp/readout.py)."""
+
+    def __post_init__(self) -> None:
+        """UserError where the facts do not fit the configuration."""
+        counts = {0, descriptor.n_features(self.config.n_radial)}
+        scale = self.reference.feature_scale
+        require(len(scale) in counts, "reference.feature_scale", scale, f"empty or {max(counts)} numbers long")
 
     def with_params(self, params: Params) -> "Potential":
         """The same potential with these parameters."""

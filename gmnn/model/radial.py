@@ -95,6 +95,8 @@ def cutoff_function(config: ModelConfig) -> Callable[[Array], Array]:
 
 def radial_basis(config: ModelConfig) -> Callable[[Array], Array]:
     """The configured basis phi(r), [...] -> [..., n_basis], without the cutoff function."""
-    if config.basis == "bessel":
-        return lambda r: bessel_basis(r, config.r_max, config.n_basis, config.smoothness)
-    return lambda r: gaussian_basis(r, config.r_max, config.n_basis, config.r_min)
+    choice = {
+        "bessel": lambda r: bessel_basis(r, config.r_max, config.n_basis, config.smoothness),
+        "gaussian": lambda r: gaussian_basis(r, config.r_max, config.n_basis, config.r_min),
+    }
+    return choice[config.basis]

@@ -15,7 +15,7 @@ from jax import Array
 from gmnn.config.model import ModelConfig, ZBLConfig
 from gmnn.elements import pair_name
 from gmnn.errors import UserError
-from gmnn.model import repulsion, short_range
+from gmnn.model import short_range
 from gmnn.reference import Reference
 
 COULOMB = 14.3996454784  # e^2 / (4 pi eps0), eV Å
@@ -61,7 +61,12 @@ def cosine_window(r: Array, r_off: Array) -> Array:
 
 def window(config: ZBLConfig, r: Array, r_on: Array, r_off: Array) -> Array:
     """The configured chi(r), non-increasing in [0, 1]."""
-    return cosine_window(r, r_off) if config.window == "cosine" else smooth_window(r, r_on, r_off)
+    choice = {
+        "cosine": lambda: cosine_window(r, r_off),
+        "covalent": lambda: smooth_window(r, r_on, r_off),
+        "closest": lambda: smooth_window(r, r_on, r_off),
+    }  # fmt: skip
+    return choice[config.window]()
 
 
 def element_pairs(n_elements: int) -> np.ndarray:
@@ -79,16 +84,21 @@ def pair_energy(
     numbers = jnp.asarray(reference.elements, r.dtype)
     z_i, z_j = numbers[e_i], numbers[e_j]
     if config.repulsion == "zbl":
-        bare = repulsion.zbl(r, z_i, z_j, config.zbl.coefficients or repulsion.COEFFICIENTS)
+        bare = zbl(r, z_i, z_j, config.zbl.coefficients or COEFFICIENTS)
+    elif config.repulsion == "nlh":
+        bare = nlh(r, z_i, z_j, _screening(config, reference, "train it with a file", r.dtype, e_i, e_j))
+    elif config.repulsion == "exponential":
+        bare = exponential(r, _screening(config, reference, "only imported potentials have them", r.dtype, e_i, e_j))
     else:
-        if not reference.screening:
-            source = "train it with a file" if config.repulsion == "nlh" else "only imported potentials have them"
-            raise UserError(f"model.repulsion is {config.repulsion}, but there are no coefficients of it; {source}")
-        pairs = jnp.asarray(element_pairs(len(reference.elements)))[e_i, e_j]
-        numbers = jnp.asarray(reference.screening, r.dtype)[pairs]
-        nlh = config.repulsion == "nlh"
-        bare = repulsion.nlh(r, z_i, z_j, numbers) if nlh else repulsion.exponential(r, numbers)
-    return strength * bare * repulsion.window(config.zbl, r, r_on, r_off)
+        raise UserError(f"model.repulsion is {config.repulsion}, which has no formula here")
+    return strength * bare * window(config.zbl, r, r_on, r_off)
+
+
+def _screening(config: ModelConfig, reference: Reference, source: str, dtype: Any, e_i: Any, e_j: Any) -> Array:
+    """Coefficients of the pairs of elements, on the last axis; UserError where the data gave none."""
+    if not reference.screening:
+        raise UserError(f"model.repulsion is {config.repulsion}, but there are no coefficients of it; {source}")
+    return jnp.asarray(reference.screening, dtype)[jnp.asarray(element_pairs(len(reference.elements)))[e_i, e_j]]
 
 
 def strength_floors(config: ModelConfig, elements: tuple[int, ...]) -> np.ndarray:

@@ -7,7 +7,7 @@ stopped, killed or resumed any number of times ends with the parameters of one t
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,9 +46,10 @@ class TrainingResult:
     programs: int  # compiled for this run: the order of an epoch, its steps, validation; 0 if nothing was left to do
     steps: int
     streamed: bool  # frames were sent to the device in portions
+    metrics: dict[str, Any] = field(default_factory=dict)  # errors and more, as in metrics.json; of a finished one
 
 
-def train(
+def optimise(
     config: Config,
     potential: Potential,
     train_set: list[Bucket],

@@ -43,7 +43,7 @@ def trained(whole: Dataset, path: Path, members: int = 1, **train: Any) -> dict[
     sets = [batches.make_buckets(part, potential.reference, potential.config.r_max, "float64") for part in parts]
     assert [len(s) for s in sets] == [2 if members == 1 else 1, 1]
     path.mkdir()
-    outcome = training.train(config, potential.with_params(start), *sets, path, {})
+    outcome = training.optimise(config, potential.with_params(start), *sets, path, {})
     rows = list(csv.DictReader((path / "history.csv").open()))
     flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(outcome.potential.params)])
     mesh = devices.mesh_of(config.train)

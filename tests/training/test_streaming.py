@@ -134,7 +134,7 @@ def test_three_programs_and_none_in_an_epoch(
         append(*arguments)
 
     monkeypatch.setattr(progress.History, "append", counted)
-    outcome = training.train(config, potential, buckets, buckets, tmp_path, {})
+    outcome = training.optimise(config, potential, buckets, buckets, tmp_path, {})
     assert outcome.streamed == (megabytes is not None)
     assert outcome.programs == 3
     assert seen[0] > 0, "programs are counted at all"

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from gmnn.config.model import ModelConfig
 from gmnn.device import cores
 from gmnn.errors import UserError
 from gmnn.kernels import parameters
@@ -34,12 +35,18 @@ class NativeParams(NamedTuple):
 
 def to_kernel_parameters(potential: Potential, dtype: str) -> NativeParams:
     """As `parameters.to_kernel_parameters`; UserError for too many radial channels, or if nothing compiles."""
-    if potential.config.n_radial > MOST_CHANNELS:
+    require_available(potential.config)
+    return tiled(parameters.to_kernel_parameters(potential, dtype))
+
+
+def require_available(config: ModelConfig) -> None:
+    """UserError for too many radial channels, or if the functions cannot be compiled. No device is touched."""
+    if config.n_radial > MOST_CHANNELS:
         raise UserError(
             f"path kernel evaluates at most {MOST_CHANNELS} radial channels on a CPU, but n_radial is "
-            f"{potential.config.n_radial}; use path fast"
+            f"{config.n_radial}; use path fast"
         )
-    return tiled(parameters.to_kernel_parameters(potential, dtype))
+    registered()
 
 
 def tiled(params: FastParams) -> NativeParams:

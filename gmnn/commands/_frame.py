@@ -1,0 +1,60 @@
+"""The frame of every command: its parser, its exit code, and one clear sentence for a mistake."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Command:
+    """A word of `gmnn --help`: what it is told on the command line and what it does with that."""
+
+    name: str
+    description: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+    """The body, which returns the exit code; UserError for a mistake of the user."""
+    usage: str | None = None
+
+    def parser(self) -> argparse.ArgumentParser:
+        """The command-line parser."""
+        usage = self.usage and f"gmnn {self.name} {self.usage}"
+        parser = argparse.ArgumentParser(prog=f"gmnn {self.name}", usage=usage, description=self.description)
+        self.add_arguments(parser)
+        return parser
+
+    def main(self, argv: list[str] | None = None) -> int:
+        """The exit code of a run with these arguments, by default those of the process."""
+        arguments = self.parser().parse_intermixed_args(argv)
+        return exit_code(self.name, lambda: self.run(arguments))
+
+
+def exit_code(name: str, run: Callable[[], int]) -> int:
+    """Run a command's body; a UserError becomes one sentence on stderr and 2, Ctrl-C becomes 130."""
+    from gmnn.errors import UserError
+
+    try:
+        return run()
+    except UserError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        return 130
+    except OSError as error:
+        if error.errno is None:
+            raise
+        where = f": {error.filename}" if error.filename else ", while a file was written"
+        print(f"{name}: {error.strerror}{where}; what was saved before is kept", file=sys.stderr)
+        return 2
+
+
+CONFIGURED = "CONFIG [key.path=value ...] [--resume]"
+
+
+def add_configuration(parser: argparse.ArgumentParser, overrides: str) -> None:
+    """Add CONFIG, overrides such as those in `overrides`, and --resume."""
+    parser.add_argument("config", metavar="CONFIG", help="YAML file; docs/config.md explains every key")
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help=f"for example {overrides}")
+    parser.add_argument("--resume", action="store_true", help="continue the run in the output folder, if there is one")

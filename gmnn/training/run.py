@@ -1,0 +1,204 @@
+"""From a configuration to a model folder: read and split frames, train, evaluate, save."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gmnn import __version__, device, evaluation, files
+from gmnn.config.model import to_dict
+from gmnn.config.reading import Config, read_config, validated
+from gmnn.data import Dataset, Splits, fit_reference, split
+from gmnn.data.batches import make_buckets, wasted
+from gmnn.errors import UserError
+from gmnn.evaluation import figures
+from gmnn.evaluation.calibration import calibrated
+from gmnn.evaluation.parity import parity
+from gmnn.model import folder
+from gmnn.model.potential import Potential
+from gmnn.reference import Reference, reference_from_dict
+from gmnn.training.distributed import devices
+from gmnn.training.distributed.processes import Group
+from gmnn.training.finetune import fit_references, start_from
+from gmnn.training.loop import TrainingResult, optimise
+from gmnn.training.optimizer import direction
+from gmnn.training.scales import scale_features
+
+Announce = Callable[[Config, Splits, Reference], None]
+
+
+def train(
+    config: Config | Mapping[str, Any] | str | PathLike,
+    *,
+    resume: bool = False,
+    group: Group | None = None,
+    announce: Announce | None = None,
+) -> TrainingResult:
+    """Train a potential and evaluate it; everything lands in the configuration's `output` folder.
+
+    `config`: a Config, its plain values, or a YAML file. `resume` continues a run that was stopped. `group`: the
+    processes of a common training, all of which call this. `announce` is called once the data are read. SIGINT ends
+    the run after the epoch in progress, with `finished` false in the result. UserError for every mistake of the input.
+    """
+    config, group = as_config(config), group or Group()
+    device.reserve(devices.share_of_process(config.train, group.size))
+    direction(config.train.optimizer)  # names a mistake before the data are read
+    old = folder.load(config.start.model) if config.start else None
+    if old is not None:
+        config = _with_model_of(old, config)
+    output = Path(config.output)
+    with files.exclusive(output) if group.first else contextlib.nullcontext():
+        started = _started(output, resume) if group.first else None
+        splits = split(config)
+        reference = fit_reference(splits.train, config)
+        potential = _first_potential(config, old, reference, splits.train)
+        devices.check_batch(config.train, len(splits.train))
+        if group.first:
+            potential = _begin(output, started, config, splits, potential)
+        potential = _with_broadcast_reference(group, config, potential)
+        r_max = potential.config.r_max
+        train_set, valid_set = (make_buckets(x, potential.reference, r_max) for x in (splits.train, splits.valid))
+        if announce is not None and group.first:
+            announce(config, splits, potential.reference)
+        facts = _facts(config, splits)
+        result = optimise(config, potential, train_set, valid_set, output, facts, group)
+        if not (result.finished and group.first):
+            return result
+        result = _calibrated(result, splits.valid)
+        metrics = _evaluated(config, result, splits, output)
+        metrics["shapes"] = [list(bucket.systems.neighbors.shape) for bucket in train_set]  # frames, atoms, slots
+        metrics["empty_slots"] = wasted(train_set)
+        files.write_json(output / "metrics.json", metrics)
+        folder.save(output, result.potential, result.epochs, {**facts, "metrics": metrics, "finished": True})
+        return replace(result, metrics=metrics)
+
+
+def as_config(config: Config | Mapping[str, Any] | str | PathLike) -> Config:
+    """The configuration itself, or that of plain values or of a YAML file."""
+    if isinstance(config, Config):
+        return config
+    if isinstance(config, Mapping):
+        return validated(Config, dict(config))
+    return read_config(fspath(config))
+
+
+def _with_broadcast_reference(group: Group, config: Config, potential: Potential) -> Potential:
+    """With what process 0 found in the data or in the folder; UserError if another was given another configuration."""
+    if group.size == 1:
+        return potential
+    group.check_same(f"gmnn {__version__} {config.model_dump_json(exclude={'output'})}", "another configuration")
+    return replace(potential, reference=reference_from_dict(group.broadcast(to_dict(potential.reference))))
+
+
+def _with_model_of(old: Potential, config: Config) -> Config:
+    """The configuration with the model section of the potential it starts from; UserError if it has another one."""
+    if "model" in config.model_fields_set and config.model != old.config:
+        raise UserError(
+            "the model section differs from that of the potential in start.model, which fine-tuning cannot change; "
+            "leave the model section out, or train a new potential without start"
+        )
+    return config.model_copy(update={"model": old.config})
+
+
+def _first_potential(config: Config, old: Potential | None, reference: Reference, frames: Dataset) -> Potential:
+    """The potential before its first step: scaled by the data, or a trained one with atomic references for the data."""
+    if old is None:
+        potential = Potential(config.model, reference)
+        systems = [bucket.systems for bucket in make_buckets(frames, potential.reference, potential.config.r_max)]
+        return scale_features(potential, systems, config.seed)
+    reset = config.start.reset if config.start else ()
+    potential = start_from(old, reference, reset, config.seed)
+    if config.data.atomic_energies is not None:
+        E0 = dict(zip(potential.reference.elements, potential.reference.E0, strict=True))
+        E0 |= dict(zip(reference.elements, reference.E0, strict=True))
+        E0_of = tuple(E0[z] for z in potential.reference.elements)
+    else:
+        change = fit_references(potential, make_buckets(frames, potential.reference, potential.config.r_max))
+        E0_of = tuple(map(float, np.asarray(potential.reference.E0) + change))
+    return replace(potential, reference=replace(potential.reference, E0=E0_of))
+
+
+def _started(output: Path, resume: bool) -> dict[str, Any] | None:
+    """What ``split.json`` of an earlier run in this folder says; UserError if there is one and it is not resumed."""
+    record = output / "split.json"
+    if not record.exists():
+        if (output / "config.json").exists():
+            raise UserError(f"{output} already holds a model; choose another output")
+        return None
+    if not resume:
+        raise UserError(f"{output} already holds a run; add --resume to continue it, or choose another output")
+    return files.read_sealed(record, "start again with another output")
+
+
+def _begin(output: Path, started: dict[str, Any] | None, config: Config, splits: Splits, potential: Any) -> Any:
+    """Record configuration, split and reference of a new run, or check that a resumed one has the same."""
+    kept = config.model_dump(mode="json", exclude={"output": True, "train": {"devices"}})
+    record = {"config": kept, "splits": splits.describe()}
+    if started is None:
+        files.write_json(output / "split.json", files.sealed({**record, "reference": to_dict(potential.reference)}))
+        return potential
+    here, there = _flat(record["config"]), _flat(started["config"])
+    changed = [key for key in {**here, **there} if here.get(key) != there.get(key)]
+    if changed:
+        raise UserError(
+            f"the run in {output} was started with another configuration ({', '.join(sorted(changed))} differ); "
+            "resume it with the same one, or choose another output"
+        )
+    if started["splits"] != record["splits"]:
+        raise UserError(f"the data files of the run in {output} have changed since it started; choose another output")
+    return replace(potential, reference=reference_from_dict(started["reference"]))
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _facts(config: Config, splits: Splits) -> dict[str, Any]:
+    parts = splits.describe()
+    data = {key: {**part, "indices": len(part["indices"])} for key, part in parts.items()}
+    return {"training": config.model_dump(mode="json", exclude={"model", "output"}), "data": data}
+
+
+def _calibrated(result: TrainingResult, valid: Dataset) -> TrainingResult:
+    """An ensemble with its spreads scaled to the errors of the validation frames; anything else as it is."""
+    potential = result.potential
+    if potential.config.n_members == 1:
+        return result
+    found = evaluation.spreads(potential, valid)
+    scale = found["energy"].scale, found["forces"].scale
+    return replace(result, potential=replace(potential, reference=replace(potential.reference, spread_scale=scale)))
+
+
+def _evaluated(config: Config, result: TrainingResult, splits: Splits, output: Path) -> dict[str, Any]:
+    """Errors of the best averaged parameters on every part, with their figures."""
+    metrics: dict[str, Any] = {}
+    for part in ("train", "valid", "test"):
+        frames = getattr(splits, part)
+        if frames is not None:
+            comparison = evaluation.compare(result.potential, frames)
+            metrics[part] = comparison.metrics()
+            parity(comparison, output / f"parity_{part}.png", f"{output.name}: {part} set")
+            if result.potential.config.n_members > 1 and part != "train":
+                target = output / f"calibration_{part}.png"
+                metrics[part]["uncertainty"] = calibrated(result.potential, frames, target, f"{output.name}: {part}")
+    metrics |= {
+        "epochs": result.epochs,
+        "best_epoch": result.best_epoch,
+        "wall_time_s": result.seconds,
+        "compile_time_s": result.compile_seconds,
+        "compiled_programs": result.programs,
+        "streamed": result.streamed,
+        "devices": config.train.devices,
+        "steps_per_s": result.steps / max(result.seconds, 1e-9),
+        "head_room": evaluation.head_room(result.potential, splits.train),
+        "repulsion": evaluation.repulsion_table(result.potential),
+    }
+    figures.learning_curve(output / "history.csv", output / "learning_curve.png")
+    return metrics
