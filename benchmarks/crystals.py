@@ -100,7 +100,7 @@ def stress_after_training(model: str, frames: list[Atoms]) -> dict:
     sheared.set_cell(atoms.cell @ np.array([[0.8, 0.0, 0.0], [0.2, 0.9, 0.0], [-0.15, 0.25, 0.9]]), True)
     rows = {}
     for name, cell in (("test frame", atoms), ("strained", strained), ("triclinic", sheared)):
-        cell.calc = Calculator(model, dtype="float64")
+        cell.calc = Calculator(model, dtype="float64", path="reference")
         got = cell.get_stress(voigt=False)
         numeric = calculate_numerical_stress(cell, eps=1e-4, voigt=False)
         rows[name] = {"largest_GPa": _GPa(np.abs(got).max()), "difference_GPa": _GPa(np.abs(got - numeric).max())}
@@ -110,7 +110,7 @@ def stress_after_training(model: str, frames: list[Atoms]) -> dict:
 def silicon(model: str) -> dict:
     """Lattice constant, bulk modulus and cubic elastic constants, atoms relaxed in every strained cell."""
     atoms = bulk("Si", "diamond", a=5.47, cubic=True)
-    atoms.calc = Calculator(model, dtype="float64")
+    atoms.calc = Calculator(model, dtype="float64", path="reference")
     return elastic(atoms)
 
 

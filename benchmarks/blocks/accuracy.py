@@ -23,14 +23,14 @@ def quick() -> str:
     results = read("ethanol")
     run, nlh = results["ethanol_quick"], results.get("ethanol_nlh")
     metrics, test = run["metrics"], run["metrics"]["test"]
-    strengths = {f"{row['strength']:.3f}" for row in metrics["repulsion"]}
+    strengths = sorted({f"{row['strength']:.3f}" for row in metrics["repulsion"]})
     facts = [
         ["force MAE", f"{test['forces_mae_meV_per_A']:.1f} meV/Å"],
         ["energy MAE", f"{test['energy_mae_meV']:.1f} meV ({test['energy_mae_meV_per_atom']:.2f} meV/atom)"],
         [f"{metrics['epochs']} epochs", f"{metrics['wall_time_s']:.0f} s, {metrics['steps_per_s']:.0f} steps/s"],
         ["compilation", f"{metrics['compile_time_s']:.0f} s"],
         ["bonds that pass the strict scan", f"{run['scan']['passed']} of {len(run['scan']['curves'])}"],
-        ["ZBL strengths (1 = physical)", ", ".join(sorted(strengths))],
+        ["ZBL strengths (1 = physical)", ", ".join(strengths) + (" for all pairs" if len(strengths) == 1 else "")],
     ]
     walls = [["ZBL (default)", *wall(run)], *([["NLH", *wall(nlh)]] if nlh else [])]
     return (

@@ -81,7 +81,7 @@ def test_rate_ends_at_zero(trained: tuple) -> None:
 def test_evaluator_is_the_calculator(trained: tuple) -> None:
     """The study's evaluation in float64 equals the calculator's, for molecules and for smaller structures."""
     potential = trained[0][0]
-    calculator, evaluate = Calculator(potential, dtype="float64"), Evaluator(potential)
+    calculator, evaluate = Calculator(potential, dtype="float64", path="reference"), Evaluator(potential)
     for atoms in (read_dataset("ethanol").atoms[3], Atoms("CO", [[0, 0, 0], [0, 0.3, 0.9]])):
         energies, forces = evaluate(atoms.positions[None], atoms.numbers[None])
         copy = Atoms(atoms.numbers, atoms.positions, calculator=calculator)
@@ -99,7 +99,7 @@ def test_nve_is_velocity_verlet(trained: tuple) -> None:
     copies = np.repeat(atoms.positions[None], 2, axis=0)
     run = simulate(potential, atoms, copies, velocities, step=0.2, n_steps=400, segment=50, precision="float64")
     assert np.abs(run.energies - run.energies[0]).max() < 1e-3 * len(atoms)
-    atoms.calc = Calculator(potential, dtype="float64")
+    atoms.calc = Calculator(potential, dtype="float64", path="reference")
     atoms.set_velocities(velocities[0] / units.fs)
     VelocityVerlet(atoms, 0.2 * units.fs).run(50)
     expected = atoms.get_total_energy() - potential.offsets(atoms.numbers).sum()
