@@ -60,12 +60,13 @@ def rewrite(text: str, marker: str, block: str) -> str:
 
 
 def write(*pages: str) -> list[str]:
-    """Write the blocks and figures of these pages, or of all; what could not be written."""
+    """Write the blocks and figures of these pages, or of all; print and return what could not be written."""
     complaints = []
     for page in pages or BLOCKS:
         text, problems = _fresh(page)
         (ROOT / page).write_text(text)
         complaints += problems
+        print(*problems, sep="\n", end="\n" if problems else "")
         for draw in FIGURES.get(page, []):
             draw()
     return complaints
@@ -103,7 +104,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.pages) - set(BLOCKS):
         parser.error(f"no blocks on {', '.join(sorted(unknown))}")
-    complaints = stale() if arguments.check else write(*arguments.pages)
+    if not arguments.check:
+        sys.exit(bool(write(*arguments.pages)))
+    complaints = stale()
     print(*complaints, sep="\n", end="\n" if complaints else "")
     sys.exit(bool(complaints))
 
