@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from ase import Atoms  # noqa: E402
 
-from benchmarks.study.results import store  # noqa: E402
+from benchmarks import pages, stored  # noqa: E402
 from gmnn import load  # noqa: E402
 from gmnn.certificate import certify, search  # noqa: E402
 from gmnn.certificate.certificate import CONTACT  # noqa: E402
@@ -44,7 +44,7 @@ def main() -> None:
     elements = potential.reference.elements
     pairs = [(z, y) for k, z in enumerate(elements) for y in elements[k:]]
     proved = [pair for pair in pairs if certificate.monotone[pair_name(*pair)] is not None]
-    found = {}
+    rows = {}
     for k, pair in enumerate(pairs):
         name = pair_name(*pair)
         others = list(atoms.numbers)
@@ -65,20 +65,21 @@ def main() -> None:
                 search(potential, pair, (0.2 * r_c, r_c), rho, SAMPLED_OTHERS, wanted, 0, BATCH, k),
                 search(potential, pair, (0.2 * r_c, r_c), rho, 7, ASCENTS, STEPS, BATCH, k, crowd),
             ]
-        for one in runs:
-            row["environments"] += one.environments
-            row["violations"] += one.violations
-            row["seconds"] += one.seconds
-            row["sampled"] = max(row["sampled"] or 0.0, one.network)
+        for run in runs:
+            row["environments"] += run.environments
+            row["violations"] += run.violations
+            row["seconds"] += run.seconds
+            row["sampled"] = max(row["sampled"] or 0.0, run.network)
         for low, high in BEYOND:
-            one = search(potential, pair, (low, high), rho, 7, ASCENTS, STEPS, BATCH, k, crowd)
+            run = search(potential, pair, (low, high), rho, 7, ASCENTS, STEPS, BATCH, k, crowd)
             row["beyond"].append(
-                {"r": [low, high], "environments": one.environments, "violations": one.violations,
-                 "highest_eV_per_A": one.highest, "network_eV_per_A": one.network}
+                {"r": [low, high], "environments": run.environments, "violations": run.violations,
+                 "highest_eV_per_A": run.highest, "network_eV_per_A": run.network}
             )  # fmt: skip
-        found[name] = row
+        rows[name] = row
         print(name, row, flush=True)
-    store("adversary", {"pairs": found, "certificate": certificate.to_dict()})
+    stored.keep("adversary", {"pairs": rows, "certificate": certificate.to_dict()}, "float64")
+    pages.write("docs/how_much_data.md")
 
 
 if __name__ == "__main__":

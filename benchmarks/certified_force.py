@@ -19,9 +19,9 @@ import numpy as np
 import optax
 from ase import Atoms
 
+from benchmarks import pages, stored
 from benchmarks.study.cells import Cell, frames
 from benchmarks.study.models import CellTrainer, Evaluator
-from benchmarks.study.results import store, stored
 from benchmarks.study.seeds import SeedTrainer
 from benchmarks.study.spectral import within
 from benchmarks.study.verdicts import accuracy
@@ -41,13 +41,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=8000)
     steps = parser.parse_args().steps
-    data, cell, found = frames(), Cell("default", 16, 1000), stored("certified_force").get("choices", {})
+    data, cell, choices = frames(), Cell("default", 16, 1000), stored.read("certified_force").get("choices", {})
     pool = CellTrainer(data, steps)
     member = data.member(cell, 0)
     labels = without_stress(jnp.asarray(data.energies(member.reference)[None], "float32"), pool.forces[None])
     atoms = Atoms(data.molecules[0].numbers, data.molecules[0].positions)
     for name, (room, decay, limit) in CHOICES.items():
-        if found.get(name, {}).get("steps") == steps:
+        if choices.get(name, {}).get("steps") == steps:
             continue
         config = cell.config()
         model: ModelConfig = replace(config.model, core=CoreConfig(moment_room=room))
@@ -59,14 +59,15 @@ def main() -> None:
         potential = trainer.train([member], labels)[0][0]
         layers = potential.trained["readout"].values()
         proved = certify(potential, atoms, samples=0)
-        found[name] = {
+        choices[name] = {
             "moment_room": room, "weight_decay": decay, "norm_limit": limit, "steps": steps,
             "spectral_norms": [float(np.linalg.norm(layer["kernel"], 2)) for layer in layers],
             **{key: float(value) for key, value in accuracy(potential, Evaluator(potential), data).items()},
             "certified_eV_per_A": proved.network, "monotone_A": proved.monotone, "barrier_A": proved.barrier,
         }  # fmt: skip
-        print(name, found[name]["forces_mae_meV_per_A"], np.nanmax([v or np.nan for v in proved.network.values()]))
-        store("certified_force", {"choices": found})
+        print(name, choices[name]["forces_mae_meV_per_A"], np.nanmax([v or np.nan for v in proved.network.values()]))
+        stored.keep("certified_force", {"choices": choices}, "float32 training, float64 certificate")
+    pages.write("docs/how_much_data.md")
 
 
 if __name__ == "__main__":

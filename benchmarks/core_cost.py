@@ -13,9 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks import pages, stored
 from benchmarks.study.cells import SEEDS, Cell, frames
 from benchmarks.study.models import CellTrainer, Evaluator
-from benchmarks.study.results import store, stored
 from benchmarks.study.verdicts import accuracy, curves
 from gmnn.scanning import Sizes, judge
 
@@ -27,7 +27,7 @@ def run(steps: int) -> None:
     """Both variants, then the suites."""
     data = frames()
     suites = curves(data, (0, 300), SIZES)
-    results = stored("core_cost")
+    results = stored.read("core_cost")
     for variant in VARIANTS:
         if results.get(variant, {}).get("steps") == steps:
             continue
@@ -53,7 +53,8 @@ def run(steps: int) -> None:
             "steps": steps, "failures": failures, "models": rows,
             "suites": {name: {"curves": a, "failed": b, "worst_drop_eV": c} for name, (a, b, c) in counts.items()},
         }  # fmt: skip
-        store("core_cost", results)
+        stored.keep("core_cost", results, "float32 training, float64 curves")
+    pages.write("docs/how_much_data.md", "README.md")
 
 
 if __name__ == "__main__":

@@ -24,11 +24,11 @@ from ase.io import read, write
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import coupling_page  # noqa: E402
+from benchmarks import pages, stored  # noqa: E402
+from benchmarks.blocks.speed import PATHS  # noqa: E402
 from benchmarks.peers.lammps import snap  # noqa: E402
-from benchmarks.speed import PATHS, Worker  # noqa: E402
 from benchmarks.speed import WORKER as OURS  # noqa: E402
-from benchmarks.study.results import store, stored  # noqa: E402
+from benchmarks.speed import Worker  # noqa: E402
 from benchmarks.timing import water  # noqa: E402
 from benchmarks.water import slope  # noqa: E402
 from gmnn.commands.lammps import build  # noqa: E402
@@ -89,7 +89,7 @@ def measured(folder: Path, model: Path, atoms: Atoms, ranks: int, path: str) -> 
     ours = Worker.start([sys.executable, OURS, model.absolute(), "atoms.extxyz", ranks, path], ranks)
     ours.ask("md", BLOCK)
     coupled.ask("step", WARM)
-    found: dict[str, list] = {"lammps": [], "alone": [], "md": [], "snap": []}
+    answers: dict[str, list] = {"lammps": [], "alone": [], "md": [], "snap": []}
     for _ in range(TURNS):
         for kind, worker, task, count in (
             ("lammps", coupled, "step", BLOCK), ("alone", coupled, "alone", BLOCK),
@@ -98,17 +98,17 @@ def measured(folder: Path, model: Path, atoms: Atoms, ranks: int, path: str) -> 
             answer = worker.ask(task, count)
             if kind == "md":
                 answer = [{"atoms": len(atoms), "wall_s": answer["seconds"], "processor_s": answer["processor_s"]}]
-            found[kind].append([per_atom(one, count) for one in answer])
-        print({kind: values[-1] for kind, values in found.items()}, flush=True)
+            answers[kind].append([per_atom(rank, count) for rank in answer])
+        print({kind: values[-1] for kind, values in answers.items()}, flush=True)
     for worker in (coupled, theirs, ours):
         worker.stop()
-    return found
+    return answers
 
 
-def per_atom(one: dict, steps: int) -> dict:
+def per_atom(rank: dict, steps: int) -> dict:
     """The seconds of a rank as µs per own atom and step."""
-    scale = 1e6 / (steps * one["atoms"])
-    return {key.replace("_s", "_us"): value if key == "atoms" else scale * value for key, value in one.items()}
+    scale = 1e6 / (steps * rank["atoms"])
+    return {key.replace("_s", "_us"): value if key == "atoms" else scale * value for key, value in rank.items()}
 
 
 def drift(model: Path, structure: str) -> None:
@@ -135,7 +135,7 @@ def columns(log: Path) -> dict[str, np.ndarray]:
 
 def keep(section: str, values: object) -> None:
     """One more section of the results."""
-    store("coupling", {**stored("coupling"), "lammps": version("lammps"), section: values})
+    stored.keep("coupling", {**stored.read("coupling"), "lammps": version("lammps"), section: values}, "float32")
 
 
 def main() -> None:
@@ -151,7 +151,7 @@ def main() -> None:
         turns(arguments.model.absolute(), str(Path(arguments.structure).absolute()))
     if arguments.what == "drift":
         drift(arguments.model.absolute(), arguments.structure)
-    coupling_page.write()
+    pages.write("docs/engines.md")
 
 
 if __name__ == "__main__":

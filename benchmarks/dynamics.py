@@ -22,16 +22,17 @@ from ase import Atoms  # noqa: E402
 from ase.data import atomic_masses  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
+from benchmarks import pages, stored  # noqa: E402
 from benchmarks.study.cells import MOVED, N_STEPS, Cell  # noqa: E402
 from benchmarks.study.dynamics import ACCELERATION, Run, maxwell, simulate  # noqa: E402
 from benchmarks.study.models import kept  # noqa: E402
-from benchmarks.study.results import store, stored  # noqa: E402
 from gmnn import load  # noqa: E402
 from gmnn.certificate import certify  # noqa: E402
 from gmnn.data.embedded import ethanol  # noqa: E402
 from gmnn.elements import pair_name  # noqa: E402
 from gmnn.model.potential import Potential  # noqa: E402
 
+PRECISION = "float32 (nvt), float64 (nve)"
 VARIANTS, SIZES, SEEDS = MOVED
 TEMPERATURES, COPIES = (300.0, 500.0, 1000.0), 8
 STEP, FRICTION = 0.5, 0.01  # fs, 1/fs
@@ -42,7 +43,7 @@ SHOT_PATH, SHOT_STEP = 3.0, 0.005  # Å that the slowest projectile would fly fr
 
 def so_far() -> dict:
     """Results so far."""
-    return {"nvt": {}, "nve": {}} | stored("dynamics")
+    return {"nvt": {}, "nve": {}} | stored.read("dynamics")
 
 
 def start(n: int = 0) -> Atoms:
@@ -62,7 +63,7 @@ def nvt(length: float) -> None:
                     continue
                 potential = kept(Cell(variant, 16, size), seed, N_STEPS)
                 results["nvt"][name] = nvt_model(potential, name, atoms, length)
-                store("dynamics", results)
+                stored.keep("dynamics", results, PRECISION)
                 print(name, results["nvt"][name]["temperatures"], flush=True)
 
 
@@ -79,15 +80,20 @@ def nvt_model(potential: Potential, name: str, atoms: Atoms, length: float) -> d
             n_steps=n_steps, temperature=bath, friction=FRICTION, report=lambda done: bar.update(done - bar.n),
         )  # fmt: skip
     seconds = time.perf_counter() - clock
-    found = {}
+    by_temperature = {}
     for temperature in TEMPERATURES:
         rows = bath == temperature
         late = run.temperature[len(run.temperature) // 4 :, rows]
-        found[f"{temperature:.0f}"] = {
+        by_temperature[f"{temperature:.0f}"] = {
             "copies": COPIES, **counts(run, rows), "mean_temperature_K": finite(float(np.mean(late))),
         }  # fmt: skip
     microseconds = 1e6 * seconds / (n_steps * len(bath) * len(atoms))
-    return {"ps": length, "seconds": round(seconds, 1), "us_per_atom_step": microseconds, "temperatures": found}
+    return {
+        "ps": length,
+        "seconds": round(seconds, 1),
+        "us_per_atom_step": microseconds,
+        "temperatures": by_temperature,
+    }
 
 
 def counts(run: Run, rows: np.ndarray) -> dict:
@@ -118,7 +124,7 @@ def nve(model: str) -> None:
         step = SHOT_STEP / float(speed.max())
         key = f"collision, {energy:.0f} eV"
         results["nve"][key] = nve_runs(potential, atoms, positions, velocities, step, SHOT_PATH / float(speed.min()))
-    store("dynamics", results)
+    stored.keep("dynamics", results, PRECISION)
     for key, row in results["nve"].items():
         print(key, row, flush=True)
 
@@ -180,3 +186,4 @@ if __name__ == "__main__":
     parser.add_argument("--model", default=str(ROOT / "examples" / "ethanol"), help="model of the NVE runs")
     arguments = parser.parse_args()
     nvt(arguments.ps) if arguments.what == "nvt" else nve(arguments.model)
+    pages.write("docs/how_much_data.md")

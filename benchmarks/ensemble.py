@@ -19,8 +19,7 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.accuracy import pages  # noqa: E402
-from benchmarks.study.results import store  # noqa: E402
+from benchmarks import pages, stored  # noqa: E402
 
 KINDS = {"single": [], "shallow": ["model.ensemble=shallow", "train.loss.energy.form=crps"]}
 TURNS, TURN_EPOCHS = 3, 12
@@ -46,20 +45,18 @@ def main() -> None:
     for _ in range(TURNS):
         for kind, overrides in KINDS.items():
             rates[kind].append(train(f"turn_{kind}", f"train.epochs={TURN_EPOCHS}", *overrides, *size)["steps_per_s"])
-    found = {
-        kind: train(kind, f"train.epochs={arguments.epochs}", *more, *size)["test"] for kind, more in KINDS.items()
-    }
+    test = {kind: train(kind, f"train.epochs={arguments.epochs}", *more, *size)["test"] for kind, more in KINDS.items()}
     shutil.copy(
         ROOT / "models" / "ensemble_shallow" / "calibration_test.png",
         ROOT / "docs" / "figures" / "ensemble_calibration.png",
     )
     cost = [a / b for a, b in zip(rates["single"], rates["shallow"], strict=True)]
-    store("ensemble", {
-        "epochs": arguments.epochs, "members": arguments.members, "test": found, "steps_per_s": rates,
+    stored.keep("ensemble", {
+        "epochs": arguments.epochs, "members": arguments.members, "test": test, "steps_per_s": rates,
         "cost": float(np.median(cost)),
-    })  # fmt: skip
-    print(cost, found["shallow"]["uncertainty"])
-    pages.write()
+    }, "float32")  # fmt: skip
+    print(cost, test["shallow"]["uncertainty"])
+    pages.write("docs/accuracy.md")
 
 
 if __name__ == "__main__":

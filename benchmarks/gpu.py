@@ -30,6 +30,7 @@ from benchmarks.timing import Record, neighbor_facts, peak_bytes, per_atom, spre
 from gmnn import System, device, load, neighbors  # noqa: E402
 from gmnn.errors import UserError  # noqa: E402
 from gmnn.kernels import choice, readout, xla  # noqa: E402
+from gmnn.kernels.pallas import invariants as pallas_invariants  # noqa: E402
 from gmnn.kernels.pallas import predict as pallas  # noqa: E402
 from gmnn.kernels.pallas import slots as pallas_slots  # noqa: E402
 from gmnn.kernels.parameters import to_kernel_parameters  # noqa: E402
@@ -64,13 +65,13 @@ class Run:
             return None
         clock = time.perf_counter()
         try:
-            found = function()
+            result = function()
         except Exception as problem:  # whatever it is, the other rows are worth having
             memory = "RESOURCE_EXHAUSTED" in str(problem) or isinstance(problem, MemoryError)
             self.record.add(part=part, **about, skipped="out of memory" if memory else str(problem)[:300])
             return None
         seconds = time.perf_counter() - clock
-        return self.record.add(part=part, **about, **found, peak_bytes=peak_bytes(), row_took_s=seconds)
+        return self.record.add(part=part, **about, **result, peak_bytes=peak_bytes(), row_took_s=seconds)
 
 
 def about(run: Run, variant: Variant, atoms: Atoms) -> dict:
@@ -88,12 +89,12 @@ def listed(potential: Potential, atoms: Atoms) -> tuple[System, Any, Callable[..
     cell, x = jnp.asarray(atoms.cell.array, jnp.float32), jnp.asarray(atoms.positions, jnp.float32)
     pbc: neighbors.Pbc = tuple(map(bool, atoms.pbc))  # type: ignore[assignment]
     build = jax.jit(partial(neighbors.build, grid, pbc, radius))
-    found = build(x, cell)
-    if found.overflow:
+    built = build(x, cell)
+    if built.overflow:
         raise UserError("the neighbour list did not fit")
     return (
-        System(x, jnp.asarray(atoms.numbers, jnp.int32), cell, found.neighbors, found.shifts),
-        found.reverse,
+        System(x, jnp.asarray(atoms.numbers, jnp.int32), cell, built.neighbors, built.shifts),
+        built.reverse,
         build,
         x,
     )
@@ -131,13 +132,13 @@ def energy_and_forces(run: Run, atoms: Atoms, variant: Variant) -> dict:
     times = timed(program, params, system, reverse, seconds=0.1 if run.quick else 1.0)
     real = float(jnp.mean(jnp.sum(system.neighbors < len(atoms), axis=1)))
     least = floors(potential, real, system.neighbors.shape[1], tf32)
-    found = per_atom(times, len(atoms))
+    rates = per_atom(times, len(atoms))
     if jax.default_backend() != "cpu":
-        found["fraction_of_floor"] = least["floor_us_per_atom"] / found["median_us_per_atom"]
+        rates["fraction_of_floor"] = least["floor_us_per_atom"] / rates["median_us_per_atom"]
     again = program(params, system, reverse).forces
     same = bool(jnp.all(program(params, system, reverse).forces == again))
     return {
-        "compile_s": compile_s, **times, **found, **least, "neighbors_in_list": real, "bitwise_repeatable": same,
+        "compile_s": compile_s, **times, **rates, **least, "neighbors_in_list": real, "bitwise_repeatable": same,
         "kernels": launches(program),
     }  # fmt: skip
 
@@ -207,27 +208,27 @@ def parts(run: Run, atoms: Atoms) -> dict:
     elements = jnp.asarray(potential.element_index)[system.numbers]
     plan, arrays = pallas.laid_out(potential, params, pallas.joined(system), elements, len(atoms))
     n, padded = plan.n_radial, len(arrays.atoms)
-    places = jnp.asarray(pallas.features.places(n))
+    places = jnp.asarray(pallas_invariants.places(n))
     shapes = [(20 * n + 2, padded), (n_features(n), padded)]
     back = [(20 * n, padded), (3, plan.slots, padded), (12, padded)]
     forward = jax.jit(lambda arrays: pallas.call(plan, "forward", pallas.forward, shapes, *arrays, places))
     moments, invariants = forward(arrays)
     e_i = jnp.pad(elements, (0, padded - len(atoms)))
-    found = {"vectors_moments_invariants": timed(forward, arrays), "list": timed(build, x, system.cell)}
+    measured = {"vectors_moments_invariants": timed(forward, arrays), "list": timed(build, x, system.cell)}
     for name, precision in (("network", xla.HIGHEST), ("network_tf32", choice.TF32)):
         if precision is xla.HIGHEST or jax.default_backend() != "cpu":
             net = jax.jit(lambda f, p=precision: readout.network(params, potential.config.bounded, f, e_i, p))
-            found[name] = timed(net, invariants)
+            measured[name] = timed(net, invariants)
     by_feature = jax.jit(lambda f: readout.network(params, potential.config.bounded, f, e_i, xla.HIGHEST)[1])(
         invariants
     )
     adjoint = jax.jit(lambda *a: pallas.call(plan, "backward", pallas.backward, back, *arrays, places, *a))
-    found["adjoint"] = timed(adjoint, moments, by_feature)
+    measured["adjoint"] = timed(adjoint, moments, by_feature)
     gradient = adjoint(moments, by_feature)[1]
-    found["gather"] = timed(jax.jit(pallas.gathered), gradient, system.neighbors, reverse)
-    found["layout"] = timed(jax.jit(lambda s: pallas.laid_out(potential, params, s, elements, len(atoms))[1]),
-                            pallas.joined(system))  # fmt: skip
-    return {f"{name}_{k}": v for name, t in found.items() for k, v in per_atom(t, len(atoms)).items()}
+    measured["gather"] = timed(jax.jit(pallas.gathered), gradient, system.neighbors, reverse)
+    layout = jax.jit(lambda s: pallas.laid_out(potential, params, s, elements, len(atoms))[1])
+    measured["layout"] = timed(layout, pallas.joined(system))
+    return {f"{name}_{k}": v for name, t in measured.items() for k, v in per_atom(t, len(atoms)).items()}
 
 
 def main(run: Run) -> None:

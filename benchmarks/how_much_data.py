@@ -1,7 +1,7 @@
 """How much data does it take to stabilise a potential? The study: train, drive atoms together, count the failures.
 
     python benchmarks/how_much_data.py [--steps 1000] [--cells N]     run, or go on where it stopped
-    python benchmarks/how_much_data_report.py                         figure, table and page from the stored results
+    python benchmarks/pages.py docs/how_much_data.md README.md        figure and tables from the stored results
 
 Every cell (variant, number of basis functions, number of training frames) is five trainings of equally many optimiser
 steps, compiled and run together. Each model is judged by all suites of `gmnn.scanning` in float64, the same curves for
@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.study import results
+from benchmarks import pages, stored
 from benchmarks.study.cells import MOVED, N_STEPS, SEEDS, Cell, Frames, all_cells, frames
 from benchmarks.study.models import CellTrainer, Evaluator, keep
 from benchmarks.study.verdicts import accuracy, certified, curves
@@ -49,11 +49,11 @@ def run_cell(cell: Cell, trainer: CellTrainer, suites: list[Suite], data: Frames
             **accuracy(potential, evaluate, data), **certified(potential, data),
             "train_s": round(train_s, 2), "steps": trainer.n_steps,
         }  # fmt: skip
-        found = [judged(suite, evaluate) for suite in suites]
+        verdicts = [judged(suite, evaluate) for suite in suites]
         if cell.n_basis == 16:
-            found.append(relaxed(evaluate, data))
+            verdicts.append(relaxed(evaluate, data))
         judge_s = round(time.perf_counter() - clock, 2)
-        rows += [{**model, **one, "judge_s": judge_s} for one in found]
+        rows += [{**model, **verdict, "judge_s": judge_s} for verdict in verdicts]
     return rows
 
 
@@ -73,10 +73,10 @@ def relaxed(evaluate: Evaluator, data: Frames) -> dict:
     numbers = data.molecules[0].numbers
     starts = overlapping_starts(numbers, RELAXED, np.random.default_rng(0))
     ended = relax(starts, numbers, evaluate, n_steps=RELAXATION_STEPS)
-    closest = min(ended, key=lambda one: one.closest)
+    closest = min(ended, key=lambda relaxation: relaxation.closest)
     return {
-        "suite": "relaxation", "n_curves": len(ended), "n_failed": sum(one.fused for one in ended), "n_left_out": 0,
-        "worst_label": closest.pair,
+        "suite": "relaxation", "n_curves": len(ended),
+        "n_failed": sum(relaxation.fused for relaxation in ended), "n_left_out": 0, "worst_label": closest.pair,
     }  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=None, help="stop after so many cells")
     parser.add_argument("--variants", nargs="*", help="only these")
     arguments = parser.parse_args()
-    rows = results.rows()
+    rows = stored.rows()
     done = {(row["variant"], int(row["n_basis"]), int(row["n_train"])) for row in rows}
     cells = [c for c in all_cells() if (c.variant, c.n_basis, c.n_train) not in done]
     cells = [c for c in cells if not arguments.variants or c.variant in arguments.variants][: arguments.cells]
@@ -99,7 +99,7 @@ def main() -> None:
         clock = time.perf_counter()
         new = run_cell(cell, trainer, suites, data)
         rows += new
-        results.write_rows(rows)
+        stored.write_rows(rows)
         failed, judged_curves = (sum(int(row[key]) for row in new) for key in ("n_failed", "n_curves"))
         print(
             f"{cell.variant} {cell.n_basis} {cell.n_train}: {failed} of {judged_curves} failed, F MAE "
@@ -107,6 +107,7 @@ def main() -> None:
             f"judge {new[0]['judge_s']:.1f} s per model, cell {time.perf_counter() - clock:.0f} s",
             flush=True,
         )
+    pages.write("docs/how_much_data.md", "README.md")
 
 
 if __name__ == "__main__":

@@ -20,8 +20,7 @@ import ase.io  # noqa: E402
 import numpy as np  # noqa: E402
 from ase import Atoms  # noqa: E402
 
-from benchmarks.accuracy import pages  # noqa: E402
-from benchmarks.study.results import store  # noqa: E402
+from benchmarks import pages, stored  # noqa: E402
 from gmnn import evaluation, load  # noqa: E402
 from gmnn.config.data import DataConfig  # noqa: E402
 from gmnn.data import read_dataset  # noqa: E402
@@ -34,15 +33,15 @@ SOURCES = {
 
 def frames(data: Path) -> list[Atoms]:
     """The frames of all sources, told apart by their `config_type`."""
-    found = []
+    chosen = []
     for name, (file, n) in SOURCES.items():
         every = ase.io.read(data / file, ":")
         for k in np.random.default_rng(0).permutation(len(every))[:n]:
-            one = Atoms(every[k].numbers, every[k].positions, cell=every[k].cell, pbc=every[k].pbc)
-            one.calc = every[k].calc
-            one.info["config_type"] = name
-            found.append(one)
-    return found
+            atoms = Atoms(every[k].numbers, every[k].positions, cell=every[k].cell, pbc=every[k].pbc)
+            atoms.calc = every[k].calc
+            atoms.info["config_type"] = name
+            chosen.append(atoms)
+    return chosen
 
 
 def main() -> None:
@@ -70,13 +69,13 @@ def main() -> None:
         spread[name] = 1e3 * float(np.mean(np.abs(only.forces[..., 0])))
     history = np.genfromtxt(work / "model" / "history.csv", delimiter=",", names=True)
     shapes = next(line for line in printed.splitlines() if line.startswith("training frames:"))
-    store("mixed", {
+    stored.keep("mixed", {
         "epochs": arguments.epochs, "seconds": metrics["wall_time_s"], "shapes": shapes, "test": kinds,
         "mean_force_meV_per_A": spread, "valid_loss": [float(history["valid_loss"][k]) for k in (0, -1)],
         "compiled_programs": metrics["compiled_programs"], "compile_time_s": metrics["compile_time_s"],
-    })  # fmt: skip
+    }, "float32")  # fmt: skip
     print(printed)
-    pages.write()
+    pages.write("docs/accuracy.md")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Faults and odd input in large numbers: the tests of tests/test_faults.py and tests/test_fuzz.py at nightly size.
+"""Faults and odd input in large numbers: the tests of tests/reliability at nightly size.
 
     python benchmarks/reliability.py faults [--samples 8]      half an hour on one core
     python benchmarks/reliability.py fuzz [--cases 4000]       of every kind of input
@@ -21,12 +21,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.accuracy.pages import table  # noqa: E402
-from benchmarks.marks import rewrite  # noqa: E402
-from benchmarks.study.results import store, stored  # noqa: E402
-from gmnn.model import folder  # noqa: E402
+from benchmarks import pages, stored  # noqa: E402
 
-PAGE = ROOT / "docs" / "reliability.md"
 SIZE = {"faults": "GMNN_FAULTS", "fuzz": "GMNN_CASES"}
 
 
@@ -39,38 +35,34 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.what != "write":
         run(arguments.what, arguments.samples if arguments.what == "faults" else arguments.cases)
-    write()
+    pages.write("docs/reliability.md")
 
 
 def run(what: str, size: int) -> None:
-    """The tests, and the counts they leave."""
+    """Run the tests and keep the counts that they leave."""
     clock = time.perf_counter()
     with tempfile.TemporaryDirectory() as place:
         counts = Path(place) / "counts"
         counts.touch()
         environment = os.environ | {SIZE[what]: str(size), "GMNN_COUNTS": str(counts)}
-        command = [sys.executable, "-m", "pytest", "-n", "0", "-q", str(ROOT / "tests" / f"test_{what}.py")]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-n",
+            "0",
+            "-q",
+            str(ROOT / "tests" / "reliability" / f"test_{what}.py"),
+        ]
         done = subprocess.run(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE)
         right = collections.Counter(json.loads(line)[0] for line in counts.read_text().splitlines())
     print(done.stdout)
     if done.returncode not in (0, 1):
         raise SystemExit(f"pytest ended with {done.returncode} before all was tried; nothing is stored")
     failures = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
-    found = {"right": dict(right), "wrong": failures, "seconds": time.perf_counter() - clock, **folder.provenance()}
-    store("reliability", stored("reliability") | {what: found})
-
-
-def write() -> None:
-    """The table."""
-    tables = {}
-    for what, found in stored("reliability").items():
-        if what not in SIZE:
-            continue
-        rows = [[kind, f"{count:,}"] for kind, count in sorted(found["right"].items())]
-        total, wrong = sum(found["right"].values()), len(found["wrong"])
-        tables[what] = table(["what", "cases"], [*rows, [f"**all; {wrong} wrong outcomes**", f"**{total:,}**"]])
-    rewrite(PAGE, tables)
-    print(*tables.values(), sep="\n")
+    result = {"right": dict(right), "wrong": failures, "seconds": time.perf_counter() - clock}
+    made = stored.provenance("float32")
+    stored.keep("reliability", stored.read("reliability") | {what: result | made}, "float32")
 
 
 if __name__ == "__main__":

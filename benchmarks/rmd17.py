@@ -31,10 +31,9 @@ import json  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
-from benchmarks.accuracy import pages  # noqa: E402
-from benchmarks.accuracy.frames import labelled  # noqa: E402
+from benchmarks import pages, stored  # noqa: E402
 from benchmarks.peers.apax import Apax, errors  # noqa: E402
-from benchmarks.study.results import store, stored  # noqa: E402
+from benchmarks.peers.frames import split_frames  # noqa: E402
 from gmnn import evaluation, training  # noqa: E402
 from gmnn.config.reading import Config, read_config  # noqa: E402
 from gmnn.data import Dataset, fit_reference, split  # noqa: E402
@@ -121,7 +120,7 @@ def amplitudes_of_kocer(on: bool):
 
 
 def rung(name: str, data: str, epochs: int, overrides: list[str]) -> dict:
-    """One training and its errors on the test frames, and on the training frames: how much is learnt by heart."""
+    """One training and its errors on the test frames and on the training frames, which show how much it overfits."""
     config = read_config(str(CONFIG), [f"data.train={data}", f"train.epochs={epochs}", *overrides])
     with amplitudes_of_kocer(name == "amplitudes of Kocer et al."), tempfile.TemporaryDirectory() as folder:
         splits = split(config)
@@ -132,12 +131,12 @@ def rung(name: str, data: str, epochs: int, overrides: list[str]) -> dict:
             make_buckets(part, potential.reference, potential.config.r_max) for part in (splits.train, splits.valid)
         ]
         outcome = training.optimise(config, potential, *sets, Path(folder), {})
-        found = evaluation.compare(outcome.potential, splits.test).metrics()
+        tested = evaluation.compare(outcome.potential, splits.test).metrics()
         learnt = evaluation.compare(outcome.potential, splits.train).metrics()
     return {
         "overrides": overrides, "epochs": epochs, "steps": outcome.steps, "seconds": outcome.seconds,
-        "forces_mae_meV_per_A": found["forces_mae_meV_per_A"], "energy_mae_meV": found["energy_mae_meV"],
-        "forces_rmse_meV_per_A": found["forces_rmse_meV_per_A"],
+        "forces_mae_meV_per_A": tested["forces_mae_meV_per_A"], "energy_mae_meV": tested["energy_mae_meV"],
+        "forces_rmse_meV_per_A": tested["forces_rmse_meV_per_A"],
         "learnt_forces_mae_meV_per_A": learnt["forces_mae_meV_per_A"],
     }  # fmt: skip
 
@@ -152,7 +151,7 @@ def prepared(config: Config, frames: Dataset) -> Potential:
 
 def ladder(data: str) -> None:
     """All rungs that are not stored yet."""
-    results = stored("rmd17")
+    results = stored.read("rmd17")
     both = ("ladder", LADDER_EPOCHS, RUNGS, DEFAULTS), ("long_ladder", LONG_EPOCHS, LONG_RUNGS, [])
     for kind, epochs, changes, base in both:
         rungs = results.setdefault(kind, {})
@@ -160,7 +159,7 @@ def ladder(data: str) -> None:
             overrides = [*base, *change]
             if rungs.get(name, {}).get("epochs") != epochs or rungs[name]["overrides"] != overrides:
                 rungs[name] = rung(name, data, epochs, overrides)
-                store("rmd17", results)
+                stored.keep("rmd17", results, "float32")
             print(name, {k: v for k, v in rungs[name].items() if k != "overrides"}, flush=True)
 
 
@@ -176,7 +175,7 @@ def long(molecule: str, data: str, overrides: list[str]) -> None:
     """The configuration from start to end; errors, learning curve."""
     output = ROOT / "models" / f"rmd17_{molecule}"
     metrics = command(output, data, *overrides)
-    results = stored("rmd17")
+    results = stored.read("rmd17")
     history = np.genfromtxt(output / "history.csv", delimiter=",", names=True)
     every = np.unique(np.geomspace(1, len(history), 60).astype(int)) - 1
     kept = ("test", "valid", "epochs", "best_epoch", "wall_time_s", "steps_per_s")
@@ -189,15 +188,14 @@ def long(molecule: str, data: str, overrides: list[str]) -> None:
             "energy_mae_meV": history["valid_energy_mae_meV"][every].round(3).tolist(),
         },
     }  # fmt: skip
-    store("rmd17", results)
+    stored.keep("rmd17", results, "float32")
     print(molecule, results["long"][molecule]["metrics"]["test"])
 
 
 def speed(data: str, environment: Path) -> None:
     """Steps per second at batches of 4 and 32 of the same model, Apax and gmnn in turns."""
     apax, work = Apax(environment), Path(tempfile.mkdtemp())
-    splits = split(read_config(str(CONFIG), [f"data.train={data}"]))
-    train, valid = labelled(splits.train), labelled(splits.valid)
+    train, valid, _ = split_frames(CONFIG, f"data.train={data}")
     rates: dict[str, list[float]] = {}
     for size, epochs in ((4, 3), (32, 8)):
         for turn in range(TURNS):
@@ -212,36 +210,35 @@ def speed(data: str, environment: Path) -> None:
     ratios = {
         size: [a / b for a, b in zip(rates[f"gmnn {size}"], rates[f"apax {size}"], strict=True)] for size in (4, 32)
     }
-    results = stored("rmd17")
+    results = stored.read("rmd17")
     results["speed"] = {
         "version": apax.version(), "cores": os.cpu_count(), "steps_per_s": rates,
         "ratio": {str(size): float(np.median(values)) for size, values in ratios.items()},
     }  # fmt: skip
-    store("rmd17", results)
+    stored.keep("rmd17", results, "float32")
     print(results["speed"])
 
 
 def peer(data: str, environment: Path) -> None:
     """Both for five minutes of wall time: as many epochs as fit, start and compilation included. After `speed`."""
-    apax, work, results = Apax(environment), Path(tempfile.mkdtemp()), stored("rmd17")
-    splits = split(read_config(str(CONFIG), [f"data.train={data}"]))
-    train, valid, test = (labelled(part) for part in (splits.train, splits.valid, splits.test))
+    apax, work, results = Apax(environment), Path(tempfile.mkdtemp()), stored.read("rmd17")
+    train, valid, test = split_frames(CONFIG, f"data.train={data}")
     start = 30.0
     epochs = int(
         (PEER_SECONDS - start) * float(np.median(results["speed"]["steps_per_s"]["apax 4"])) / (len(train) // 4)
     )
     theirs = apax.train(work / "apax_long", train, valid, epochs=epochs, seconds=PEER_SECONDS + 60)
-    found = {"apax": {**theirs, "of_epochs": epochs, **errors(test, *apax.predict(work / "apax_long", test))}}
+    runs = {"apax": {**theirs, "of_epochs": epochs, **errors(test, *apax.predict(work / "apax_long", test))}}
     rate = command(work / "gmnn_short", data, f"train.epochs={RATE_EPOCHS}")["steps_per_s"]
     epochs = int((PEER_SECONDS - start) * rate / -(-len(train) // read_config(str(CONFIG)).train.batch_size))
     ours = command(work / "gmnn_long", data, f"train.epochs={epochs}")
-    found["gmnn"] = {
+    runs["gmnn"] = {
         "wall_s": ours["wall_s"], "epochs": ours["epochs"], "steps_per_s": ours["steps_per_s"],
         **{key: ours["test"][key] for key in ("energy_mae_meV", "energy_mae_meV_per_atom", "forces_mae_meV_per_A")},
     }  # fmt: skip
-    results["peer"] = {"version": apax.version(), **found}
-    store("rmd17", results)
-    print(found)
+    results["peer"] = {"version": apax.version(), **runs}
+    stored.keep("rmd17", results, "float32")
+    print(runs)
 
 
 def main() -> None:
@@ -260,7 +257,7 @@ def main() -> None:
         long(arguments.molecule, data, arguments.overrides)
     elif arguments.what in ("speed", "peer"):
         (speed if arguments.what == "speed" else peer)(data, arguments.apax.resolve())
-    pages.write()
+    pages.write("docs/accuracy.md", "README.md")
 
 
 if __name__ == "__main__":

@@ -1,25 +1,19 @@
 """How large systems scale over many devices: a model of one step, calibrated, and its predictions.
 
-    python benchmarks/scaling.py        the tables and the figure of docs/scaling.md
+    python benchmarks/pages.py docs/scaling.md        the tables and the figure
 
 A step of a domain of n atoms: fixed time of launches, n times the time of an atom, its share of making lists, and the
 halo. Ghosts lie within cutoff and skin of the domain; their positions come in and their forces go back, once a step
 each, in six messages a time, one per face of the box (the plan of LAMMPS). The page says where the numbers are from.
 """
 
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from matplotlib.figure import Figure
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+from benchmarks.blocks import table
+from benchmarks.stored import ROOT
 
-from benchmarks.accuracy.pages import table  # noqa: E402
-from benchmarks.marks import rewrite  # noqa: E402
-
-PAGE = ROOT / "docs" / "scaling.md"
 DENSITY = 0.1003  # atoms/Å^3, water at 1 g/cm^3
 STEP_FS = 0.5
 MESSAGES = 12  # six faces, positions in and forces back
@@ -43,13 +37,13 @@ class Machine:
 
     def step_us(self, atoms: float, devices: int) -> float:
         """Wall time of a step."""
-        own = atoms / devices
-        inside = self.fixed_us + own * (self.atom_us + self.list_us / self.steps_per_list)
-        return inside + (self.halo_us(own) if devices > 1 else 0.0)
+        local = atoms / devices
+        inside = self.fixed_us + local * (self.atom_us + self.list_us / self.steps_per_list)
+        return inside + (self.halo_us(local) if devices > 1 else 0.0)
 
-    def halo_us(self, own: float) -> float:
-        """Of it, ghosts."""
-        moved = ghosts(own, self.reach) * NUMBERS * self.number_bytes
+    def halo_us(self, local: float) -> float:
+        """The share of a step that ghosts take."""
+        moved = ghosts(local, self.reach) * NUMBERS * self.number_bytes
         return MESSAGES * self.message_us + moved / (1e3 * self.bandwidth)
 
     def devices_for(self, atoms: float) -> int:
@@ -60,9 +54,9 @@ class Machine:
         return n
 
 
-def ghosts(own: float, reach: float, density: float = DENSITY) -> float:
-    """Atoms within `reach` (Å) of a cube that holds `own` atoms, outside it."""
-    edge = (own / density) ** (1 / 3)
+def ghosts(local: float, reach: float, density: float = DENSITY) -> float:
+    """Atoms within `reach` (Å) of a cube that holds `local` atoms, outside it."""
+    edge = (local / density) ** (1 / 3)
     return density * ((edge + 2 * reach) ** 3 - edge**3)
 
 
@@ -77,12 +71,12 @@ SIZES, DEVICES = (1e5, 1e6, 1e7, 1e8, 1e9), (1, 2, 4, 8, 16, 32, 64, 128, 256, 5
 def weak() -> str:
     """Atoms of a device fixed."""
     rows = []
-    for own in (1e3, 1e4, 1e5, 1e6, 3e6):
-        alone = H200.step_us(own, 1)
-        together = H200.step_us(8 * own, 8)
+    for local in (1e3, 1e4, 1e5, 1e6, 3e6):
+        alone = H200.step_us(local, 1)
+        together = H200.step_us(8 * local, 8)
         rows.append([
-            f"{own:,.0f}", f"{ghosts(own, H200.reach) / own:.2f}", f"{alone / 1e3:.2f}", f"{together / 1e3:.2f}",
-            f"{alone / together:.0%}", f"{together / own:.3f}", f"{own * 1000:.0e}",
+            f"{local:,.0f}", f"{ghosts(local, H200.reach) / local:.2f}", f"{alone / 1e3:.2f}", f"{together / 1e3:.2f}",
+            f"{alone / together:.0%}", f"{together / local:.3f}", f"{local * 1000:.0e}",
         ])  # fmt: skip
     head = ["atoms of a GPU", "ghosts per atom", "step alone, ms", "step of eight or more, ms", "efficiency",
             "µs per own atom", "atoms on 1,000 GPUs"]  # fmt: skip
@@ -104,8 +98,8 @@ def per_day(atoms: float, devices: int) -> float:
     return 86400e6 / H200.step_us(atoms, devices) * STEP_FS * 1e-6
 
 
-def draw(path: Path) -> None:
-    """Speed over devices."""
+def draw() -> None:
+    """Speed over devices: docs/figures/scaling.png."""
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     for atoms in SIZES:
@@ -114,18 +108,6 @@ def draw(path: Path) -> None:
         (line,) = axes.loglog(shown, [per_day(atoms, n) for n in shown], "o-", ms=3, label=f"{atoms:.0e} atoms")
         ideal = [per_day(atoms, shown[0]) * n / shown[0] for n in shown]
         axes.loglog(shown, ideal, ":", lw=1, color=line.get_color())
-    axes.set(xlabel="GPUs", ylabel="ns per day", title="Predicted, not measured; dotted: no loss", ylim=(1e-4, 1e3))
+    axes.set(xlabel="GPUs", ylabel="ns per day", title="Predicted, not measured; dotted: no loss", ylim=(0.1, 1e3))
     axes.legend(fontsize=8)
-    figure.savefig(path, dpi=150)
-
-
-def main() -> None:
-    """Tables and figure."""
-    parts = {"weak": weak().rstrip(), "strong": strong().rstrip()}
-    rewrite(PAGE, parts)
-    draw(ROOT / "docs" / "figures" / "scaling.png")
-    print(*parts.values(), sep="\n\n")
-
-
-if __name__ == "__main__":
-    main()
+    figure.savefig(ROOT / "docs" / "figures" / "scaling.png", dpi=150)

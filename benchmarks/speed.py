@@ -1,13 +1,13 @@
-"""Speed on a CPU: energy and forces, and the step of dynamics, beside Apax 0.14 and over the number of atoms.
+"""Speed on a CPU: energy and forces, and the step of dynamics, beside Apax 0.14 and potentials of LAMMPS.
 
     python benchmarks/speed.py prepare --data water.xyz --apax ENV --work DIR   an Apax model of water, imported
     python benchmarks/speed.py compare --apax ENV --work DIR                    both in turns, same weights
-    python benchmarks/speed.py curve --work DIR                                 µs per atom and step over N
     python benchmarks/speed.py lammps --lammps ENV --work DIR                   SNAP, POD and UF3 of LAMMPS, in turns
-    python benchmarks/speed.py all --apax ENV --lammps ENV --work DIR           all three, about 20 minutes
+    python benchmarks/speed.py all --apax ENV --lammps ENV --work DIR           both, about 20 minutes
     python benchmarks/speed.py write                                            docs/speed.md from the results
 
-DIR keeps the models and the structure. Results in benchmarks/results/speed.json.
+DIR keeps the models and the structure. benchmarks/gpu.py measures sizes, replicas and parts on any device. Results in
+benchmarks/results/speed.json.
 """
 
 import argparse
@@ -27,23 +27,25 @@ import ase.io  # noqa: E402
 import numpy as np  # noqa: E402
 import yaml  # noqa: E402
 
-from benchmarks import speed_page  # noqa: E402
-from benchmarks.peers.apax import ENVIRONMENT, Apax  # noqa: E402
+from benchmarks import pages, stored  # noqa: E402
+from benchmarks.blocks.speed import PATHS  # noqa: E402
+from benchmarks.peers.apax import ENVIRONMENT, Apax, write_training  # noqa: E402
 from benchmarks.peers.lammps import STYLES, Lammps  # noqa: E402
-from benchmarks.speed_page import PATHS  # noqa: E402
-from benchmarks.study.results import store, stored  # noqa: E402
-from benchmarks.timing import per_atom, spread, water  # noqa: E402
+from benchmarks.timing import water  # noqa: E402
 
 CALCULATOR = Path(__file__).with_name("peers") / "apax_speed.py"
 WORKER = Path(__file__).with_name("speed_worker.py")
 TRAIN, VALID, EPOCHS = 100, 10, 14
+MODEL = {
+    "name": "gmnn", "basis": {"name": "bessel", "n_basis": 16, "r_max": 5.0}, "nn": [256, 256], "n_radial": 5,
+    "n_contr": 8, "descriptor_dtype": "fp32", "readout_dtype": "fp32", "scale_shift_dtype": "fp32",
+    "empirical_corrections": [{"name": "zbl", "r_max": 1.5}],
+}  # fmt: skip
 TURNS = 5  # of both programs; energy and forces
 CALLS = {192: 20, 1536: 4}  # in a turn
 SEGMENT, WARM, SEGMENTS = 200, 200, 5  # steps of a segment; of the first one; segments of a turn
 APAX_STEPS = {192: (50, 650), 1536: (20, 220)}  # two lengths, whose difference leaves start and compilation out
 APAX_TURNS = {192: 2, 1536: 1}
-CURVE = (9, 24, 96, 192, 1536, 12288)
-REPLICAS = (1, 8, 64, 512)
 LAMMPS_STEPS = {192: 80, 1536: 16}
 
 
@@ -64,7 +66,7 @@ class Worker:
         return cls(process)
 
     def ask(self, *words: Any) -> Any:
-        """What it found."""
+        """Its answer."""
         assert self.process.stdin
         assert self.process.stdout
         print(*words, file=self.process.stdin, flush=True)
@@ -74,7 +76,7 @@ class Worker:
         raise SystemExit(f"the worker stopped at {words}")
 
     def stop(self) -> None:
-        """End of its input."""
+        """Close its input and wait for its end."""
         assert self.process.stdin
         self.process.stdin.close()
         self.process.wait()
@@ -86,13 +88,11 @@ def prepare(data: str, environment: Path, work: Path) -> None:
 
     frames, apax = ase.io.read(data, ":"), Apax(environment)
     assert isinstance(frames, list)
-    work.mkdir(parents=True, exist_ok=True)
-    for name, part in (("train", frames[:TRAIN]), ("valid", frames[TRAIN : TRAIN + VALID])):
-        ase.io.write(work / f"{name}.extxyz", part)
-    (work / "train.yaml").write_text(yaml.safe_dump(_training()))
+    train, valid = frames[:TRAIN], frames[TRAIN : TRAIN + VALID]
+    linear = {"schedule": {"name": "linear", "transition_begin": 0, "end_value": 1e-6}}
+    write_training(work, train, valid, EPOCHS, 1, MODEL, optimizer=linear)
     if not (work / "models" / "run" / "log.csv").exists():
-        command = [environment / "bin" / "apax", "train", "train.yaml"]
-        subprocess.run(command, cwd=work, env=os.environ | ENVIRONMENT, check=True, capture_output=True)
+        apax.run(work, "train", "train.yaml")
     if not (work / "model").exists():
         subprocess.run([sys.executable, "-m", "gmnn", "import-apax", work / "models/run", work / "model"], check=True)
     unseen = frames[-4:]
@@ -100,8 +100,9 @@ def prepare(data: str, environment: Path, work: Path) -> None:
     box.calc = None
     ase.io.write(work / "water.extxyz", box)
     energies, forces = apax.predict(work, unseen)
-    found = Calculator(work / "model", path="kernel").batch_eval(unseen)
-    ours = np.array([a.get_potential_energy() for a in found]), np.concatenate([a.get_forces() for a in found])
+    predicted = Calculator(work / "model", path="kernel").batch_eval(unseen)
+    ours = [np.array([a.get_potential_energy() for a in predicted]),
+            np.concatenate([a.get_forces() for a in predicted])]  # fmt: skip
     keep(
         "model",
         {
@@ -115,37 +116,17 @@ def prepare(data: str, environment: Path, work: Path) -> None:
     )  # fmt: skip
 
 
-def _training() -> dict:
-    return {
-        "n_epochs": EPOCHS, "seed": 1,
-        "data": {
-            "directory": "models/", "experiment": "run", "train_data_path": "train.extxyz",
-            "val_data_path": "valid.extxyz", "batch_size": 1, "valid_batch_size": 5, "pos_unit": "Ang",
-            "energy_unit": "eV",
-        },
-        "model": {
-            "name": "gmnn", "basis": {"name": "bessel", "n_basis": 16, "r_max": 5.0}, "nn": [256, 256], "n_radial": 5,
-            "n_contr": 8, "descriptor_dtype": "fp32", "readout_dtype": "fp32", "scale_shift_dtype": "fp32",
-            "empirical_corrections": [{"name": "zbl", "r_max": 1.5}],
-        },
-        "loss": [{"name": "energy", "weight": 1.0}, {"name": "forces", "weight": 4.0}],
-        "metrics": [{"name": "energy", "reductions": ["mae"]}, {"name": "forces", "reductions": ["mae", "mse"]}],
-        "callbacks": [{"name": "csv"}],
-        "optimizer": {"schedule": {"name": "linear", "transition_begin": 0, "end_value": 1e-6}},
-    }  # fmt: skip
-
-
 def keep(section: str, values: Any) -> None:
     """One more section of the results."""
-    results = stored("speed")
+    results = stored.read("speed")
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "CPU")
-    store("speed", {**results, "cpu": cpu, "cores": len(os.sched_getaffinity(0)), section: values})
+    stored.keep("speed", {**results, "cpu": cpu, "cores": len(os.sched_getaffinity(0)), section: values}, "float32")
 
 
 def compare(environment: Path, work: Path, sizes: list[int]) -> None:
     """Energy and forces, then dynamics, of Apax and of our paths in turns; ratios turn by turn."""
-    found = stored("speed").get("compare", {})
+    compared = stored.read("speed").get("compare", {})
     cores = len(os.sched_getaffinity(0))
     for atoms in sizes:
         box = ase.io.read(work / "water.extxyz")
@@ -177,13 +158,13 @@ def compare(environment: Path, work: Path, sizes: list[int]) -> None:
             }
             for path in PATHS
         }
-        found[str(atoms)] = row
-        keep("compare", found)
+        compared[str(atoms)] = row
+        keep("compare", compared)
         print(atoms, row["us_per_atom"], row["ratio"], flush=True)
         row["md"] = _md(environment, work, structure, atoms, ours)
         for worker in ours.values():
             worker.stop()
-        keep("compare", found)
+        keep("compare", compared)
         print(atoms, row["md"], flush=True)
 
 
@@ -203,18 +184,18 @@ def _md(environment: Path, work: Path, structure: Path, atoms: int, ours: dict[s
         for _ in range(SEGMENTS):
             for path, worker in ours.items():
                 segments[path][turn].append(worker.ask("md", SEGMENT))
-    found: dict[str, Any] = {"apax_us_per_atom_step": theirs, "apax_steps": APAX_STEPS[atoms],
-                             "gmnn_steps": SEGMENTS * SEGMENT}  # fmt: skip
+    result: dict[str, Any] = {"apax_us_per_atom_step": theirs, "apax_steps": APAX_STEPS[atoms],
+                              "gmnn_steps": SEGMENTS * SEGMENT}  # fmt: skip
     for path, turns in segments.items():
-        mine = [1e6 * float(np.median([s["seconds"] for s in one])) / (SEGMENT * atoms) for one in turns]
-        every, last = [s for one in turns for s in one], turns[-1][-1]
-        found[path] = {
+        mine = [1e6 * float(np.median([s["seconds"] for s in turn])) / (SEGMENT * atoms) for turn in turns]
+        every, last = [s for turn in turns for s in turn], turns[-1][-1]
+        result[path] = {
             "us_per_atom_step": mine, "ratio": ratios(theirs, mine), "first_segment_s": first[path]["seconds"],
             "rebuilds_per_1000": 1000 * sum(s["rebuilds"] for s in every) / (SEGMENT * len(every)),
             "temperature_K": last["temperature_K"],
             "total_change_meV_per_atom": 1e3 * (last["total_eV"] - first[path]["total_eV"]) / atoms,
         }  # fmt: skip
-    return found
+    return result
 
 
 def _apax_md(environment: Path, work: Path, structure: Path, steps: int, turn: int) -> float:
@@ -227,51 +208,8 @@ def _apax_md(environment: Path, work: Path, structure: Path, steps: int, turn: i
     }  # fmt: skip
     (work / "md.yaml").write_text(yaml.safe_dump(config))
     clock = time.perf_counter()
-    subprocess.run(
-        [environment / "bin/apax", "md", "train.yaml", "md.yaml"], cwd=work, env=os.environ | ENVIRONMENT, check=True,
-        capture_output=True,
-    )  # fmt: skip
+    Apax(environment).run(work, "md", "train.yaml", "md.yaml")
     return time.perf_counter() - clock
-
-
-def curve(work: Path, sizes: list[int]) -> None:
-    """Energy and forces and the step of dynamics over the number of atoms, one core and all; copies of ethanol."""
-    from gmnn.data.embedded import ethanol
-
-    rows, both = [], sorted({1, len(os.sched_getaffinity(0))})
-    for atoms in sizes:
-        box = water(str(work / "water.extxyz"), atoms)
-        structure = work / f"curve_{len(box)}.extxyz"
-        ase.io.write(structure, box)
-        for cores in both:
-            worker = Worker.start([sys.executable, WORKER, work / "model", structure, cores, "kernel"], cores)
-            steps = max(5, min(200, 100_000 // len(box)))
-            row = {"cores": cores, **worker.ask("facts", 0), "md_steps": 5 * steps}
-            row["first_call_s"] = sum(worker.ask("loop", 1))
-            energy = [t for _ in range(5) for t in worker.ask("loop", max(1, 20_000 // len(box)))]
-            worker.ask("md", 1)
-            segments = [worker.ask("md", steps) for _ in range(5)]
-            row |= _spread("energy_forces_", energy, len(box))
-            row |= _spread("md_", [s["seconds"] / steps for s in segments], len(box))
-            row["rebuilds"] = sum(s["rebuilds"] for s in segments)
-            if len(box) <= 192 and cores == 1:
-                worker.ask("reference", 1)
-                row |= _spread("reference_", worker.ask("reference", 5), len(box))
-            if len(box) == 1536:
-                row["parts_us_per_atom"] = {k: 1e6 * v / len(box) for k, v in worker.ask("parts", 5).items()}
-            worker.stop()
-            rows.append(row)
-            keep("curve", rows)
-            print(row, flush=True)
-    copies = []
-    molecule = work / "ethanol.extxyz"
-    ase.io.write(molecule, ase.Atoms(ethanol()[0].numbers, ethanol()[0].positions))
-    worker = Worker.start([sys.executable, WORKER, ROOT / "examples/ethanol", molecule, both[-1], "kernel"], both[-1])
-    for count in REPLICAS:
-        worker.ask("copies", count)
-        copies.append({"copies": count, **_spread("", worker.ask("copies", count), 9 * count)})
-    worker.stop()
-    keep("copies", {"cores": both[-1], "rows": copies})
 
 
 def beside_lammps(environment: Path, work: Path, sizes: list[int]) -> None:
@@ -296,15 +234,10 @@ def beside_lammps(environment: Path, work: Path, sizes: list[int]) -> None:
         print(rows[-1], flush=True)
 
 
-def _spread(name: str, seconds: list[float], atoms: int) -> dict:
-    times = spread(seconds)
-    return {f"{name}{key}": value for key, value in per_atom(times, atoms).items()} | {f"{name}n": times["repeats"]}
-
-
 def main() -> None:
     """Dispatch."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("prepare", "compare", "curve", "lammps", "all", "write"))
+    parser.add_argument("what", choices=("prepare", "compare", "lammps", "all", "write"))
     parser.add_argument("--data", help="frames of liquid water")
     parser.add_argument("--apax", type=Path, help="environment in which Apax is installed")
     parser.add_argument("--lammps", type=Path, help="environment in which LAMMPS is installed")
@@ -315,11 +248,9 @@ def main() -> None:
         prepare(arguments.data, arguments.apax.absolute(), arguments.work.absolute())
     if arguments.what in ("compare", "all"):
         compare(arguments.apax.absolute(), arguments.work.absolute(), arguments.sizes or list(CALLS))
-    if arguments.what in ("curve", "all"):
-        curve(arguments.work.absolute(), arguments.sizes or list(CURVE))
     if arguments.what in ("lammps", "all"):
         beside_lammps(arguments.lammps.absolute(), arguments.work.absolute(), arguments.sizes or list(LAMMPS_STEPS))
-    speed_page.write()
+    pages.write("docs/speed.md", "README.md")
 
 
 if __name__ == "__main__":

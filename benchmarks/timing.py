@@ -16,8 +16,8 @@ from ase.neighborlist import natural_cutoffs, neighbor_list
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from benchmarks import stored
 from gmnn import files, neighbors
-from gmnn.model import folder
 
 REPEATS = 5  # at least
 
@@ -25,10 +25,10 @@ REPEATS = 5  # at least
 def timed(function: Callable[..., Any], *arguments: Any, repeats: int = REPEATS, seconds: float = 0.5) -> dict:
     """Seconds of the first call, which compiles, and of `repeats` or more further ones, until `seconds` have gone."""
     first = elapsed(function, *arguments)
-    found = [elapsed(function, *arguments)]
-    repeats = max(repeats, min(200, int(seconds / max(found[0], 1e-9))))
-    found += [elapsed(function, *arguments) for _ in range(repeats - 1)]
-    return {"first_call_s": first, **spread(found)}
+    times = [elapsed(function, *arguments)]
+    repeats = max(repeats, min(200, int(seconds / max(times[0], 1e-9))))
+    times += [elapsed(function, *arguments) for _ in range(repeats - 1)]
+    return {"first_call_s": first, **spread(times)}
 
 
 def elapsed(function: Callable[..., Any], *arguments: Any) -> float:
@@ -74,11 +74,11 @@ def cluster(box: Atoms, atoms: int) -> Atoms:
     todo, done = list(placed), set(placed.tolist())
     while todo:
         here = todo.pop()
-        for there, vector in zip(j[i == here], vectors[i == here], strict=True):
-            if there not in done:
-                whole[there] = whole[here] + vector
-                todo.append(there)
-                done.add(int(there))
+        for bonded, vector in zip(j[i == here], vectors[i == here], strict=True):
+            if bonded not in done:
+                whole[bonded] = whole[here] + vector
+                todo.append(bonded)
+                done.add(int(bonded))
     shift = np.array([whole[molecule == m].mean(axis=0) for m in range(count)]) - whole[molecule == molecule[0]].mean(
         axis=0
     )
@@ -112,7 +112,8 @@ class Record:
     """Results written to a file after every row, so that a run that is stopped keeps what it has."""
 
     def __init__(self, path: Path, **about: Any) -> None:
-        self.path, self.about, self.rows = path, {**about, **folder.provenance()}, []  # type: ignore[var-annotated]
+        made = stored.provenance("as named in the rows")
+        self.path, self.about, self.rows = path, {**about, **made}, []  # type: ignore[var-annotated]
 
     def add(self, **row: Any) -> dict[str, Any]:
         """One more row; also on the screen."""

@@ -2,6 +2,7 @@
 
     python benchmarks/water.py hold --data FILE [--temperature 300]
     python benchmarks/water.py drift [--path fast] [--dtype float32] [--structure FILE]
+    python benchmarks/water.py write                                     docs/md.md from the results
 
 FILE: the liquid water that configs/water.yaml was trained on. `hold` runs `gmnn md` for 100 ps with Langevin dynamics
 from the last frame of FILE; `drift` 50 ps at constant energy from the end of the run at 300 K, or another structure.
@@ -20,26 +21,17 @@ sys.path.insert(0, str(ROOT))
 import ase.io  # noqa: E402
 import numpy as np  # noqa: E402
 from ase import Atoms  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
 
-from benchmarks.accuracy.pages import BLUE, GREY, ORANGE, table  # noqa: E402
-from benchmarks.marks import rewrite  # noqa: E402
-from benchmarks.study.results import store, stored  # noqa: E402
+from benchmarks import pages, stored  # noqa: E402
+from benchmarks.blocks.md import EDGES, PAIRS  # noqa: E402
 
-PAIRS = {"O-O": (8, 8), "O-H": (8, 1), "H-H": (1, 1)}
 BONDED = 1.25  # Å: hydrogen and oxygen nearer than this are one molecule
-CURVES = (
-    ("data", GREY, "data, 330 K"), ("water 300", "tab:green", "water, 300 K"),
-    ("water_boxes 300", BLUE, "water_boxes, 300 K"), ("water_boxes 1000", ORANGE, "water_boxes, 1,000 K"),
-)  # fmt: skip
-EDGES = np.arange(0.0, 6.0001, 0.05)
-DRIFT_HEAD = ["time", "mean T", "drift, meV/atom/ps", "σ(E), meV/atom"]
 
 
 def main() -> None:
-    """Run, look, store, draw."""
+    """Run, measure, store, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["hold", "drift", "page"])
+    parser.add_argument("what", choices=["hold", "drift", "write"])
     parser.add_argument("--data")
     parser.add_argument("--model", default="models/water")
     parser.add_argument("--temperature", type=int, default=300)
@@ -60,7 +52,7 @@ def main() -> None:
             "data": rdf(ase.io.read(arguments.data, ":")),
             name: rdf(frames[len(frames) // 10 :]),
         }
-        results = stored("water")
+        results = stored.read("water")
         results["rdf"] = results.get("rdf", {}) | curves
         results.setdefault("held", {})[name] = held(log(folder), frames)
     elif arguments.what == "drift":
@@ -70,12 +62,12 @@ def main() -> None:
             model=arguments.model, ensemble="nve", steps=round(2000 * ps), every=100, trajectory_every=10_000,
             path=arguments.path, dtype=arguments.dtype,
         )  # fmt: skip
-        results = stored("water")
+        results = stored.read("water")
         atoms = len(ase.io.read(folder / "trajectory.extxyz", "0"))
         results.setdefault("drift", {})[name] = slope(log(folder), atoms)
-    if arguments.what != "page":
-        store("water", results)
-    page(stored("water"))
+    if arguments.what != "write":
+        stored.keep("water", results, "float32, drift as named")
+    pages.write("docs/md.md")
 
 
 def dynamics(name: str, **keys: object) -> Path:
@@ -94,16 +86,16 @@ def log(folder: Path) -> dict[str, np.ndarray]:
     return {key: np.array([float(row[key]) for row in rows]) for key in rows[0]}
 
 
-def held(found: dict[str, np.ndarray], frames: list[Atoms]) -> dict:
+def held(columns: dict[str, np.ndarray], frames: list[Atoms]) -> dict:
     """Temperature of a run, its closest contacts, and how many of its molecules are not whole."""
-    warm = found["time_ps"] > 0.1 * found["time_ps"][-1]
+    warm = columns["time_ps"] > 0.1 * columns["time_ps"][-1]
     r = [distances(atoms) for atoms in frames]
-    closest = {name: min(float(one[name].min()) for one in r) for name in PAIRS}
-    broken = [int(np.sum((one["O-H"] < BONDED).sum(axis=1) != 2)) for one in r]
+    closest = {name: min(float(pairs[name].min()) for pairs in r) for name in PAIRS}
+    broken = [int(np.sum((pairs["O-H"] < BONDED).sum(axis=1) != 2)) for pairs in r]
     return {
-        "ps": float(found["time_ps"][-1]), "frames": len(frames), "atoms": len(frames[0]),
-        "mean_temperature_K": float(found["temperature_K"][warm].mean()),
-        "largest_temperature_K": float(found["temperature_K"].max()),
+        "ps": float(columns["time_ps"][-1]), "frames": len(frames), "atoms": len(frames[0]),
+        "mean_temperature_K": float(columns["temperature_K"][warm].mean()),
+        "largest_temperature_K": float(columns["temperature_K"].max()),
         "closest_A": closest, "molecules_not_whole_on_average": float(np.mean(broken)),
         "molecules_not_whole_at_most": max(broken),
     }  # fmt: skip
@@ -118,17 +110,17 @@ def distances(atoms: Atoms) -> dict[str, np.ndarray]:
 
 def rdf(frames: list[Atoms]) -> dict[str, list[float]]:
     """g(r) of the three kinds of pairs, in shells of 0.05 Å."""
-    shells, r, found = 4.0 / 3.0 * np.pi * np.diff(EDGES**3), [distances(atoms) for atoms in frames], {}
+    shells, r, curves = 4.0 / 3.0 * np.pi * np.diff(EDGES**3), [distances(atoms) for atoms in frames], {}
     for name, pair in PAIRS.items():
-        counts = np.mean([np.histogram(one[name], EDGES)[0] for one in r], axis=0)
-        of_one, of_other = (int(np.sum(frames[0].numbers == z)) for z in pair)
-        found[name] = np.round(counts * frames[0].get_volume() / (of_one * of_other * shells), 4).tolist()
-    return found
+        counts = np.mean([np.histogram(pairs[name], EDGES)[0] for pairs in r], axis=0)
+        n_first, n_second = (int(np.sum(frames[0].numbers == z)) for z in pair)
+        curves[name] = np.round(counts * frames[0].get_volume() / (n_first * n_second * shells), 4).tolist()
+    return curves
 
 
-def slope(found: dict[str, np.ndarray], atoms: int) -> dict:
-    """Of the total energy, with its standard error from ten blocks, and the spread about the line."""
-    time, total = found["time_ps"], 1e3 * found["total_eV"] / atoms
+def slope(columns: dict[str, np.ndarray], atoms: int) -> dict:
+    """Slope of the total energy with its standard error from ten blocks, and the spread about the line."""
+    time, total = columns["time_ps"], 1e3 * columns["total_eV"] / atoms
     slope, start = np.polyfit(time, total - total[0], 1)
     rest = (total - total[0]) - (slope * time + start)
     means = np.array([block.mean() for block in np.array_split(rest, 10)])
@@ -137,42 +129,8 @@ def slope(found: dict[str, np.ndarray], atoms: int) -> dict:
     return {
         "ps": float(time[-1]), "atoms": atoms, "drift_meV_per_atom_ps": float(slope),
         "standard_error_meV_per_atom_ps": float(error), "spread_meV_per_atom": float(rest.std()),
-        "mean_temperature_K": float(found["temperature_K"].mean()),
+        "mean_temperature_K": float(columns["temperature_K"].mean()),
     }  # fmt: skip
-
-
-def drift_cells(one: dict) -> list[str]:
-    """Of a table with DRIFT_HEAD."""
-    return [
-        f"{one['ps']:.0f} ps", f"{one['mean_temperature_K']:.0f} K",
-        f"{one['drift_meV_per_atom_ps']:+.1e} ± {one['standard_error_meV_per_atom_ps']:.0e}",
-        f"{one['spread_meV_per_atom']:.3f}",
-    ]  # fmt: skip
-
-
-def page(results: dict) -> None:
-    """The tables of docs/md.md and their figure."""
-    rows = [
-        [*f"{name} K".split(maxsplit=1), f"{one['ps']:.0f} ps", f"{one['mean_temperature_K']:.0f} K",
-         f"{one['largest_temperature_K']:.0f} K", *(f"{one['closest_A'][pair]:.2f}" for pair in PAIRS),
-         f"{one['molecules_not_whole_on_average']:.2f}"]
-        for name, one in results.get("held", {}).items()
-    ]  # fmt: skip
-    closest = [f"closest {pair}, Å" for pair in PAIRS]
-    head = ["model", "bath", "time", "mean T", "largest T", *closest, "molecules not whole"]
-    drifts = [[*name.split(), *drift_cells(one)] for name, one in results.get("drift", {}).items()]
-    heads = ["model", "path", "precision", *DRIFT_HEAD]
-    rewrite(ROOT / "docs" / "md.md", {"held": table(head, rows), "drift": table(heads, drifts)})
-    figure = Figure(figsize=(9.0, 2.8), layout="constrained")
-    middle = 0.5 * (EDGES[1:] + EDGES[:-1])
-    for axes, name in zip(figure.subplots(1, 3), PAIRS, strict=True):
-        for key, color, label in CURVES:
-            if key in results.get("rdf", {}):
-                axes.plot(middle, results["rdf"][key][name], color=color, label=label, lw=1.2)
-        axes.set(xlabel=f"{name} distance, Å", xlim=(0.7, 6.0), ylim=(0.0, 3.5))
-    figure.axes[0].set_ylabel("g(r)")
-    figure.axes[0].legend(frameon=False, fontsize=8)
-    figure.savefig(ROOT / "docs" / "figures" / "water_rdf.png", dpi=150)
 
 
 if __name__ == "__main__":

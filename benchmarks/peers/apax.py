@@ -31,8 +31,8 @@ class Apax:
 
     def version(self) -> str:
         """Versions of Apax and of the JAX it runs on."""
-        found = installed(self.environment)
-        return f"apax {found['apax']}, jax {found['jax']}"
+        versions = installed(self.environment)
+        return f"apax {versions['apax']}, jax {versions['jax']}"
 
     def train(
         self,
@@ -47,10 +47,7 @@ class Apax:
         core: int | None = None,
     ) -> dict:
         """Train in `folder`, end after `seconds` of wall time if given, on one core or on all; what its log says."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, frames in (("train", train), ("valid", valid)):
-            ase.io.write(folder / f"{name}.extxyz", frames)
-        (folder / "train.yaml").write_text(yaml.safe_dump(_config(epochs, batch_size, r_max, len(valid))))
+        write_training(folder, train, valid, epochs, batch_size, r_max=r_max)
         command = ["taskset", "-c", str(core)] if core is not None else []
         command += [str(self.environment / "bin" / "apax"), "train", "train.yaml"]
         clock = time.perf_counter()
@@ -72,17 +69,22 @@ class Apax:
             "steps_per_s_best": steps / min(later) if later else None,
         }  # fmt: skip
 
+    def run(self, folder: Path, *arguments: str) -> None:
+        """Run a command of Apax in a folder, to its end."""
+        command = [self.environment / "bin" / "apax", *arguments]
+        subprocess.run(command, cwd=folder, env=os.environ | ENVIRONMENT, check=True, capture_output=True)
+
     def predict(self, folder: Path, frames: list[Atoms]) -> tuple[np.ndarray, np.ndarray]:
         """Energies [n] eV and forces of all atoms [atoms, 3] eV/Å of the model with the lowest validation loss."""
         bare = [Atoms(a.numbers, a.positions, cell=a.cell, pbc=a.pbc) for a in frames]
         ase.io.write(folder / "frames.extxyz", bare)
         python = self.environment / "bin" / "python"
         subprocess.run(
-            [python, "-P", PREDICT, "models/run", "frames.extxyz", "found.npz"],
+            [python, "-P", PREDICT, "models/run", "frames.extxyz", "predicted.npz"],
             cwd=folder, env=os.environ | ENVIRONMENT, check=True, capture_output=True,
         )  # fmt: skip
-        found = np.load(folder / "found.npz")
-        return found["energies"], found["forces"]
+        predicted = np.load(folder / "predicted.npz")
+        return predicted["energies"], predicted["forces"]
 
 
 def errors(frames: list[Atoms], energies: np.ndarray, forces: np.ndarray) -> dict[str, float]:
@@ -98,17 +100,32 @@ def errors(frames: list[Atoms], energies: np.ndarray, forces: np.ndarray) -> dic
     }
 
 
-def _config(epochs: int, batch_size: int, r_max: float, n_valid: int) -> dict:
-    return {
+def write_training(
+    folder: Path,
+    train: list[Atoms],
+    valid: list[Atoms],
+    epochs: int,
+    batch_size: int,
+    model: dict | None = None,
+    r_max: float = 5.0,
+    **settings: object,
+) -> None:
+    """Write the frames and `train.yaml`; `model` replaces its default model, `settings` add to the configuration."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, frames in (("train", train), ("valid", valid)):
+        ase.io.write(folder / f"{name}.extxyz", frames)
+    config = {
         "n_epochs": epochs,
         "seed": 1,
         "data": {
             "directory": "models/", "experiment": "run", "train_data_path": "train.extxyz",
-            "val_data_path": "valid.extxyz", "batch_size": batch_size, "valid_batch_size": min(n_valid, 50),
+            "val_data_path": "valid.extxyz", "batch_size": batch_size, "valid_batch_size": min(len(valid), 50),
             "pos_unit": "Ang", "energy_unit": "eV",
         },
-        "model": {"name": "gmnn", "basis": {"name": "bessel", "n_basis": 16, "r_max": r_max}},
+        "model": model or {"name": "gmnn", "basis": {"name": "bessel", "n_basis": 16, "r_max": r_max}},
         "loss": [{"name": "energy", "weight": 1.0}, {"name": "forces", "weight": 4.0}],
         "metrics": [{"name": "energy", "reductions": ["mae"]}, {"name": "forces", "reductions": ["mae", "mse"]}],
         "callbacks": [{"name": "csv"}],
+        **settings,
     }  # fmt: skip
+    (folder / "train.yaml").write_text(yaml.safe_dump(config))

@@ -10,9 +10,9 @@ import numpy as np
 from apax.md import ASECalculator
 
 model, frames, out = sys.argv[1:]
-found = ASECalculator(model).batch_eval(ase.io.read(frames, ":"))
+predicted = ASECalculator(model).batch_eval(ase.io.read(frames, ":"))
 np.savez(
     out,
-    energies=np.array([atoms.get_potential_energy() for atoms in found]),
-    forces=np.concatenate([atoms.get_forces() for atoms in found]),
+    energies=np.array([atoms.get_potential_energy() for atoms in predicted]),
+    forces=np.concatenate([atoms.get_forces() for atoms in predicted]),
 )

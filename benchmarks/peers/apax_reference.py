@@ -8,23 +8,24 @@ does not contain. All is computed in float64, except Apax's repulsions. FILE: li
 """
 
 import argparse
-import os
 import shutil
-import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import ase.io
 import numpy as np
 import orbax.checkpoint as ocp
-import yaml
-from apax import ENVIRONMENT, Apax
 from ase import Atoms
 
-from gmnn.data.embedded import ethanol
-from gmnn.interfaces import apax
+ROOT = Path(__file__).parents[2]
+sys.path[0] = str(ROOT)  # in place of this folder, whose apax.py would hide the package
 
-GOLDEN = Path(__file__).parents[2] / "tests" / "golden" / "apax"
+from benchmarks.peers.apax import Apax, write_training  # noqa: E402
+from gmnn.data.embedded import ethanol  # noqa: E402
+from gmnn.interfaces import apax  # noqa: E402
+
+GOLDEN = ROOT / "tests" / "golden" / "apax"
 DOUBLE = dict.fromkeys(("descriptor_dtype", "readout_dtype", "scale_shift_dtype"), "fp64")
 SMALL = {"name": "gmnn", "nn": [32, 32], "basis": {"name": "bessel", "n_basis": 8, "r_max": 4.0}} | DOUBLE
 ZBL = {"empirical_corrections": [{"name": "zbl", "r_max": 1.5}]}
@@ -39,7 +40,7 @@ MODELS = {
 
 def main() -> None:
     """Train, keep, predict."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("environment", type=Path)
     parser.add_argument("--water", type=Path)
     arguments = parser.parse_args()
@@ -53,7 +54,9 @@ def main() -> None:
         if name.split("_")[0] in sets:
             train, valid, unseen, epochs = sets[name.split("_")[0]]
             with tempfile.TemporaryDirectory() as scratch:
-                _train(runner, Path(scratch), name, model, train, valid, epochs)
+                write_training(Path(scratch), train, valid, epochs, batch_size=4, model=model)
+                runner.run(Path(scratch), "train", "train.yaml")
+                print(name, (Path(scratch) / "models/run/log.csv").read_text().splitlines()[-1])
                 _keep(Path(scratch) / "models" / "run", GOLDEN / name)
                 energies, forces = runner.predict(Path(scratch), unseen)
             np.savez_compressed(
@@ -69,27 +72,6 @@ def _unseen(frames: list[Atoms]) -> list[Atoms]:
         atoms.set_cell(atoms.cell * (1.0 - 0.03 * k))
         atoms.positions *= 1.0 - 0.03 * k
     return bare
-
-
-def _train(
-    runner: Apax, folder: Path, name: str, model: dict, train: list[Atoms], valid: list[Atoms], epochs: int
-) -> None:
-    for part, frames in (("train", train), ("valid", valid)):
-        ase.io.write(folder / f"{part}.extxyz", frames)
-    config = {
-        "n_epochs": epochs, "seed": 1, "model": model,
-        "data": {
-            "directory": "models/", "experiment": "run", "train_data_path": "train.extxyz",
-            "val_data_path": "valid.extxyz", "batch_size": 4, "valid_batch_size": len(valid),
-        },
-        "loss": [{"name": "energy", "weight": 1.0}, {"name": "forces", "weight": 4.0}],
-        "metrics": [{"name": "energy", "reductions": ["mae"]}],
-        "callbacks": [{"name": "csv"}],
-    }  # fmt: skip
-    (folder / "train.yaml").write_text(yaml.safe_dump(config))
-    command = [runner.environment / "bin" / "apax", "train", "train.yaml"]
-    subprocess.run(command, cwd=folder, env=os.environ | ENVIRONMENT, check=True, capture_output=True)
-    print(name, (folder / "models" / "run" / "log.csv").read_text().splitlines()[-1])
 
 
 def _keep(run: Path, target: Path) -> None:

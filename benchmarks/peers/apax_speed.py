@@ -28,14 +28,14 @@ def moved():
 
 def calculator(count):
     """Seconds of each of some calls."""
-    found = []
+    seconds = []
     for _ in range(count):
         atoms.positions = moved()
         clock = time.perf_counter()
         atoms.get_forces()
         atoms.get_potential_energy()
-        found.append(time.perf_counter() - clock)
-    return found
+        seconds.append(time.perf_counter() - clock)
+    return seconds
 
 
 def batch(count):

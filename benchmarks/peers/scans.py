@@ -28,25 +28,14 @@ import ase.io  # noqa: E402
 import numpy as np  # noqa: E402
 from ase import Atoms  # noqa: E402
 
-from benchmarks.accuracy.frames import labelled  # noqa: E402
-from benchmarks.accuracy.pages import table  # noqa: E402
-from benchmarks.marks import rewrite  # noqa: E402
+from benchmarks import pages, stored  # noqa: E402
+from benchmarks.blocks.peers import NAMES, STORED  # noqa: E402
 from benchmarks.peers.apax import Apax, errors  # noqa: E402
+from benchmarks.peers.frames import split_frames  # noqa: E402
 from gmnn import files  # noqa: E402
-from gmnn.config.reading import read_config  # noqa: E402
-from gmnn.data import split  # noqa: E402
-from gmnn.model import folder  # noqa: E402
-from gmnn.scanning.comparison import read_scan, write_comparison  # noqa: E402
-from gmnn.scanning.reference import read_reference  # noqa: E402
-from gmnn.scanning.report import PACKAGES  # noqa: E402
 
-STORED, PAGE = Path(__file__).with_name("scans"), ROOT / "docs" / "peers.md"
 CONFIG = ROOT / "configs" / "ethanol_quick.yaml"
 EPOCHS = {"gmnn": 250, "apax": 250, "mace": 16, "mace-core": 16}
-NAMES = {
-    "gmnn": "gmnn, default", "apax": "Apax, its ZBL", "mace": "MACE", "mace-core": "MACE, ZBL and Agnesi",
-    "gfn2-xtb": "GFN2-xTB",
-}  # fmt: skip
 MACE = {
     "model": "MACE", "num_channels": 32, "max_L": 0, "r_max": 5.0, "batch_size": 10, "valid_batch_size": 50,
     "default_dtype": "float32", "device": "cpu", "E0s": "average", "energy_key": "REF_energy", "seed": 1,
@@ -66,7 +55,7 @@ def main() -> None:
     if arguments.peer != "write":
         python = arguments.environment.absolute() / "bin" / "python" if arguments.environment else Path(sys.executable)
         run(arguments.peer, python, arguments.work.absolute() / arguments.peer, arguments.epochs)
-    write()
+    pages.write("docs/peers.md")
 
 
 def run(peer: str, python: Path, work: Path, epochs: int | None) -> None:
@@ -93,12 +82,12 @@ def run(peer: str, python: Path, work: Path, epochs: int | None) -> None:
     kept.mkdir(parents=True, exist_ok=True)
     shutil.copy(out / "scan.csv", kept)
     summary = json.loads((out / "scan.json").read_text()) | {"model": NAMES[peer], "training": about}
-    files.write_json(kept / "scan.json", summary | {"made": folder.provenance()})
+    files.write_json(kept / "scan.json", summary | {"made": stored.provenance("float64")})
 
 
 def trained(peer: str, python: Path, work: Path, epochs: int) -> tuple[list[str], dict]:
     """How scan.py gets the model, and its errors on the test frames."""
-    train, valid, test = frames()
+    train, valid, test = split_frames(CONFIG)
     mark = work / "trained.json"
     if peer == "apax":
         apax = Apax(python.parents[1])
@@ -121,19 +110,12 @@ def trained(peer: str, python: Path, work: Path, epochs: int) -> tuple[list[str]
         command = [str(python.parent / "mace_eval_configs"), "--batch_size=50", "--default_dtype=float32"]
         command += [f"--{key}={value}" for key, value in evaluated.items()]
         subprocess.run(command, cwd=work, check=True, capture_output=True)
-        found = ase.io.read(work / "found.extxyz", ":")
-        energies = np.array([atoms.info["MACE_energy"] for atoms in found])
-        forces = np.concatenate([atoms.arrays["MACE_forces"] for atoms in found])
+        predicted = ase.io.read(work / "found.extxyz", ":")
+        energies = np.array([atoms.info["MACE_energy"] for atoms in predicted])
+        forces = np.concatenate([atoms.arrays["MACE_forces"] for atoms in predicted])
         mark.write_text(json.dumps(facts | errors(test, energies, forces)))
     options = ["--calculator", "mace", "--kwargs", json.dumps({"model_paths": str(work / "mace.model")})]
     return options, json.loads(mark.read_text())
-
-
-def frames() -> tuple[list[Atoms], list[Atoms], list[Atoms]]:
-    """Training, validation and test frames as configs/ethanol_quick.yaml splits them."""
-    parts = split(read_config(str(CONFIG), []))
-    assert parts.test is not None
-    return labelled(parts.train), labelled(parts.valid), labelled(parts.test)
 
 
 def relabelled(atoms: Atoms) -> Atoms:
@@ -141,28 +123,6 @@ def relabelled(atoms: Atoms) -> Atoms:
     bare = Atoms(atoms.numbers, atoms.positions)
     bare.info["REF_energy"], bare.arrays["REF_forces"] = atoms.get_potential_energy(), atoms.get_forces()
     return bare
-
-
-def write() -> None:
-    """The page and the figure, of what is stored."""
-    scans = [read_scan(STORED / peer) for peer in NAMES if (STORED / peer).is_dir()]
-    ours = ROOT / "gmnn" / "data" / "files" / "ethanol_curves.extxyz.xz"
-    written = write_comparison(scans, STORED, read_reference(ours))
-    written["comparison.png"].replace(ROOT / "docs" / "figures" / "peers.png")
-    rows = []
-    for scan in scans:
-        training = scan.summary["training"]
-        known = scan.summary["versions"]
-        others = [name for name in known if name not in ("python", *PACKAGES)] or ["gmnn"]
-        versions = ", ".join(f"{name} {known[name]}" for name in others)
-        error = f"{training['forces_mae_meV_per_A']:.1f}" if training else "-"
-        time_spent = f"{training['epochs']} epochs" if "epochs" in training else "-"
-        rows.append([scan.name, versions, error, time_spent])
-    peers = table(["potential", "from", "force error, meV/Å", "trained for"], rows)
-    tables = {"scans": written["comparison.md"].read_text(), "peers": peers}
-    rewrite(PAGE, tables)
-    rewrite(ROOT / "README.md", {"scans": tables["scans"].rstrip()})
-    print(tables["scans"], tables["peers"], sep="\n")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ alike) to 0.50 ... 0.90 of its length; 0.50 is about where other projects stop. 
 stopped and started again.
 """
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -32,19 +33,20 @@ def compressed() -> list[Atoms]:
     frames = ethanol()
     bonds = find_bonds(frames[0])
     shares = SHORTEST + (LONGEST - SHORTEST) * np.random.default_rng(0).permutation(N_FRAMES) / (N_FRAMES - 1)
-    found = []
+    moved = []
     for k, share in enumerate(shares):
         path = bond_path(frames[k], *bonds[k % len(bonds)])
         atoms = path.at(share * path.distance)
         atoms.info = {"bond": path.label, "share": float(share)}
-        found.append(Atoms(atoms.numbers, atoms.positions, info=atoms.info))
-    return found
+        moved.append(Atoms(atoms.numbers, atoms.positions, info=atoms.info))
+    return moved
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output")
+    output = parser.parse_args().output
     with tempfile.TemporaryDirectory() as folder:
         source = str(Path(folder) / "frames.extxyz")
         write(source, compressed())
-        label(source, sys.argv[1])
+        label(source, output)

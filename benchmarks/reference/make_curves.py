@@ -274,4 +274,5 @@ if __name__ == "__main__":
     elif command == "collect":
         collect(Path(rest[0]), Path(rest[1]))
     else:
-        sys.exit(__doc__)
+        print(__doc__)
+        sys.exit(command not in ("help", "-h", "--help"))

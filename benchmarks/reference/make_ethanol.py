@@ -123,4 +123,5 @@ if __name__ == "__main__":
     elif command == "pack":
         pack(rest[0], rest[1])
     else:
-        sys.exit(__doc__)
+        print(__doc__)
+        sys.exit(command not in ("help", "-h", "--help"))

@@ -8,7 +8,7 @@ the universal ZBL energy of the pair alone. Between points, ln(E - E(r_eq)) is a
 slopes of the two neighbours.
 """
 
-import sys
+import argparse
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -124,6 +124,6 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    main(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output")
+    main(parser.parse_args().output)

@@ -2,6 +2,10 @@
 
 A pair inside half its covalent sum, or a number that is not finite, is a fusion; a bond of the start that is longer
 by more than 0.5 Å is lost, which no core can prevent. Units: eV, Å, fs, amu.
+
+`gmnn.md.Dynamics` cannot run this: its replicas share one temperature, a run ends with the first replica whose numbers
+are not finite, and it keeps no time of the first fusion. Here fused and exploded copies are what is counted, three
+temperatures run side by side, and the check is made at every step.
 """
 
 from collections.abc import Callable
@@ -114,7 +118,7 @@ def _start(potential: Potential, values: Any, params: Any, world: _World, x: Any
 def _compiled(potential: Potential, world: _World, step: float, friction: float, segment: int) -> Callable[..., Any]:
     keep = float(np.exp(-friction * step))
 
-    def one(values: Any, params: Any, bath: Any, state: dict[str, Any], _: Any) -> tuple[dict[str, Any], Any]:
+    def leap(values: Any, params: Any, bath: Any, state: dict[str, Any], _: Any) -> tuple[dict[str, Any], Any]:
         x, v = state["x"], state["v"] + 0.5 * step * ACCELERATION * state["f"] / world.masses
         key, now = jax.random.split(state["key"])
         if friction > 0:
@@ -142,7 +146,7 @@ def _compiled(potential: Potential, world: _World, step: float, friction: float,
 
     @jax.jit
     def advance(values: Any, params: Any, bath: Any, state: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-        state, (energies, kinetic) = jax.lax.scan(partial(one, values, params, bath), state, None, segment)
+        state, (energies, kinetic) = jax.lax.scan(partial(leap, values, params, bath), state, None, segment)
         return state, (energies[-1], jnp.mean(kinetic, axis=0))
 
     return advance

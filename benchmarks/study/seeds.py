@@ -113,19 +113,19 @@ class SeedTrainer:
     def _measured(self, members: list[Member], references: list[Reference], params: Params) -> list[Reference]:
         """References with the scales of the moments and of the features of each member's frames."""
         frames = jnp.asarray(np.stack([np.resize(m.frames, FEATURE_FRAMES) for m in members]))
-        some: Any = jax.vmap(lambda chosen: select(self.pool, chosen))(frames)
-        numbers = np.asarray(some.numbers)
+        systems: Any = jax.vmap(lambda chosen: select(self.pool, chosen))(frames)
+        numbers = np.asarray(systems.numbers)
         elements = self.template.reference.elements
         n = len(elements)
         if self.config.model.core.bounded_moments:
             unbounded = self._constants([replace(r, moment_scale=(1.0,) * n) for r in references])
-            norms = np.asarray(self._norms(unbounded, params, some), float)
+            norms = np.asarray(self._norms(unbounded, params, systems), float)
             references = [
                 replace(r, moment_scale=largest_norms(norms[k], numbers[k], elements)) for k, r in enumerate(references)
             ]
-        n_features = jax.eval_shape(self._features, self._constants(references), params, some).shape[-1]
+        n_features = jax.eval_shape(self._features, self._constants(references), params, systems).shape[-1]
         unscaled = [replace(r, feature_scale=(1.0,) * n_features) for r in references]
-        features = np.asarray(self._features(self._constants(unscaled), params, some), float)
+        features = np.asarray(self._features(self._constants(unscaled), params, systems), float)
         return [replace(r, feature_scale=feature_scales(features[k], numbers[k])) for k, r in enumerate(references)]
 
     def _constants(self, references: list[Reference]) -> Constants:

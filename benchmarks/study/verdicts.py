@@ -39,9 +39,9 @@ def accuracy(potential: Potential, evaluate: Evaluator, data: Frames) -> dict:
 def certified(potential: Potential, data: Frames) -> dict:
     """Barrier radii (T1, 5 eV above frame 0) and monotone radii (T2), empty where nothing is proved; A per atom."""
     atoms = Atoms(data.molecules[0].numbers, data.molecules[0].positions)
-    proved, found = certify(potential, atoms, energy=ENERGY, samples=0), {}
+    proved, columns = certify(potential, atoms, energy=ENERGY, samples=0), {}
     if potential.config.bounded:
-        found["above_floor_eV_per_atom"] = f"{above_floor(potential, atoms) / len(atoms):.3f}"
+        columns["above_floor_eV_per_atom"] = f"{above_floor(potential, atoms) / len(atoms):.3f}"
     for key, radii, form in (("r_b", proved.barrier, ".4f"), ("r_c", proved.monotone, ".4g")):
-        found |= {f"{key}_{name}_A": "" if radii[name] is None else format(radii[name], form) for name in PAIRS}
-    return found
+        columns |= {f"{key}_{name}_A": "" if radii[name] is None else format(radii[name], form) for name in PAIRS}
+    return columns

@@ -1,6 +1,5 @@
 """The study's machinery: trainings together equal trainings alone, dynamics that conserve and thermalise, counts."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +10,11 @@ import pytest
 from ase import Atoms, units
 from ase.md.verlet import VelocityVerlet
 
-from tests.support.paths import ROOT
-
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.study import results, tables
+from benchmarks import stored
+from benchmarks.blocks.how_much_data import total
 from benchmarks.study.cells import VARIANTS, Cell, all_cells, frames
 from benchmarks.study.dynamics import FUSED, maxwell, simulate
 from benchmarks.study.models import Evaluator
-from benchmarks.study.results import COLUMNS, rows, stored
 from benchmarks.study.seeds import Member, SeedTrainer
 from benchmarks.study.spectral import within
 from benchmarks.study.verdicts import certified
@@ -86,13 +81,13 @@ def test_rate_ends_at_zero(trained: tuple) -> None:
 def test_evaluator_is_the_calculator(trained: tuple) -> None:
     """The study's evaluation in float64 equals the calculator's, for molecules and for smaller structures."""
     potential = trained[0][0]
-    calculator, evaluate = Calculator(potential, dtype="float64"), Evaluator(potential)
+    calculator, evaluate = Calculator(potential, dtype="float64", path="reference"), Evaluator(potential)
     for atoms in (read_dataset("ethanol").atoms[3], Atoms("CO", [[0, 0, 0], [0, 0.3, 0.9]])):
         energies, forces = evaluate(atoms.positions[None], atoms.numbers[None])
-        there = Atoms(atoms.numbers, atoms.positions, calculator=calculator)
-        expected = there.get_potential_energy() - potential.offsets(atoms.numbers).sum()
+        copy = Atoms(atoms.numbers, atoms.positions, calculator=calculator)
+        expected = copy.get_potential_energy() - potential.offsets(atoms.numbers).sum()
         assert energies[0] == pytest.approx(expected, abs=1e-8)
-        np.testing.assert_allclose(forces[0], there.get_forces(), atol=1e-9)
+        np.testing.assert_allclose(forces[0], copy.get_forces(), atol=1e-9)
 
 
 def test_nve_is_velocity_verlet(trained: tuple) -> None:
@@ -104,7 +99,7 @@ def test_nve_is_velocity_verlet(trained: tuple) -> None:
     copies = np.repeat(atoms.positions[None], 2, axis=0)
     run = simulate(potential, atoms, copies, velocities, step=0.2, n_steps=400, segment=50, precision="float64")
     assert np.abs(run.energies - run.energies[0]).max() < 1e-3 * len(atoms)
-    atoms.calc = Calculator(potential, dtype="float64")
+    atoms.calc = Calculator(potential, dtype="float64", path="reference")
     atoms.set_velocities(velocities[0] / units.fs)
     VelocityVerlet(atoms, 0.2 * units.fs).run(50)
     expected = atoms.get_total_energy() - potential.offsets(atoms.numbers).sum()
@@ -140,21 +135,21 @@ def test_fusion_and_loss_are_noticed(trained: tuple) -> None:
 def test_certified_columns(trained: tuple) -> None:
     """A model with a core has both radii of every pair, inside its bonds; one that may do anything has none."""
     potential = trained[0][0]
-    found = certified(potential, frames())
-    assert set(found) <= set(COLUMNS)
-    assert float(found.pop("above_floor_eV_per_atom")) > 0
-    assert all(0 < float(radius) < 1.4 for radius in found.values())
+    columns = certified(potential, frames())
+    assert set(columns) <= set(stored.COLUMNS)
+    assert float(columns.pop("above_floor_eV_per_atom")) > 0
+    assert all(0 < float(radius) < 1.4 for radius in columns.values())
     free = replace(potential.config, output_activation="identity", core=NO_CORE)
     assert not any(certified(replace(potential, config=free), frames()).values())
 
 
 def test_older_tables_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Columns that a table does not have yet are empty, and stay so when it is written again."""
-    monkeypatch.setattr(results, "TABLE", tmp_path / "table.csv")
-    assert rows() == []
-    results.TABLE.write_text("variant,n_basis,r_b_C-H_A\nnone,16,\ndefault,8,0.6\n")
-    results.write_rows(rows())
-    assert [(row["variant"], row["n_basis"], row["r_b_C-H_A"], row["r_c_C-H_A"]) for row in rows()] == [
+    monkeypatch.setattr(stored, "TABLE", tmp_path / "table.csv")
+    assert stored.rows() == []
+    stored.TABLE.write_text("variant,n_basis,r_b_C-H_A\nnone,16,\ndefault,8,0.6\n")
+    stored.write_rows(stored.rows())
+    assert [(row["variant"], row["n_basis"], row["r_b_C-H_A"], row["r_c_C-H_A"]) for row in stored.rows()] == [
         ("none", "16", "", ""), ("default", "8", "0.6", "")
     ]  # fmt: skip
 
@@ -171,12 +166,9 @@ def test_cells_are_what_the_study_says() -> None:
 
 
 def test_report_counts_what_is_stored() -> None:
-    """The totals of the report add up to those of the table, and its pages hold what it writes."""
-    table = rows()
-    assert sum(tables.total(r for r in table if r["variant"] == v)[1] for v in VARIANTS) == tables.total(table)[1]
-    page, readme = ((ROOT / name).read_text() for name in ("docs/how_much_data.md", "README.md"))
-    assert tables.variants_table(table) in page
-    assert tables.headline(table, stored("core_cost")) in readme
+    """The totals of the report add up to those of the table."""
+    table = stored.rows()
+    assert sum(total(r for r in table if r["variant"] == v)[1] for v in VARIANTS) == total(table)[1]
 
 
 def test_spectral_norms_stay_below_their_limit() -> None:
