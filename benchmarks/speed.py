@@ -2,12 +2,12 @@
 
     python benchmarks/speed.py prepare --data water.xyz --apax ENV --work DIR   an Apax model of water, imported
     python benchmarks/speed.py compare --apax ENV --work DIR                    both in turns, same weights
+    python benchmarks/speed.py curve --work DIR                                 µs per atom and step over N
     python benchmarks/speed.py lammps --lammps ENV --work DIR                   SNAP, POD and UF3 of LAMMPS, in turns
-    python benchmarks/speed.py all --apax ENV --lammps ENV --work DIR           both, about 20 minutes
+    python benchmarks/speed.py all --apax ENV --lammps ENV --work DIR           all three, about 20 minutes
     python benchmarks/speed.py write                                            docs/speed.md from the results
 
-DIR keeps the models and the structure. benchmarks/gpu.py measures sizes, replicas and parts on any device. Results in
-benchmarks/results/speed.json.
+DIR keeps the models and the structure. Results in benchmarks/results/speed.json.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from benchmarks import pages, stored  # noqa: E402
 from benchmarks.blocks.speed import PATHS  # noqa: E402
 from benchmarks.peers.apax import ENVIRONMENT, Apax, write_training  # noqa: E402
 from benchmarks.peers.lammps import STYLES, Lammps  # noqa: E402
-from benchmarks.timing import water  # noqa: E402
+from benchmarks.timing import per_atom, spread, water  # noqa: E402
 
 CALCULATOR = Path(__file__).with_name("peers") / "apax_speed.py"
 WORKER = Path(__file__).with_name("speed_worker.py")
@@ -46,6 +46,8 @@ CALLS = {192: 20, 1536: 4}  # in a turn
 SEGMENT, WARM, SEGMENTS = 200, 200, 5  # steps of a segment; of the first one; segments of a turn
 APAX_STEPS = {192: (50, 650), 1536: (20, 220)}  # two lengths, whose difference leaves start and compilation out
 APAX_TURNS = {192: 2, 1536: 1}
+CURVE = (9, 24, 96, 192, 1536, 12288)
+REPLICAS = (1, 8, 64, 512)
 LAMMPS_STEPS = {192: 80, 1536: 16}
 
 
@@ -212,6 +214,38 @@ def _apax_md(environment: Path, work: Path, structure: Path, steps: int, turn: i
     return time.perf_counter() - clock
 
 
+def curve(work: Path, sizes: list[int]) -> None:
+    """Energy and forces and the step of dynamics over the number of atoms, one core and all; copies of ethanol."""
+    from gmnn.data.embedded import ethanol
+
+    rows, both = [], sorted({1, len(os.sched_getaffinity(0))})
+    for atoms in sizes:
+        box = water(str(work / "water.extxyz"), atoms)
+        structure = work / f"curve_{len(box)}.extxyz"
+        ase.io.write(structure, box)
+        for cores in both:
+            worker = Worker.start([sys.executable, WORKER, work / "model", structure, cores, "kernel"], cores)
+            steps = max(5, min(200, 100_000 // len(box)))
+            row = {"cores": cores, **worker.ask("facts", 0), "md_steps": 5 * steps}
+            row["first_call_s"] = sum(worker.ask("loop", 1))
+            energy = [t for _ in range(5) for t in worker.ask("loop", max(1, 20_000 // len(box)))]
+            worker.ask("md", 1)
+            segments = [worker.ask("md", steps) for _ in range(5)]
+            row["energy_forces"] = per_atom(spread(energy), len(box))
+            row["md"] = per_atom(spread([s["seconds"] / steps for s in segments]), len(box))
+            row["rebuilds"] = sum(s["rebuilds"] for s in segments)
+            worker.stop()
+            rows.append(row)
+            keep("curve", rows)
+            print(row, flush=True)
+    molecule = work / "ethanol.extxyz"
+    ase.io.write(molecule, ase.Atoms(ethanol()[0].numbers, ethanol()[0].positions))
+    worker = Worker.start([sys.executable, WORKER, ROOT / "examples/ethanol", molecule, both[-1], "kernel"], both[-1])
+    copies = [{"copies": n, **per_atom(spread(worker.ask("copies", n)), 9 * n)} for n in REPLICAS]
+    worker.stop()
+    keep("copies", {"cores": both[-1], "rows": copies})
+
+
 def beside_lammps(environment: Path, work: Path, sizes: list[int]) -> None:
     """The step of gmnn and of potentials of LAMMPS, in turns, on one core and on all."""
     program, both = Lammps(environment), sorted({1, len(os.sched_getaffinity(0))})
@@ -237,7 +271,7 @@ def beside_lammps(environment: Path, work: Path, sizes: list[int]) -> None:
 def main() -> None:
     """Dispatch."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("prepare", "compare", "lammps", "all", "write"))
+    parser.add_argument("what", choices=("prepare", "compare", "curve", "lammps", "all", "write"))
     parser.add_argument("--data", help="frames of liquid water")
     parser.add_argument("--apax", type=Path, help="environment in which Apax is installed")
     parser.add_argument("--lammps", type=Path, help="environment in which LAMMPS is installed")
@@ -248,6 +282,8 @@ def main() -> None:
         prepare(arguments.data, arguments.apax.absolute(), arguments.work.absolute())
     if arguments.what in ("compare", "all"):
         compare(arguments.apax.absolute(), arguments.work.absolute(), arguments.sizes or list(CALLS))
+    if arguments.what in ("curve", "all"):
+        curve(arguments.work.absolute(), arguments.sizes or list(CURVE))
     if arguments.what in ("lammps", "all"):
         beside_lammps(arguments.lammps.absolute(), arguments.work.absolute(), arguments.sizes or list(LAMMPS_STEPS))
     pages.write("docs/speed.md", "README.md")

@@ -25,7 +25,7 @@ from benchmarks.timing import elapsed, neighbor_facts
 from gmnn import Calculator, device, load, md
 from gmnn.device import on_device
 from gmnn.kernels import choice
-from gmnn.neighbors.host import make_system
+from gmnn.neighbors.host import make_system, stack
 
 SKIN = 0.4
 
@@ -85,6 +85,16 @@ class Measured:
             "rebuilds": now.rebuilds, "temperature_K": now.temperature,
             "total_eV": now.energy + now.kinetic, "slots": dynamics.grid.slots, "growths": dynamics.growths,
         }  # fmt: skip
+
+    def copies(self, count: int) -> list[float]:
+        """Seconds of a batch of copies, five times."""
+        a = self.atoms
+        system = make_system(a.positions, a.numbers, a.cell.array, a.pbc, self.potential.config.r_max)
+        batch = on_device(stack([system] * count), "float32")
+        params, predict = choice.evaluator(self.potential, self.path, "float32")
+        program = device.compiled(predict)
+        elapsed(program, params, batch)
+        return [elapsed(program, params, batch) for _ in range(5)]
 
 
 def main() -> None:
