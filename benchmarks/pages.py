@@ -28,10 +28,11 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     },
     "docs/engines.md": {"lammps": engines.programs, "ranks": engines.by_rank, "lammps drift": engines.drifts},
     "docs/how_much_data.md": {
-        "study": how_much_data.study, "variants": how_much_data.variants, "suites": how_much_data.suites,
-        "basis": how_much_data.basis, "accuracy": how_much_data.accuracy, "cost": how_much_data.cost,
-        "dynamics": how_much_data.dynamics, "certificate": how_much_data.certificate,
-        "certified": how_much_data.certified,
+        "study": how_much_data.study, "cost": how_much_data.cost, "certificate": how_much_data.certificate,
+    },
+    "benchmarks/results/how_much_data.md": {
+        "variants": how_much_data.variants, "suites": how_much_data.suites, "basis": how_much_data.basis,
+        "accuracy": how_much_data.accuracy, "dynamics": how_much_data.dynamics, "certified": how_much_data.certified,
     },
     "docs/md.md": {"held": md.held, "drift": md.drift},
     "docs/peers.md": {"peers": peers.peers, "scans": peers.scans},

@@ -11,7 +11,7 @@ BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#666666"
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A Markdown table."""
     lines = [head, *rows]
-    text = ["| " + " | ".join(map(str, line)) + " |" for line in lines]
+    text = ["|" + "|".join(map(str, line)) + "|" for line in lines]
     return "\n".join([text[0], "|---" * len(head) + "|", *text[1:]])
 
 
