@@ -1,1 +1,1 @@
-"""The choices of a user, checked: one module per section of a configuration, and the reading of YAML files."""
+"""The user's choices, checked: one module per section of a configuration, and the reader of YAML files."""

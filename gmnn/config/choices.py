@@ -1,4 +1,4 @@
-"""Names that a configuration and the code behind it share. Standard library only."""
+"""Names shared by a configuration and the code behind it. This module imports only the standard library."""
 
 from typing import Literal
 

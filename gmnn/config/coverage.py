@@ -1,4 +1,4 @@
-"""Lists of what is covered: a faster path or a theorem holds for the choices that it names, and for no others."""
+"""Lists of covered settings: a faster path or a theorem holds for the choices that its list names and for no others."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import fields, is_dataclass
@@ -8,14 +8,14 @@ from gmnn.config.model import ModelConfig
 
 ANY = None  # every value that the configuration allows
 Covered = Mapping[str, Collection[Any] | None]
-"""Values of each setting that are covered, by its key without `model.`, as in ``{"zbl.window": {"closest"}}``."""
+"""The covered values of each setting, by its key without `model.`, for example ``{"zbl.window": {"closest"}}``."""
 
 
 def uncovered(config: ModelConfig, covered: Covered) -> str | None:
-    """The first setting that is not covered, as in "model.basis: gaussian"; None if all are.
+    """Return the first setting that is not covered, for example "model.basis: gaussian", or None.
 
-    A setting that the list does not name is not covered unless it has its default, so that a new one is refused until
-    somebody has added it to the list.
+    A setting that the list does not name is covered only at its default. A new setting is therefore refused until it is
+    added to the list.
     """
     for key, value, default in _settings(config, ModelConfig(), ""):
         allowed = covered.get(key, [default])
@@ -25,7 +25,7 @@ def uncovered(config: ModelConfig, covered: Covered) -> str | None:
 
 
 def _settings(config: Any, defaults: Any, prefix: str) -> list[tuple[str, Any, Any]]:
-    """Key, value and default of every setting, those of the sections included."""
+    """Return key, value and default of every setting, including those of nested sections."""
     rows = []
     for field in fields(config):
         value, default = getattr(config, field.name), getattr(defaults, field.name)

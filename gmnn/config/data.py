@@ -1,4 +1,4 @@
-"""The `data` section: which frames, what their labels are called and mean, how they are split."""
+"""The `data` section: the frames, the names and meaning of their labels, and the split."""
 
 import math
 import unicodedata
@@ -20,7 +20,7 @@ ENERGY_OVER_VOLUME = tuple(f"{unit}^3" for unit in ENERGY_OVER_LENGTH)
 
 
 class UnitsConfig(BaseModel):
-    """Units of the numbers in the files; they are converted to eV and Å when they are read."""
+    """Units of the numbers in the files. Reading converts them to eV and Å."""
 
     model_config = STRICT
 
@@ -29,14 +29,14 @@ class UnitsConfig(BaseModel):
     length: LengthUnit = "Å"
     """Unit of positions and cells."""
     forces: str | None = None
-    """Unit of forces, an energy over a length as in `eV/Å`; by default that of `energy` and `length`."""
+    """Unit of forces, energy over length as in `eV/Å`; by default from `energy` and `length`."""
     stress: str | None = None
-    """Unit of stresses: GPa, MPa, kbar, bar or as in `eV/Å^3`; by default that of `energy` and `length`."""
+    """Unit of stresses: GPa, MPa, kbar, bar or as in `eV/Å^3`; by default from `energy` and `length`."""
 
     @model_validator(mode="before")
     @classmethod
     def _one_ring(cls, values: Any) -> Any:
-        """Å is one character, however it was typed: Unicode has three ways."""
+        """Normalise Å, which Unicode can write in three ways, to one character."""
         if not isinstance(values, dict):
             return values
         return {key: unicodedata.normalize("NFC", v) if isinstance(v, str) else v for key, v in values.items()}
@@ -60,25 +60,26 @@ class UnitsConfig(BaseModel):
 
 
 class SourcesConfig(BaseModel):
-    """Which frames. A source is a file that ASE reads, or `ethanol` for the embedded set."""
+    """The frames. A source is a file that ASE reads, or `ethanol` for the embedded data set."""
 
     model_config = STRICT
 
     train: str
-    """Source of the training frames; without `valid` and `test` it is split into all three."""
+    """Training frames, a file that ASE reads or `ethanol` (embedded); without `valid` and `test` split into all three
+    sets."""
     valid: str | None = None
-    """Source of the validation frames; without it `n_valid` frames are split off `train`."""
+    """Validation frames; by default `n_valid` frames of `train`."""
     test: str | None = None
-    """Source of the test frames; without it and without `valid`, the test set is what the split leaves over."""
+    """Test frames; by default, if `valid` is not set either, what the split leaves over."""
     extra: str | None = None
-    """Source of further training frames, all of which are trained on: of another kind than those that errors are
-    wanted for, as of active learning. `config_type_weights` weigh them."""
+    """Further frames, all trained on, of kinds that the other sets do not measure, as from active learning;
+    `config_type_weights` weigh them."""
     n_train: Count | None = None
-    """Number of training frames; by default all, or 80 % where the split also makes a test set."""
+    """Number of training frames; by default all, or 80 % if the split makes a test set."""
     n_valid: Count | None = None
-    """Number of validation frames split off `train`; by default 10 %."""
+    """Validation frames split off `train`; by default 10 %."""
     split: Literal["random", "ordered"] = "random"
-    """`random` draws the frames with the seed; `ordered` takes training, validation and test frames as they stand."""
+    """`random` draws frames by the seed; `ordered` takes training, validation and test frames in file order."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "SourcesConfig":
@@ -88,36 +89,36 @@ class SourcesConfig(BaseModel):
 
 
 class LabelsConfig(BaseModel):
-    """What the labels are called in a file, and what its numbers mean."""
+    """Names, units and signs of the labels in a file."""
 
     model_config = STRICT
 
     energy_key: str | None = None
-    """Key of the energy; by default the calculator's, or a usual name as `REF_energy`, `dft_energy`."""
+    """Key of the energy; by default the calculator's or a usual name, as `REF_energy`, `dft_energy`."""
     forces_key: str | None = None
-    """Key of the forces; by default the calculator's, or a usual name as `REF_forces`, `force`."""
+    """Key of the forces; by default the calculator's or a usual name, as `REF_forces`, `force`."""
     stress_key: str | None = None
-    """Key of the stress (3x3, 9 numbers, or 6 in the order xx yy zz yz xz xy); by default as for the energy."""
+    """Key of the stress (3x3, 9 numbers, or 6: xx yy zz yz xz xy); by default as for the energy."""
     virial_key: str | None = None
-    """Key of the virial, which is made a stress; by default a usual name as `virial`, `REF_virials`."""
+    """Key of the virial, converted to a stress; by default a usual name, as `virial`, `REF_virials`."""
     units: UnitsConfig = UnitsConfig()
     """Units of the file."""
     stress_sign: Sign = 1
-    """1: stress is positive under tension (ASE), -1: under compression (the numbers that VASP and CP2K print)."""
+    """`1`: stress positive under tension (ASE); `-1`: under compression (as VASP and CP2K print it)."""
     virial_sign: Sign = 1
-    """1: the virial is -volume times the stress in ASE's sign, -dE/dstrain (the usual one), -1: the opposite."""
+    """`1`: the virial is -volume times ASE's stress, -dE/dstrain (usual); `-1`: the opposite."""
 
 
 class DataConfig(LabelsConfig, SourcesConfig):
-    """The frames of a run, what they weigh, and the energies of their atoms."""
+    """The frames of a run, their weights in the loss, and the energies of isolated atoms."""
 
     config_type_weights: dict[str, NonNegative] | None = None
-    """Weight of a frame in the loss by the `config_type` in its `info`; `default` for all others, which else is 1."""
+    """Loss weight of a frame by the `config_type` in its `info`; `default` (else 1) for all others."""
     atomic_energies: dict[str, Number] | Literal["isolated"] | None = None
-    """Energy of each isolated atom by symbol, always in eV, or `isolated`: of the training frames with a single atom;
-    by default regression of the training energies on composition."""
+    """Energies of isolated atoms by symbol, always eV, or `isolated`: from single-atom training frames; by default
+    regression of training energies on composition."""
     nlh_coefficients: str | None = None
-    """Published file of the NLH coefficients, for `model.repulsion: nlh`."""
+    """Published file of NLH coefficients, for `model.repulsion: nlh`."""
 
     @field_validator("atomic_energies", mode="before")
     @classmethod

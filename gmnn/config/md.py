@@ -16,57 +16,56 @@ class DynamicsConfig(BaseModel):
     model: str
     """Folder of the trained potential."""
     structure: str
-    """File with the structure, of any format that ASE reads; with @N behind it the N-th one, from 0, else the last."""
+    """Structure file in any format of ASE; with `@N` appended the N-th structure, from 0, else the last."""
     output: str
-    """Folder of the trajectory, the log and the state; it must not hold another run."""
+    """Folder for trajectory, log and state; must not hold another run."""
     repeat: tuple[Count, Count, Count] = (1, 1, 1)
-    """Copies of the cell along its vectors."""
+    """Copies of the cell along each vector."""
     replicas: Count = 1
-    """Copies of the structure that move at the same time and know nothing of each other, each with velocities and noise
-    of its own."""
+    """Independent copies of the structure that move together, each with its own velocities and noise."""
     ensemble: Ensemble = "langevin"
-    """`nve`: velocity Verlet; `langevin`: BAOAB; `bussi`: stochastic velocity rescaling; `nose_hoover`: a chain;
+    """`nve`: velocity Verlet; `langevin`: BAOAB; `bussi`: stochastic velocity rescaling; `nose_hoover`: chain;
     `minimise`: FIRE, to the nearest minimum."""
     steps: Count
-    """Number of steps; a multiple of `every`."""
+    """Number of steps, a multiple of `every`."""
     timestep_fs: Positive = 0.5
     """Time step, fs."""
     temperature_K: NonNegative = 300.0
-    """Temperature of the bath, and of the first velocities where the structure has none, K."""
+    """Bath temperature, also of initial velocities if the structure has none, K."""
     final_temperature_K: NonNegative | None = None
-    """Temperature of the bath at the end, reached linearly; by default the same, K."""
+    """Bath temperature at the end, reached linearly; by default the same, K."""
     friction_per_ps: Positive = 10.0
     """Friction of `langevin`, 1/ps."""
     relaxation_fs: Positive = 100.0
     """Time constant of `bussi` and `nose_hoover`, fs."""
     fmax_eV_per_A: Positive = 0.01
-    """`minimise` stops where no force on a free atom is larger, at the latest after `steps`, eV/Å."""
+    """`minimise` stops once no force on a free atom is larger, at the latest after `steps`, eV/Å."""
     pressure: Pressure = "none"
-    """Stochastic cell rescaling: `isotropic`, or of the shape of the cell too, for solids: `anisotropic`."""
+    """Stochastic cell rescaling: `isotropic`, `anisotropic` (also the cell's shape, for solids) or `none`."""
     pressure_GPa: Number = 0.0
-    """Pressure that is held, GPa."""
+    """Target pressure, GPa."""
     final_pressure_GPa: Number | None = None
     """Pressure at the end, reached linearly; by default the same, GPa."""
     pressure_relaxation_fs: Positive = 1000.0
-    """Time constant of the volume if it has the stated compressibility, fs."""
+    """Time constant of the volume at the stated compressibility, fs."""
     compressibility_per_GPa: Positive = 0.45
-    """Estimate of the compressibility, 1/GPa; the default is water's, solids have a tenth and less."""
+    """Estimated compressibility, 1/GPa; the default is water's, solids have a tenth or less."""
     seed: Seed = 0
-    """Seed of the velocities and of the bath."""
+    """Seed of velocities and bath."""
     every: Count = 100
-    """Steps between two lines of the log; what lies between them is computed without looking back at the host."""
+    """Steps between log lines, computed without returning to the host."""
     trajectory_every: Count = 1000
-    """Steps between two frames of the trajectory; a multiple of `every`."""
+    """Steps between trajectory frames, a multiple of `every`."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision."""
     path: PathName = "auto"
-    """How forces are computed: `reference` by automatic differentiation, `fast` by tables and a written adjoint in XLA,
-    `kernel` by the same in C++ on a CPU, or by fused kernels on a GPU. `auto` is `kernel` on a CPU where it compiles,
-    else `fast`, and `reference` for potentials that neither covers."""
+    """How forces are computed: `reference` by autodiff, `fast` by tables and a hand-written adjoint in XLA, `kernel` by
+    the same in C++ on a CPU or by fused kernels on a GPU. `auto` is `kernel` on a CPU where it compiles, else `fast`;
+    `reference` for potentials that neither covers."""
     tf32_network: Flag = False
-    """The network's products in TF32, faster and coarser; an NVIDIA GPU, dtype float32 and not the reference path."""
+    """Network products in TF32, faster and coarser; needs an NVIDIA GPU, dtype float32, a path other than reference."""
     skin: NonNegative = 0.4
-    """How much farther than r_max the neighbour list reaches, Å; it is made again when an atom has moved by half."""
+    """Reach of the neighbour list beyond r_max, Å; it is rebuilt once an atom has moved by half."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "DynamicsConfig":

@@ -1,7 +1,7 @@
 """The user's choices about the model, in plain dataclasses.
 
-Types, choices and ranges are checked when a section is made, whoever makes it: the YAML configuration, ``config.json``
-or Python. Standard library only: a saved model is read without pydantic or PyYAML.
+Types, choices and ranges are checked whenever a section is made, from YAML, ``config.json`` or Python. This module
+imports only the standard library: a saved model is read without pydantic or PyYAML.
 """
 
 from collections.abc import Mapping
@@ -14,10 +14,18 @@ from gmnn.errors import require
 from gmnn.reference import Reference
 
 SWISH_FLOOR = 0.278464543  # minus the minimum of x / (1 + exp(-x)), at x = -1.278465
+RARE = frozenset({
+    "model.r_min", "model.cutoff", "model.distance", "model.unit_offset", "model.zbl.r_off", "model.zbl.coefficients",
+    "model.core.nearest_switch",
+})  # fmt: skip
+"""Keys that only imported models or studies set; docs/config.md lists them in a table of their own."""
 
 
 def _pairs(values: dict[str, float], key: str) -> dict[str, float]:
-    """The same numbers under names in alphabetical order (C-H, not H-C), all of them positive."""
+    """Return the same numbers under alphabetical names (C-H, not H-C).
+
+    UserError for a pair named twice or a number that is not positive.
+    """
     named: dict[str, float] = {}
     for name, value in values.items():
         pair = parse_pair(name)
@@ -32,25 +40,25 @@ class ZBLConfig:
     """Strength and window of the pair repulsion in physical units (docs/theory.md)."""
 
     strength: float = 1.0
-    """Initial multiple of the physical energy, per element pair. (Apax's kappa is 14.3996 times this number.)"""
+    """Initial multiple of the physical energy, per element pair (Apax's kappa is 14.3996 times this)."""
     trainable: bool = True
     """Train one strength per element pair; false keeps `strength`."""
     floor: float = 0.5
     """Lower limit of a trainable strength."""
     floors: dict[str, float] = field(default_factory=dict, hash=False)
-    """Lower limits for given pairs, as in `{H-H: 0.9}`, above `floor`."""
+    """Lower limits of given pairs, as in `{H-H: 0.9}`, from `floor` to below `strength`."""
     window: Literal["closest", "covalent", "cosine"] = "closest"
-    """`closest`: 1 up to `inner`, 0 beyond `outer` times the smallest distance of the pair in the training data, C2
-    between. `covalent`: the same in summed covalent radii. `cosine`: (1 + cos(pi r / r_off)) / 2."""
+    """`closest`: 1 up to `inner`, 0 beyond `outer` times the pair's smallest training distance, C2 between; `covalent`:
+    the same in summed covalent radii; `cosine`: (1 + cos(pi r / r_off)) / 2."""
     inner: float = 0.5
-    """Where the window starts to close, in smallest distances or summed covalent radii."""
+    """Where the window starts to close, in smallest distances or covalent sums."""
     outer: float = 1.0
-    """Where the window has closed. Above 1 smallest distance the repulsion acts on the data: its strengths are then
-    trained, forces err more, and stretched bonds are pushed apart (docs/theory.md)."""
+    """Where the window has closed. Above 1 smallest distance the repulsion acts on the data: its strengths are trained,
+    forces err more, stretched bonds are pushed apart (docs/theory.md)."""
     r_off: float = 3.5
     """Where the cosine window has closed, Å."""
     coefficients: tuple[float, ...] = ()
-    """Weights of the four exponentials of the ZBL screening function; empty for the published ones."""
+    """Weights of the four exponentials of ZBL's screening; empty for the published ones."""
 
     def __post_init__(self) -> None:
         check_fields(self, "model.zbl")
@@ -78,30 +86,30 @@ class ZBLConfig:
 
 @dataclass(frozen=True)
 class CoreConfig:
-    """What the network is shown of pairs closer than those of the data (docs/certificate.md)."""
+    """What the network sees of pairs closer than those of the data (docs/certificate.md)."""
 
     clamp: bool = True
-    """Show a constant distance below a radius that lies under the smallest distance of the data, pair by pair."""
+    """Show the network a constant distance below a radius under the pair's smallest training distance."""
     margin: float = 0.0
-    """How far below the smallest training distance of a pair the clamp begins to act, as a fraction of it."""
+    """How far below the pair's smallest training distance the clamp begins, as a fraction of it."""
     width: float = 0.1
-    """Where the clamp goes from acting to constant, as a fraction of the radius at which it begins."""
+    """Width from the clamp's beginning to the constant, as a fraction of the radius where it begins."""
     depth: float = 0.5
     """How far below its beginning the constant lies, in widths; above 0.5 an approach seems faster than it is."""
     radii: dict[str, float] = field(default_factory=dict, hash=False)
-    """Radii at which the clamp begins to act for given pairs, as in `{C-H: 0.9}`, Å; others come from the data."""
+    """Radii where the clamp begins for given pairs, as in `{C-H: 0.9}`, Å; others come from the data."""
     gate: bool = True
     """Hide the direction of a pair below the clamp."""
     gate_outer: float = 0.5
-    """Where the gate begins to act, in radii of the constant clamp."""
+    """Where the gate begins, in radii of the constant clamp."""
     gate_inner: float = 0.2
     """Where the direction is hidden, in radii of the constant clamp."""
     bounded_moments: bool = True
-    """Bound the norm of each centre's moments."""
+    """Bound the norm of each atom's moments."""
     moment_room: float = 3.0
-    """The bound of the moments, in largest norms over the training data at the initial coefficients."""
+    """Bound of the moments, in largest norms over the training data at the initial coefficients."""
     nearest_switch: bool = False
-    """Switch the network's energy of an atom off when a neighbour comes below the clamp (as pacemaker does)."""
+    """Switch an atom's network energy off when a neighbour comes below the clamp (as pacemaker does)."""
 
     def __post_init__(self) -> None:
         check_fields(self, "model.core")
@@ -137,31 +145,31 @@ class ModelConfig:
     n_basis: int = 16
     """Number of radial basis functions."""
     smoothness: float = 0.0
-    """Amplitudes of Bessel functions fall as (n + 1)^-smoothness: smooth radial functions come first. Above 0 a long
-    training errs less between its frames, a short one learns less."""
+    """Bessel amplitudes fall as (n + 1)^-smoothness, smooth functions first. Above 0 a long training errs less between
+    its frames, a short one learns less."""
     n_radial: int = 5
-    """Number of radial channels; 5 gives 360 features, 7 gives 910."""
+    """Radial channels; 5 give 360 features, 7 give 910."""
     r_min: float = 0.5
-    """Centre of the first Gaussian, Å (only for `basis: gaussian`)."""
+    """Centre of the first Gaussian, Å (for `basis: gaussian`)."""
     cutoff: Literal["polynomial", "cosine"] = "polynomial"
     """Cutoff function: `polynomial` is C2 at r_max, `cosine` C1."""
     hidden: tuple[int, ...] = (256, 256)
-    """Widths of the hidden layers of the readout."""
+    """Widths of the readout's hidden layers."""
     output_activation: Literal["swish", "identity"] = "swish"
-    """Activation on the readout's output: `swish` bounds every atomic energy from below, `identity` does not."""
+    """The readout's output activation: `swish` bounds each atomic energy from below, `identity` does not."""
     distance: Literal["identity", "agnesi"] = "identity"
-    """Transform of the distance in the radial basis; `agnesi` is flat at contact, as in MACE."""
+    """Transform of the distance in the radial basis: `identity`, or `agnesi`, flat at contact as in MACE."""
     unit_offset: float = 0.0
-    """Added to the distance that vectors are divided by for their direction, Å; 1e-5 in Apax."""
+    """Added to the distance by which vectors are divided for their direction, Å; Apax: 1e-5."""
     repulsion: Literal["zbl", "nlh", "exponential", "none"] = "zbl"
-    """Pair repulsion added to the network; `nlh` needs `data.nlh_coefficients`, `exponential` is only imported from
-    Apax."""
+    """Pair repulsion added to the network: `zbl`, `nlh` (needs `data.nlh_coefficients`), `exponential` (only imported
+    from Apax) or `none`."""
     zbl: ZBLConfig = field(default_factory=ZBLConfig)
     """Strength and window of the repulsion, ZBL or NLH."""
     core: CoreConfig = field(default_factory=CoreConfig)
     """What the network sees of pairs closer than those of the data."""
     ensemble: Literal["none", "shallow", "full"] = "none"
-    """Several models in one: members of a `shallow` ensemble share all but the last layer, of a `full` one nothing."""
+    """Several models in one: `shallow` members share all but the last layer, `full` ones nothing; `none`: one model."""
     members: int = 8
     """Members of the ensemble."""
 
@@ -211,13 +219,13 @@ class ModelConfig:
 
     @property
     def n_members(self) -> int:
-        """How many models this is: 1 without an ensemble."""
+        """Number of models: 1 without an ensemble."""
         return 1 if self.ensemble == "none" else self.members
 
 
 def model_config_from_dict(values: dict[str, Any]) -> ModelConfig:
-    """The ModelConfig of a ``config.json`` of any format version; unknown keys are errors."""
-    core: Any = NO_CORE  # as in format version 1; up to 3 the clamp had the depth 1
+    """Return the ModelConfig of a ``config.json`` of any format version; unknown keys are errors."""
+    core: Any = NO_CORE  # format version 1 has no core; up to version 3 the depth of the clamp is 1
     if isinstance(values, Mapping) and "core" in values:
         core = values["core"]
         values = {key: value for key, value in values.items() if key != "core"}
@@ -226,5 +234,5 @@ def model_config_from_dict(values: dict[str, Any]) -> ModelConfig:
 
 
 def to_dict(value: ModelConfig | Reference) -> dict[str, Any]:
-    """Plain JSON types, the inverse of the two readers above."""
+    """Return plain JSON types; `model_config_from_dict` and `reference_from_dict` are the inverse."""
     return asdict(value)

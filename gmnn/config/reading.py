@@ -18,13 +18,13 @@ from gmnn.config.train import StartConfig, TrainConfig
 from gmnn.config.types import STRICT, Seed
 from gmnn.errors import UserError, shortened
 
-MOST_MISTAKES = 20  # that one message names
+MOST_MISTAKES = 20  # named in one message
 
 Section = TypeVar("Section", bound=BaseModel)
 
 
 def _model(values: Any) -> Any:
-    """The model section, checked where every model is, whether from YAML, Python or ``config.json``."""
+    """Return the model section, checked by ModelConfig itself, as it is in Python and from ``config.json``."""
     return values if isinstance(values, ModelConfig) else from_mapping(ModelConfig, values, "model")
 
 
@@ -34,9 +34,9 @@ class Config(BaseModel):
     model_config = STRICT
 
     output: str
-    """Folder of the trained model; it must not hold another one."""
+    """Folder for the trained model; must not hold another one."""
     seed: Seed = 0
-    """Seed of the split, the initial parameters and the order of the batches."""
+    """Seed of the split, the initial parameters and the batch order."""
     data: DataConfig
     """The frames."""
     model: Annotated[ModelConfig, BeforeValidator(_model)] = ModelConfig()
@@ -58,12 +58,12 @@ class Config(BaseModel):
 
 
 def read_config(path: str, overrides: list[str] | None = None) -> Config:
-    """The configuration of a training in a YAML file; see `read_any`."""
+    """Read the configuration of a training run from a YAML file; see `read_any`."""
     return read_any(Config, path, overrides)
 
 
 def read_any(section: type[Section], path: str, overrides: list[str] | None = None) -> Section:
-    """The configuration in a YAML file with ``key.path=value`` overrides; UserError that names every wrong key."""
+    """Read a configuration from a YAML file with ``key.path=value`` overrides; UserError names every wrong key."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -82,7 +82,7 @@ def read_any(section: type[Section], path: str, overrides: list[str] | None = No
 
 
 def validated(section: type[Section], values: dict[str, Any], source: str = "") -> Section:
-    """The section from plain values; UserError, which begins with `source`, that names the wrong keys."""
+    """Return the section of plain values; UserError, whose text begins with `source`, names the wrong keys."""
     try:
         return section.model_validate(values)
     except ValidationError as error:
@@ -93,7 +93,7 @@ def validated(section: type[Section], values: dict[str, Any], source: str = "") 
 
 
 def read_section(section: type[Section], overrides: list[str]) -> Section:
-    """A section of a configuration from ``key.path=value`` alone; UserError that names every wrong key."""
+    """Read a section of a configuration from ``key.path=value`` alone; UserError names every wrong key."""
     values: dict[str, Any] = {}
     for override in overrides:
         _set(values, override)
@@ -101,14 +101,14 @@ def read_section(section: type[Section], overrides: list[str]) -> Section:
 
 
 def schema() -> dict[str, Any]:
-    """JSON schema of the configuration, for editors."""
+    """Return the JSON schema of the configuration, for editors."""
     return Config.model_json_schema()
 
 
 class Yaml(yaml.SafeLoader):
     """YAML 1.2 with its core schema: `1e3` and `010` are numbers, `yes`, `1:30` and dates are text.
 
-    A key that stands twice is an error instead of silently winning; `<<` is a key like any other.
+    A repeated key is an error and does not silently win; `<<` is a key like any other.
     """
 
     yaml_implicit_resolvers: dict[Any, Any] = {}
@@ -184,7 +184,7 @@ def _sentence(error: Any, section: type[BaseModel] = Config) -> str:
 
 
 def section_of(node: dict[str, Any]) -> str:
-    """Reference of a schema's node to the schema of a section, optional ones included; empty for a plain value."""
+    """Return a schema node's reference to the schema of a section, optional or not; empty for a plain value."""
     options = [node, *node.get("anyOf", ())]
     return next((option["$ref"] for option in options if "$ref" in option), "")
 

@@ -8,7 +8,7 @@ from gmnn.config.types import STRICT, Count, Flag, NonNegative, Number, Positive
 
 
 class EnergyTerm(BaseModel):
-    """Error of the energy per atom, counted for every atom."""
+    """Error of the energy per atom, times the number of atoms."""
 
     model_config = STRICT
 
@@ -17,14 +17,14 @@ class EnergyTerm(BaseModel):
     final_weight: NonNegative | None = None
     """Weight from `train.loss.switch_at` on; by default the same."""
     form: Literal["mse", "mae", "huber", "nll", "crps"] = "mse"
-    """l(x): the square, the absolute value, or Huber's: the square up to `delta`, linear beyond. A shallow ensemble
+    """l(x): `mse`, square; `mae`, absolute value; `huber`, square up to `delta`, linear beyond. A shallow ensemble
     learns its spread with `crps`, continuous ranked probability score, or `nll`, negative log-likelihood."""
     delta: Positive = 0.01
-    """Where the Huber form becomes linear, eV per atom."""
+    """Where `huber` becomes linear, eV per atom."""
 
 
 class ForcesTerm(BaseModel):
-    """Error of the forces, the mean over atoms and components."""
+    """Error of the forces, averaged over atoms and components."""
 
     model_config = STRICT
 
@@ -35,26 +35,26 @@ class ForcesTerm(BaseModel):
     form: Literal["mse", "mae", "huber"] = "mse"
     """l(x), as for the energy."""
     delta: Positive = 0.1
-    """Where the Huber form becomes linear, eV/Å."""
+    """Where `huber` becomes linear, eV/Å."""
 
 
 class StressTerm(BaseModel):
-    """Error of the stress times the volume per atom, the mean over the nine components, counted for every atom."""
+    """Error of stress times volume per atom, averaged over the nine components, times the number of atoms."""
 
     model_config = STRICT
 
     weight: NonNegative = 1.0
-    """Weight of N l(V dS / N), V dS / N in eV; without effect on frames without a stress."""
+    """Weight of N l(V dS / N), V dS / N in eV; no effect on frames without a stress."""
     final_weight: NonNegative | None = None
     """Weight from `train.loss.switch_at` on; by default the same."""
     form: Literal["mse", "mae", "huber"] = "mse"
     """l(x), as for the energy."""
     delta: Positive = 0.01
-    """Where the Huber form becomes linear, eV per atom."""
+    """Where `huber` becomes linear, eV per atom."""
 
 
 class LossConfig(BaseModel):
-    """What is minimised: the mean over frames of the three weighted terms, each over the labels that a frame has."""
+    """The loss: the mean over frames of the three weighted terms, each over the labels that a frame has."""
 
     model_config = STRICT
 
@@ -65,7 +65,7 @@ class LossConfig(BaseModel):
     stress: StressTerm = StressTerm()
     """Stresses."""
     switch_at: Share = 0.75
-    """Share of all steps after which the final weights hold."""
+    """Share of all steps after which final weights hold."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "LossConfig":
@@ -80,22 +80,22 @@ class RatesConfig(BaseModel):
     model_config = STRICT
 
     radial: NonNegative = 1.0
-    """Radial coefficients."""
+    """Multiple of the learning rate for radial coefficients."""
     readout: NonNegative = 1.0
-    """Weights and biases of the network."""
+    """Multiple for weights and biases of the network."""
     scale_shift: NonNegative = 1.0
-    """Scale and shift per element."""
+    """Multiple for scale and shift per element."""
     repulsion: NonNegative = 0.3
-    """Strengths of the repulsion."""
+    """Multiple for strengths of the repulsion."""
 
 
 class OptimizerConfig(BaseModel):
-    """Which optimiser of optax."""
+    """An optimiser of optax."""
 
     model_config = STRICT
 
     name: str = "adam"
-    """Name in optax of a function that takes a learning rate, as adam, lamb, lion, nadam, radam, sgd."""
+    """Function of optax that takes a learning rate, as adam, lamb, lion, nadam, radam, sgd."""
     arguments: dict[str, Flag | Whole | Number] = {}
     """Its other arguments, as in `{b2: 0.99}`."""
 
@@ -106,16 +106,16 @@ class ScheduleConfig(BaseModel):
     model_config = STRICT
 
     form: Literal["cosine", "constant", "exponential", "cyclic", "plateau"] = "cosine"
-    """`cosine` and `exponential` fall to `final` at the end; `cyclic` is `cycles` cosines, each from the peak;
-    `plateau` multiplies by `factor` after `patience` epochs without a better validation loss."""
+    """`cosine` and `exponential` fall to `final`; `cyclic` is `cycles` cosines, each from the peak; `plateau`
+    multiplies by `factor` after `patience` epochs without a better validation loss; `constant` stays."""
     warmup_epochs: NonNegative = 1.0
     """Epochs of linear warm-up from zero."""
     final: Share | None = None
-    """What is left of the peak at the end; by default 0, and 0.001 for `exponential`."""
+    """Share of the peak left at the end; by default 0, `exponential`: 0.001."""
     cycles: Count = 4
     """Cosines of the cyclic form."""
     factor: Annotated[Number, Field(gt=0, lt=1)] = 0.5
-    """What a plateau multiplies the learning rate by."""
+    """Factor of the learning rate at a plateau."""
     patience: Count = 10
     """Epochs that make a plateau."""
 
@@ -132,9 +132,9 @@ class AveragingConfig(BaseModel):
     model_config = STRICT
 
     form: Literal["ema", "swa", "none"] = "ema"
-    """`ema`: exponential; `swa`: the mean of all steps from `start` on, the parameters themselves before; `none`."""
+    """`ema`: exponential; `swa`: mean of all steps from `start` on, the parameters themselves before; `none`."""
     decay: Annotated[Number, Field(ge=0, lt=1)] = 0.999
-    """Decay per step of the exponential average."""
+    """Decay per step of `ema`."""
     start: Share = 0.75
     """Share of all steps after which `swa` averages."""
 
@@ -159,23 +159,22 @@ class TrainConfig(BaseModel):
     rates: RatesConfig = RatesConfig()
     """Multiples of the learning rate per group of parameters; 0 freezes a group."""
     weight_decay: NonNegative = 0.0
-    """Decay of the network's weight matrices per unit of learning rate (AdamW); all other parameters are exempt."""
+    """Decay of the network's weight matrices, of nothing else, per unit of learning rate (AdamW)."""
     clip_norm: Positive | None = 1.0
-    """Largest norm of the gradient over all parameters; null does not clip it."""
+    """Largest gradient norm over all parameters; null: no clipping."""
     clip_spikes: Annotated[Number, Field(gt=1)] | None = 3.0
-    """Largest norm of the gradient in units of its mean over the last 100 steps or so; null does not clip it."""
+    """Largest gradient norm in units of its mean over about 100 steps; null: no clipping."""
     averaging: AveragingConfig = AveragingConfig()
     """The average of the parameters."""
     patience: Count | None = None
-    """Stop after this many epochs without a better validation loss; by default never."""
+    """Epochs without a better validation loss before stopping; by default never."""
     device_memory_MB: Positive | None = None
-    """Memory for frames on the device; of a larger set the training frames stay on the host and are sent in portions.
-    By default half of what an accelerator has, and no limit on a CPU."""
+    """Device memory for frames; training frames of a larger set stay on the host and are sent in portions. By default
+    half of an accelerator's, unlimited on a CPU."""
     devices: Count = 1
-    """Devices that share the frames of every step, all processes together (docs/training.md); may change at
-    `--resume`."""
+    """Devices that share the frames of each step, over all processes (docs/training.md); may change at `--resume`."""
     checkpoint_seconds: NonNegative = 20.0
-    """Seconds between two saved states, from which `--resume` continues."""
+    """Seconds between saved states, from which `--resume` continues."""
 
 
 class StartConfig(BaseModel):
@@ -184,6 +183,7 @@ class StartConfig(BaseModel):
     model_config = STRICT
 
     model: str
-    """Folder of the trained potential; its `model` section is taken over, new elements are added."""
+    """Folder of the trained potential; its `model` section is kept, new elements are added."""
     reset: tuple[Literal["radial", "readout", "scale_shift", "repulsion"], ...] = ()
-    """Groups of parameters that start anew. `train.rates` at 0 freezes a group."""
+    """Parameter groups (`radial`, `readout`, `scale_shift`, `repulsion`) that start anew. A `train.rates` of 0 freezes
+    one."""

@@ -1,4 +1,4 @@
-"""What all sections of the configuration share: strictness and number types."""
+"""Strictness and number types shared by all sections of the configuration."""
 
 from typing import Annotated
 

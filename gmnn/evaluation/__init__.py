@@ -1,4 +1,4 @@
-"""Errors of a trained potential on labelled frames, and how much room its bounded readout has left."""
+"""Errors of a trained potential on labelled frames, and the room that its bounded readout has left."""
 
 from gmnn.evaluation.comparison import Comparison
 from gmnn.evaluation.predict import compare

@@ -14,38 +14,42 @@ from gmnn.evaluation.figures import BLUE, GREY, ORANGE, save
 from gmnn.evaluation.uncertainty import PROBABILITIES
 from gmnn.model.potential import Potential
 
-SHOWN = 20_000  # points of a panel
+SHOWN = 20_000  # points of a panel at most
 UNITS = {"energy": ("energy", "meV/atom"), "forces": ("force component", "meV/Å")}
 
 
 def calibrated(potential: Potential, frames: Dataset, target: Path, title: str) -> dict[str, dict[str, Any]]:
-    """Numbers of the calibration of an ensemble on some frames, and the figure of it."""
+    """Draw the calibration of an ensemble on some frames, and return its numbers."""
     scale = potential.reference.spread_scale
-    found = evaluation.spreads(potential, frames)
-    draw(found, scale, target, title)
-    return evaluation.calibration(found, scale)
+    by_quantity = evaluation.spreads(potential, frames)
+    draw(by_quantity, scale, target, title)
+    return evaluation.calibration(by_quantity, scale)
 
 
 def draw(found: dict[str, Spreads], scale: tuple[float, float], target: Path, title: str) -> None:
-    """One row for each quantity with labels: |error| over calibrated uncertainty, and the calibration curve."""
-    rows = [(key, one, factor) for (key, one), factor in zip(found.items(), scale, strict=True) if len(one.errors)]
+    """Draw a row for each quantity with labels: |error| over calibrated uncertainty, and the calibration curve."""
+    rows = [
+        (key, quantity, factor)
+        for (key, quantity), factor in zip(found.items(), scale, strict=True)
+        if len(quantity.errors)
+    ]
     figure = Figure(figsize=(8.4, 3.9 * len(rows)), layout="constrained")
-    for (key, one, factor), (left, right) in zip(rows, figure.subplots(len(rows), 2, squeeze=False), strict=True):
+    for (key, quantity, factor), (left, right) in zip(rows, figure.subplots(len(rows), 2, squeeze=False), strict=True):
         name, unit = UNITS[key]
-        error, std = 1e3 * np.abs(one.errors), 1e3 * factor * one.stds
-        shown = np.random.default_rng(0).permutation(len(error))[:SHOWN]
-        left.scatter(std[shown], error[shown], s=5, color=BLUE, alpha=0.25, lw=0, rasterized=True)
+        error, std = 1e3 * np.abs(quantity.errors), 1e3 * factor * quantity.stds
+        points = np.random.default_rng(0).permutation(len(error))[:SHOWN]
+        left.scatter(std[points], error[points], s=5, color=BLUE, alpha=0.25, lw=0, rasterized=True)
         line = np.array([std.min(), std.max()])
         for times, style in ((1.0, "-"), (2.0, "--")):
             left.plot(line, times * line, style, color=GREY, lw=1, label=f"{times:.0f} x the uncertainty")
         left.set(xscale="log", yscale="log", xlabel=f"uncertainty of the {name}, {unit}", ylabel=f"|error|, {unit}")
         left.set_ylim(bottom=max(1e-3 * np.median(error), 1e-6))
-        left.xaxis.set_minor_formatter(NullFormatter())  # their labels would overlap
+        left.xaxis.set_minor_formatter(NullFormatter())  # minor labels would overlap
         left.legend(frameon=False, loc="lower right")
         right.plot([0, 1], [0, 1], color=GREY, lw=0.8)
         for value, colour, text in ((1.0, ORANGE, "bare spread"), (factor, BLUE, f"times {factor:.2f}")):
-            area = one.miscalibration(value)
-            right.plot(PROBABILITIES, one.inside(value), color=colour, label=f"{text}, area {area:.3f}")
+            area = quantity.miscalibration(value)
+            right.plot(PROBABILITIES, quantity.inside(value), color=colour, label=f"{text}, area {area:.3f}")
         right.set(xlabel="probability of the interval", ylabel=f"share of {name} errors", xlim=(0, 1), ylim=(0, 1))
         right.legend(frameon=False, loc="lower right")
     figure.suptitle(title)

@@ -1,7 +1,7 @@
-"""Reference and prediction of a set of frames, and what is said of their differences.
+"""Reference and prediction of a set of frames, and statistics of their differences.
 
 A missing label is NaN in the reference and leaves its frame out of that quantity only. A prediction that is not finite
-counts as an infinite error; means that are infinite or of nothing are None.
+counts as an infinite error. Means that are infinite, or over nothing, are None.
 """
 
 from collections import Counter
@@ -33,24 +33,24 @@ class Comparison:
     config_types: np.ndarray  # [n] text, "" where a frame has none
 
     def of(self, frames: np.ndarray) -> "Comparison":
-        """The frames of a mask [n] alone."""
+        """The comparison of the frames of a mask [n] alone."""
         atoms = np.repeat(frames, self.sizes)
         masks = {field.name: frames for field in fields(self)} | {"forces": atoms, "numbers": atoms}
         return Comparison(**{name: getattr(self, name)[mask] for name, mask in masks.items()})
 
     @property
     def energy_errors(self) -> np.ndarray:
-        """Predicted less reference energy, NaN without a label.  [n] meV"""
+        """Predicted minus reference energy, NaN without a label.  [n] meV"""
         return _errors(self.energies)
 
     @property
     def force_errors(self) -> np.ndarray:
-        """[atoms, 3] meV/Å"""
+        """Predicted minus reference forces.  [atoms, 3] meV/Å"""
         return _errors(self.forces)
 
     @property
     def stress_errors(self) -> np.ndarray:
-        """[n, 3, 3] meV/Å^3"""
+        """Predicted minus reference stress.  [n, 3, 3] meV/Å^3"""
         return _errors(self.stresses)
 
     def metrics(self) -> dict[str, float | int | None]:
@@ -58,7 +58,7 @@ class Comparison:
         energy, forces, stress = self.energy_errors, self.force_errors, self.stress_errors
         per_atom = energy / self.sizes
         stress_GPa = 1e-3 * stress / GPa
-        first = np.cumsum(self.sizes) - self.sizes  # atom of every frame; it has forces where all have
+        first = np.cumsum(self.sizes) - self.sizes  # first atom of every frame; it has forces if all have
         return {
             "n_frames": len(energy),
             "n_energies": _count(energy),
@@ -78,7 +78,7 @@ class Comparison:
         }
 
     def report(self) -> dict[str, Any]:
-        """All of it, as JSON types."""
+        """All metrics and tables, as JSON types."""
         return {
             **self.metrics(),
             "by_element": self.by_element(),
@@ -95,12 +95,12 @@ class Comparison:
         return {name: self.of(self.config_types == name).metrics() for name, _ in counts.most_common()}
 
     def by_element(self) -> dict[str, dict[str, float | int | None]]:
-        """Errors of the forces on the atoms of every element that have labels."""
+        """Errors of the forces on the labelled atoms of every element."""
         errors = self.force_errors
         return {SYMBOLS[z]: _of_atoms(errors[self.numbers == z]) for z in np.unique(self.numbers)}
 
     def by_force(self) -> list[dict[str, float | int | None]]:
-        """Errors of the forces on atoms whose reference force has a norm from one to the next of FORCE_EDGES, eV/Å."""
+        """Errors of the forces on atoms by the norm of the reference force, from one of FORCE_EDGES to the next."""
         errors, norms = self.force_errors, np.linalg.norm(self.forces[..., 0], axis=-1)
         rows: list[dict[str, float | int | None]] = []
         for low, high in pairwise(FORCE_EDGES):
@@ -118,14 +118,14 @@ class Comparison:
             "forces_meV_per_A": np.maximum.reduceat(np.abs(self.force_errors).max(axis=1), starts),
             "stress_meV_per_A3": np.abs(self.stress_errors).max(axis=(1, 2)),
         }
-        found = {}
+        table = {}
         for quantity, of_frames in errors.items():
             chosen = np.argsort(-of_frames, kind="stable")[: min(WORST, _count(of_frames))]  # NaN comes last
-            found[quantity] = [
+            table[quantity] = [
                 {"frame": int(self.indices[k]), "config_type": self.config_types[k].item(), "error": _finite(e)}
                 for k, e in zip(chosen, of_frames[chosen], strict=True)
             ]
-        return found
+        return table
 
 
 def _errors(pairs: np.ndarray) -> np.ndarray:

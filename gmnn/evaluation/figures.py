@@ -10,7 +10,7 @@ BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#666666"
 
 
 def learning_curve(history: Path, target: Path) -> None:
-    """Loss and validation errors over epochs, from ``history.csv``."""
+    """Draw loss and validation errors over epochs, from ``history.csv``."""
     table = np.atleast_1d(np.genfromtxt(history, delimiter=",", names=True))
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -29,7 +29,7 @@ def learning_curve(history: Path, target: Path) -> None:
 
 
 def save(figure: Figure, target: Path) -> None:
-    """The figure as PNG, written beside its place and moved there in one step."""
+    """Write the figure as PNG beside its place and move it there in one step."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.png")
     figure.savefig(temporary, dpi=150)
     os.replace(temporary, target)

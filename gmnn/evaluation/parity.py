@@ -15,14 +15,14 @@ from gmnn.evaluation import Comparison
 from gmnn.evaluation.figures import BLUE, GREY, save
 
 COLOURS = (BLUE, "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito
-SHOWN, FARTHEST = 50_000, 1_000  # points of a panel, and how many of them are those with the largest errors
-WIDE = 2.0  # eV; energies per atom that spread over more are drawn in eV instead of meV
+SHOWN, FARTHEST = 50_000, 1_000  # points of a panel at most, and how many of them have the largest errors
+WIDE = 2.0  # eV; energies per atom with a larger spread are drawn in eV instead of meV
 
 
 def parity(comparison: Comparison, target: Path, title: str) -> None:
-    """Energies per atom less atomic references, components of forces and of stress; no panel without labels.
+    """Draw energies per atom less atomic references, components of forces and of stress; no panel without labels.
 
-    Coloured by config type where there are two to seven; otherwise forces by element where there are as few.
+    Points are coloured by config type if there are two to seven, otherwise forces by element if there are as few.
     """
     kinds = comparison.config_types
     by_kind = _few(kinds)
@@ -59,16 +59,16 @@ def parity(comparison: Comparison, target: Path, title: str) -> None:
 def _panel(
     axis: Axes, points: np.ndarray, groups: np.ndarray, colours: dict[str, str], label: str, text: list[str]
 ) -> None:
-    """Points [n, 2] (reference, predicted), equally many of each owner, whose group is in `groups` [owners].
+    """Draw points [n, 2] (reference, predicted), equally many of each owner, whose group is in `groups` [owners].
 
-    They are drawn in random order, so that no group hides another.
+    Their order is random, so that no group hides another.
     """
     order = np.random.default_rng(0).permutation(np.flatnonzero(np.isfinite(points).all(axis=1)))
     if len(order) > SHOWN:
         text = [*text, f"{SHOWN:,} of {len(order):,} points,", f"with the {FARTHEST:,} farthest"]
         far = np.argpartition(-np.abs(points[order, 1] - points[order, 0]), FARTHEST)
-        others = np.sort(far[FARTHEST:])[: SHOWN - FARTHEST]  # a random choice, as the order is random
-        order = order[np.sort(np.concatenate([far[:FARTHEST], others]))]
+        rest = np.sort(far[FARTHEST:])[: SHOWN - FARTHEST]  # a random choice, as the order is random
+        order = order[np.sort(np.concatenate([far[:FARTHEST], rest]))]
     colour = [colours[name] for name in groups[order // (len(points) // len(groups))].tolist()]
     points = points[order]
     low, high = points.min(), points.max()
@@ -84,12 +84,12 @@ def _panel(
 
 
 def _few(groups: np.ndarray) -> bool:
-    """Whether there are groups to tell apart, and few enough."""
+    """Whether there are several groups, but no more than colours."""
     return 1 < len(set(groups.tolist())) <= len(COLOURS)
 
 
 def _colours(groups: np.ndarray) -> dict[str, str]:
-    """The colour of every group, the largest group first; all the same where there are too many."""
+    """The colour of every group, the largest group first; all the same if there are too many."""
     names = [name for name, _ in Counter(groups.tolist()).most_common()]
     return dict(zip(names, COLOURS if _few(groups) else [BLUE] * len(names), strict=False))
 

@@ -14,16 +14,16 @@ from gmnn.evaluation.comparison import Comparison
 from gmnn.model.potential import Params, Potential
 from gmnn.system import System
 
-CHUNK = 32  # frames evaluated at once, fewer where they have
-CHUNK_SLOTS = 200_000  # neighbour slots together
+CHUNK = 32  # frames evaluated at once, at most
+CHUNK_SLOTS = 200_000  # neighbour slots of these, at most
 PORTION = 200_000  # atoms whose neighbours are held at once
 
 
 def compare(potential: Potential, dataset: Dataset) -> Comparison:
     """Energy, forces and stress of every frame beside their labels; UserError for elements that were not trained.
 
-    Frames of similar size are evaluated together. A stress is that of three cell vectors and a periodic direction; a
-    label of another frame is left out.
+    Frames of similar size are evaluated together. Only frames with three cell vectors and a periodic direction have a
+    stress; its label in any other frame is left out.
     """
     potential.require_elements(np.array(sorted(dataset.elements)))
     sizes = np.array([len(atoms) for atoms in dataset.atoms])
@@ -63,7 +63,7 @@ def compare(potential: Potential, dataset: Dataset) -> Comparison:
 
 @lru_cache(maxsize=4)
 def _predict(potential: Potential) -> Callable[[System], tuple[jax.Array, jax.Array, jax.Array]]:
-    """Energies, forces and virials of a batch; compiled once for a potential and a shape."""
+    """Return a function for energies, forces and virials of a batch; it compiles once for a potential and a shape."""
 
     def of_batch(params: Params, systems: System) -> tuple[jax.Array, jax.Array, jax.Array]:
         prediction = potential.predict(params, systems)
@@ -73,7 +73,7 @@ def _predict(potential: Potential) -> Callable[[System], tuple[jax.Array, jax.Ar
 
 
 def in_chunks(evaluate: Callable[[System], Any], systems: System) -> Any:
-    """What `evaluate` says of a batch, a chunk at a time (the last one filled up): one shape to compile."""
+    """Evaluate a batch a chunk at a time, the last one filled up, so that only one shape is compiled."""
     n, *shape = systems.neighbors.shape
     size = max(1, min(CHUNK, CHUNK_SLOTS // int(np.prod(shape))))
     parts = []

@@ -1,4 +1,4 @@
-"""What the trained readout and repulsion look like: room above the floor of the readout, strengths of the pairs."""
+"""Diagnostics of the trained readout and repulsion: room above the floor of the readout, strengths of the pairs."""
 
 from functools import partial
 from typing import Any
@@ -16,24 +16,24 @@ from gmnn.model.potential import Potential
 from gmnn.model.repulsion import strengths
 from gmnn.model.short_range import pair_tables
 
-USED_UP = 0.05  # of the depth of the floor; less head-room than this gets a warning
+USED_UP = 0.05  # share of the depth of the floor; less head-room than this gets a warning
 
 
 def head_room(potential: Potential, dataset: Dataset) -> dict[str, dict[str, float]]:
-    """Of each element: the floor mu - 0.2785 sigma, the lowest atomic network energy in the data, the room between, eV.
+    """Floor mu - 0.2785 sigma of each element, lowest atomic network energy in the data and the room between, eV.
 
-    Of the member of an ensemble with the least room. Empty for an unbounded readout. A swish that works close to its
-    minimum has no slope left to learn with.
+    In an ensemble the member with the least room counts. The result is empty for an unbounded readout. A swish close to
+    its minimum has no slope left to learn with.
     """
     if not potential.config.bounded:
         return {}
     rooms: dict[str, dict[str, float]] = {}
     systems = [bucket.systems for bucket in make_buckets(dataset, potential.reference, potential.config.r_max)]
-    numbers = np.concatenate([np.asarray(some.numbers).ravel() for some in systems])
-    for one in potential.member_potentials:
-        readout = partial(jax.jit(one.readout), one.trained)
-        psi = np.concatenate([in_chunks(readout, some).astype(float).min(axis=-1).ravel() for some in systems])
-        sigma, mu = scale_shift(one.trained)
+    numbers = np.concatenate([np.asarray(batch.numbers).ravel() for batch in systems])
+    for member in potential.member_potentials:
+        readout = partial(jax.jit(member.readout), member.trained)
+        psi = np.concatenate([in_chunks(readout, batch).astype(float).min(axis=-1).ravel() for batch in systems])
+        sigma, mu = scale_shift(member.trained)
         for e, z in enumerate(potential.reference.elements):
             lowest = psi[numbers == z].min(initial=np.inf)
             room = float(sigma[e] * (lowest + SWISH_FLOOR))
@@ -49,7 +49,7 @@ def head_room(potential: Potential, dataset: Dataset) -> dict[str, dict[str, flo
 
 
 def used_up(rooms: dict[str, dict[str, float]]) -> list[str]:
-    """Elements whose lowest atomic energies sit on the floor."""
+    """Elements whose lowest atomic energies lie on the floor."""
     return [symbol for symbol, room in rooms.items() if room["fraction_left"] < USED_UP]
 
 
@@ -61,7 +61,9 @@ def repulsion_table(potential: Potential) -> list[dict[str, Any]]:
     if potential.config.repulsion == "none":
         return []
     elements = potential.reference.elements
-    strength = np.mean([strengths(one.trained, one.config, elements) for one in potential.member_potentials], axis=0)
+    strength = np.mean(
+        [strengths(member.trained, member.config, elements) for member in potential.member_potentials], axis=0
+    )
     tables = pair_tables(potential.config, potential.reference)
     return [
         {

@@ -1,8 +1,8 @@
-"""What an ensemble says of its own errors: spreads beside errors, their calibration.
+"""Uncertainty of an ensemble: its spreads beside its errors, and their calibration.
 
-Spreads are standard deviations over the members. A spread is calibrated where errors are distributed as a normal
-distribution of that width; the miscalibration area is the mean distance of the share of errors inside a central
-interval from the interval's probability (Tran et al., Mach. Learn.: Sci. Technol. 1, 025006 (2020)).
+Spreads are standard deviations over the members. A spread is calibrated if errors follow a normal distribution of that
+width; the miscalibration area is the mean distance of the share of errors inside a central interval from the interval's
+probability (Tran et al., Mach. Learn.: Sci. Technol. 1, 025006 (2020)).
 """
 
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ PROBABILITIES = np.linspace(0.01, 0.99, 99)  # of the central intervals
 class Spreads:
     """Error and spread of one quantity, label by label, before any scaling."""
 
-    errors: np.ndarray  # [n] predicted less reference
+    errors: np.ndarray  # [n] predicted minus reference
     stds: np.ndarray  # [n] > 0
 
     @property
     def scale(self) -> float:
-        """The factor of the spreads with the largest likelihood of the errors; 1 without labels."""
+        """Factor of the spreads that makes the errors most likely; 1 without labels."""
         return float(np.sqrt(np.mean((self.errors / self.stds) ** 2))) if len(self.errors) else 1.0
 
     def inside(self, scale: float) -> np.ndarray:
@@ -45,7 +45,7 @@ class Spreads:
 
 
 def spreads(potential: Potential, dataset: Dataset) -> dict[str, Spreads]:
-    """`energy` (eV per atom) and `forces` (eV/Å, by component) of the labels that there are."""
+    """Errors and spreads of `energy` (eV per atom) and `forces` (eV/Å, by component) for all labels."""
     errors: dict[str, list[np.ndarray]] = {"energy": [], "forces": []}
     stds: dict[str, list[np.ndarray]] = {"energy": [], "forces": []}
 
@@ -69,11 +69,11 @@ def spreads(potential: Potential, dataset: Dataset) -> dict[str, Spreads]:
 
 
 def calibration(found: dict[str, Spreads], scale: tuple[float, float]) -> dict[str, dict[str, Any]]:
-    """Of each quantity that has labels: the scale, miscalibration of the bare spreads and of those times it."""
+    """Scale, and miscalibration of the bare and of the scaled spreads, for each quantity that has labels."""
     return {
         key: {
-            "labels": len(one.errors), "scale": factor, "miscalibration_bare": one.miscalibration(1.0),
-            "miscalibration": one.miscalibration(factor),
+            "labels": len(quantity.errors), "scale": factor, "miscalibration_bare": quantity.miscalibration(1.0),
+            "miscalibration": quantity.miscalibration(factor),
         }
-        for (key, one), factor in zip(found.items(), scale, strict=True) if len(one.errors)
+        for (key, quantity), factor in zip(found.items(), scale, strict=True) if len(quantity.errors)
     }  # fmt: skip

@@ -1,7 +1,7 @@
-"""A potential from what Apax 0.14 trained: its configuration and its parameters, read from the files it writes.
+"""A potential trained by Apax 0.14: its configuration and parameters are read from the files that Apax writes.
 
-Its function, found from its numbers alone (benchmarks/peers/apax_reference.py keeps some), is ours without core,
-bounded readout and scaled features: cosine cutoff, equal Bessel amplitudes, directions v / (r + 1e-5 Å), the same
+The function of Apax, found from its numbers alone (benchmarks/peers/apax_reference.py keeps some), is ours without
+core, bounded readout and scaled features: cosine cutoff, equal Bessel amplitudes, directions v / (r + 1e-5 Å), the same
 invariants in another order, E_i = mu_Z + sigma_Z x_i with x_i linear in the last hidden layer. Constants are folded
 into kernels, mu_Z goes into E0, repulsions become fixed numbers.
 """
@@ -24,7 +24,7 @@ from gmnn.model.readout import SWISH_UNIT
 from gmnn.reference import Reference
 
 UNIT_OFFSET = 1e-5  # Å
-SWISH = 1.676532470331  # times swish between its layers
+SWISH = 1.676532470331  # factor of swish between Apax's layers
 NTK_BIAS = 0.1
 PROGRAM = "Apax 0.14"
 SINGLE: dict[str, Any] = {
@@ -37,7 +37,7 @@ WITHOUT_EFFECT = {
 
 
 def read(path: Path) -> tuple[dict[str, Any], Params, int]:
-    """Configuration, parameters of the best epoch and its number, of the folder of one experiment of Apax."""
+    """Read the configuration, the parameters of the best epoch and its number from the folder of one experiment."""
     import yaml
 
     file = path / "config.yaml"
@@ -59,7 +59,7 @@ def read(path: Path) -> tuple[dict[str, Any], Params, int]:
 
 
 def potential(config: Mapping[str, Any], params: Params, elements: Sequence[int] = ()) -> Potential:
-    """The potential of these atomic numbers, by default of those that training moved."""
+    """Return the potential for these atomic numbers, by default for those whose scale or shift training changed."""
     model = config["model"]
     _refuse_others(model)
     basis = model.get("basis", {})
@@ -86,9 +86,9 @@ def potential(config: Mapping[str, Any], params: Params, elements: Sequence[int]
         cutoff="cosine", hidden=hidden, output_activation="identity", unit_offset=UNIT_OFFSET,
         repulsion=kind, zbl=zbl, core=NO_CORE,
     )  # fmt: skip
-    wanted = (119, 119, ours.n_radial, ours.n_basis)
-    if coefficients.shape != wanted:
-        raise UserError(f"atomic_type_embedding has shape {coefficients.shape}, the configuration asks for {wanted}")
+    expected = (119, 119, ours.n_radial, ours.n_basis)
+    if coefficients.shape != expected:
+        raise UserError(f"atomic_type_embedding has shape {coefficients.shape}, the configuration asks for {expected}")
     trained = {
         "radial": {"coefficients": coefficients[np.ix_(z, z)]},
         "readout": readout,
@@ -100,22 +100,22 @@ def potential(config: Mapping[str, Any], params: Params, elements: Sequence[int]
 
 
 def trained_elements(scale: np.ndarray, shift: np.ndarray) -> list[int]:
-    """Atomic numbers whose scale or shift is not that of the many elements which the data does not contain."""
+    """Atomic numbers whose scale or shift differs from that of the many elements absent from the data."""
     moved = np.zeros(len(scale), bool)
     for table in (scale, shift):
         values, counts = np.unique(table, return_counts=True)
         moved |= table != values[np.argmax(counts)]
-    found = np.flatnonzero(moved).tolist()
-    if not found:
+    numbers = np.flatnonzero(moved).tolist()
+    if not numbers:
         raise UserError(
             "all elements have the same scale and shift, so that the trained ones cannot be told; "
             "name them with --elements, for example --elements H,C,O"
         )
-    return found
+    return numbers
 
 
 def feature_order(n_radial: int) -> np.ndarray:
-    """Where each of Apax's features stands among ours: they differ in the order of M2_r M2_s M2_t.  [F]"""
+    """Place of each of Apax's features among ours; only the order of M2_r M2_s M2_t differs.  [F]"""
     ours = list(combinations_with_replacement(range(n_radial), 3))
     theirs: list[tuple[int, int, int]] = []
     for r in range(n_radial):
@@ -159,9 +159,12 @@ def _require_elements(z: np.ndarray, scale: np.ndarray) -> None:
 def _readout(
     weights: list[tuple[np.ndarray, np.ndarray]], n_radial: int, hidden: tuple[int, ...], contractions: int, ntk: bool
 ) -> Params:
-    """Kernels and biases with Apax's constants in them, first rows in our order, zero for contractions left out."""
-    kept, order = sum(descriptor.feature_counts(n_radial)[:contractions]), feature_order(n_radial)
-    widths = (kept, *hidden, 1)
+    """Kernels and biases with Apax's constants folded in.
+
+    Rows of the first kernel are in our order, and zero for contractions left out.
+    """
+    n_features, order = sum(descriptor.feature_counts(n_radial)[:contractions]), feature_order(n_radial)
+    widths = (n_features, *hidden, 1)
     layers: Params = {}
     for k, (kernel, bias) in enumerate(weights):
         if kernel.shape != widths[k : k + 2]:
@@ -171,8 +174,8 @@ def _readout(
         if ntk:
             kernel, bias = kernel / np.sqrt(widths[k]), NTK_BIAS * bias
         if k == 0:
-            kernel, given = np.zeros((len(order), kernel.shape[1])), kernel
-            kernel[order[:kept]] = given
+            kernel, trained = np.zeros((len(order), kernel.shape[1])), kernel
+            kernel[order[:n_features]] = trained
         else:
             kernel = kernel * (SWISH / SWISH_UNIT)
         gain = OUTPUT_GAIN if k == len(hidden) else 1.0

@@ -25,11 +25,11 @@ BATCH_SLOTS = 40_000  # neighbour slots evaluated at once by batch_eval
 class Calculator(ASECalculator):
     """A trained potential as an ASE calculator.
 
-    Units eV and Å; stress in eV/Å^3 with ASE's sign and Voigt order, for structures with three cell vectors that repeat
-    in at least one direction. The neighbour list is kept until an atom has moved by half the skin or the cell, the
-    periodicity or the species change. Slots grow by a quarter at a time, so that dynamics compile a handful of times.
-    An ensemble has the properties energy_std (eV) and forces_std ([N, 3] eV/Å; a pass more for each member, when asked
-    for) too: standard deviations over its members, scaled to the errors of the validation frames.
+    Units are eV and Å. Stress is in eV/Å^3 with ASE's sign and Voigt order; it exists for structures with three cell
+    vectors that repeat in at least one direction. The neighbour list is kept until an atom has moved by half the skin,
+    or cell, periodicity or species change. Slots grow by a quarter at a time, so that dynamics compile only a few
+    times. An ensemble also has the properties energy_std (eV) and forces_std ([N, 3] eV/Å; computed on request by one
+    more pass for each member): standard deviations over its members, scaled to the errors of the validation frames.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
@@ -44,9 +44,9 @@ class Calculator(ASECalculator):
     ) -> None:
         """`potential`: a model folder or a Potential with parameters; `dtype`: float32 or float64; `skin` in Å.
 
-        `path`: how energies and forces are computed. `reference` is autodiff; `fast` takes tables and a written adjoint
-        and is several times as fast (docs/md.md has its errors); `kernel` is the same in C++ on a CPU. `auto` is
-        `kernel` where it compiles, else `fast`, and `reference` for potentials that neither covers.
+        `path`: how energies and forces are computed. `reference` is autodiff; `fast` uses tables and a hand-written
+        adjoint and is several times as fast (docs/md.md states its errors); `kernel` is the same in C++ on a CPU.
+        `auto` is `kernel` where it compiles, else `fast`, and `reference` for potentials that neither covers.
         """
         from gmnn.device import compiled
         from gmnn.kernels.choice import choose, evaluator  # imports flax
@@ -61,13 +61,13 @@ class Calculator(ASECalculator):
         with precision(self.dtype):
             self.path = choose(self.potential, path).path
             self._params, predict = evaluator(self.potential, path, dtype)
-            if self.potential.config.n_members > 1:  # forces of members go by autodiff on either path
+            if self.potential.config.n_members > 1:  # on every path, forces of members come from autodiff
                 self._trained = evaluator(self.potential, "reference", dtype)[0]
         self._predict, self._place = compiled(predict), jax.tree.leaves(self._params)[0].sharding
         self._member_forces = jax.jit(self.potential.member_forces)
         if self.potential.config.n_members > 1:
             self.implemented_properties = [*self.implemented_properties, "energy_std", "forces_std"]
-        self._kept: tuple[Atoms, np.ndarray, System] | None = None  # for which the list was made; home, device
+        self._kept: tuple[Atoms, np.ndarray, System] | None = None  # atoms of the list, positions in it, the system
 
     def calculate(
         self, atoms: Atoms | None = None, properties: Sequence[str] = ("energy",), system_changes: Any = all_changes
@@ -79,20 +79,20 @@ class Calculator(ASECalculator):
         if "stress" in properties and not _has_stress(atoms):
             raise PropertyNotImplementedError("stress needs three cell vectors and at least one periodic direction")
         with precision(self.dtype):
-            there = self._update(atoms)
-            prediction = self._predict(self._params, there)
+            system = self._update(atoms)
+            prediction = self._predict(self._params, system)
             self.results = self._results(atoms, jax.tree.map(np.asarray, prediction))
             if self.potential.config.n_members > 1:
                 scale = self.potential.reference.spread_scale
                 self.results["energy_std"] = scale[0] * float(np.std(prediction.members, ddof=1))
                 if "forces_std" in properties:
-                    forces = np.asarray(self._member_forces(self._trained, there), float)[:, : len(atoms)]
+                    forces = np.asarray(self._member_forces(self._trained, system), float)[:, : len(atoms)]
                     self.results["forces_std"] = scale[1] * forces.std(axis=0, ddof=1)
 
     def batch_eval(self, frames: Sequence[Atoms]) -> list[Atoms]:
-        """Copies of the structures, in order, with their results in a SinglePointCalculator.
+        """Return copies of the structures, in order, with their results in a SinglePointCalculator.
 
-        Structures are evaluated many at a time, those of similar size together; a few shapes are compiled.
+        Structures of similar size are evaluated together, many at a time; a few shapes are compiled.
         """
         r_max, systems = self.potential.config.r_max, []
         for atoms in frames:
@@ -109,23 +109,23 @@ class Calculator(ASECalculator):
             size = max(1, min(capacity(len(members), smallest=1), BATCH_SLOTS // (n * slots)))
             for start in range(0, len(members), size):
                 chosen = members[start : start + size]
-                filled = chosen + chosen[-1:] * (size - len(chosen))  # the last structure again: one shape per group
+                filled = chosen + chosen[-1:] * (size - len(chosen))  # the last one repeated: one shape per group
                 batch = stack([pad(systems[k], n, slots) for k in filled])
                 with precision(self.dtype):
-                    found = self._predict(self._params, on_device(batch, self.dtype))
-                prediction = jax.tree.map(np.asarray, found)
+                    values = self._predict(self._params, on_device(batch, self.dtype))
+                prediction = jax.tree.map(np.asarray, values)
                 for row, k in enumerate(chosen):
-                    one = Prediction(*(field[row] for field in prediction))
-                    out[k].calc = SinglePointCalculator(out[k], **self._results(out[k], one))
+                    single = Prediction(*(field[row] for field in prediction))
+                    out[k].calc = SinglePointCalculator(out[k], **self._results(out[k], single))
         return out
 
     def _update(self, atoms: Atoms) -> System:
-        """The system on the device, with current positions on the kept list or on a new one where that is too old."""
+        """Return the system on the device: current positions with the kept list, or with a new one if it is too old."""
         slots = 0
         if self._kept is not None:
-            built, home, there = self._kept
+            built, home, placed = self._kept
             if len(built) == len(atoms):
-                slots = there.neighbors.shape[1]
+                slots = placed.neighbors.shape[1]
                 unchanged = (
                     np.array_equal(built.numbers, atoms.numbers)
                     and np.array_equal(built.cell.array, atoms.cell.array)
@@ -133,14 +133,14 @@ class Calculator(ASECalculator):
                 )
                 moved = atoms.positions - built.positions  # a NaN compares False and is reported by make_system
                 if unchanged and np.max(np.einsum("ia,ia->i", moved, moved)) <= (0.5 * self.skin) ** 2:
-                    return there._replace(positions=jax.device_put((home + moved).astype(self.dtype), self._place))
+                    return placed._replace(positions=jax.device_put((home + moved).astype(self.dtype), self._place))
         self.potential.require_elements(atoms.numbers)
         cutoff = self.potential.config.r_max + self.skin
         system = make_system(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc, cutoff)
         system = pad(system, len(atoms), max(slots, capacity(system.neighbors.shape[1])))
-        there = jax.device_put(on_device(system, self.dtype), self._place)
-        self._kept = (atoms.copy(), system.positions, there)
-        return there
+        placed = jax.device_put(on_device(system, self.dtype), self._place)
+        self._kept = (atoms.copy(), system.positions, placed)
+        return placed
 
     def _results(self, atoms: Atoms, prediction: Prediction) -> dict[str, Any]:
         n = len(atoms)

@@ -1,7 +1,7 @@
 """A trained potential as StableHLO: a program that computes energies and forces without this package.
 
-Written by `jax.export` for any number of atoms and of neighbour slots, parameters included. To run it takes JAX
-alone (`examples/exported.py`), or any other reader of StableHLO.
+`jax.export` writes it for any number of atoms and neighbour slots, parameters included. Running it needs only JAX
+(`examples/exported.py`) or any other reader of StableHLO.
 """
 
 import hashlib
@@ -38,21 +38,21 @@ RESULTS = {
 
 
 def export(potential: Potential, path: Path, dtype: str = "float32") -> dict[str, Any]:
-    """Write potential.bin and export.json into a folder, and return what is in the latter.
+    """Write potential.bin and export.json into a folder, and return the content of the latter.
 
-    The program takes the fields of `gmnn.System` in their order and gives energy, energies, forces and virial. An atom
-    of an element that was not trained makes energy, energies and forces NaN.
+    The program takes the fields of `gmnn.System` in their order and returns energy, energies, forces and virial. An
+    atom of an untrained element makes energy, energies and forces NaN.
     """
     known = np.zeros(len(SYMBOLS), bool)
     known[[0, *potential.reference.elements]] = True
 
     def program(*fields: jax.Array) -> tuple[jax.Array, ...]:
         system = System(*fields)
-        found: Prediction = potential.predict(params, system)
+        prediction: Prediction = potential.predict(params, system)
         fine = jnp.all(jnp.asarray(known)[system.numbers])
         return *(
-            jnp.where(fine, value, jnp.nan) for value in (found.energy, found.energies, found.forces)
-        ), found.virial
+            jnp.where(fine, value, jnp.nan) for value in (prediction.energy, prediction.energies, prediction.forces)
+        ), prediction.virial
 
     with precision(dtype):
         params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), potential.trained)

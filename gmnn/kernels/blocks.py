@@ -1,4 +1,4 @@
-"""One evaluation shared out among the devices of a CPU: each takes some of the atoms, and their results are summed."""
+"""One evaluation shared among the devices of a CPU: each takes some of the atoms, and the results are summed."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,19 +14,20 @@ from gmnn.device import cores
 from gmnn.system import Prediction, System
 
 Share = Callable[..., tuple[Array, Array, Array]]
-"""What some atoms, rows [b, B], add to energies of atoms [N, M], forces [N, 3] and virials of systems [., 3, 3]; from
-parameters, all atoms, the rows and reverse slots or None. Rows beyond the last atom add nothing."""
+"""Contributions of some atoms, rows [b, B], to energies of atoms [N, M], forces [N, 3] and virials of systems
+[., 3, 3]. Takes parameters, all atoms, the rows, and reverse slots or None. Rows beyond the last atom add nothing."""
 
 
 def in_blocks(count: int, size: int, devices: int = 1) -> Array:
-    """Rows of atoms, and some beyond the last, in blocks [b, B] of about `size`: as many for each device."""
+    """Rows of atoms, and some beyond the last, in blocks [b, B] of about `size`, equally many for each device."""
     blocks = -(-count // (size * devices)) * devices
     return jnp.arange(blocks * -(-count // blocks)).reshape(blocks, -1)
 
 
 def shard_atoms(share: Share, params: Any, atoms: System, size: int, reverse: Any) -> tuple[Array, Array, Array]:
-    """What all atoms add, from joined systems. On several devices `share` gets no reverse slots: a slot's partner may
-    be on another device.
+    """Evaluate `share` for all atoms of joined systems.
+
+    On several devices `share` gets no reverse slots: a slot's partner may be on another device.
     """
     mesh = cores()
     rows = in_blocks(len(atoms.numbers), size, mesh.size)
@@ -39,7 +40,7 @@ def shard_atoms(share: Share, params: Any, atoms: System, size: int, reverse: An
 
 
 def _summed(share: Share, params: Any, atoms: System, rows: Array) -> tuple[Array, Array, Array]:
-    """What `share` finds, summed over devices in one go: every meeting of the devices costs time."""
+    """Results of `share`, summed over devices in one call: every synchronisation of the devices is expensive."""
     parts = share(params, atoms, rows, None)
     total = jax.lax.psum(jnp.concatenate([x.ravel() for x in parts]), "core")
     ends = np.cumsum([x.size for x in parts])[:-1]
@@ -48,7 +49,7 @@ def _summed(share: Share, params: Any, atoms: System, rows: Array) -> tuple[Arra
 
 
 def scatter_rows(x: Array, rows: Array, count: int) -> Array:
-    """What belongs to rows [b, B], [b B, ...], at these places among all atoms, [N, ...], and zero elsewhere."""
+    """Put values of rows [b, B], [b B, ...], at these places among all atoms, [N, ...], and zero elsewhere."""
     total = rows.size * cores().size
     if total == rows.size:
         return x[:count]
@@ -57,7 +58,7 @@ def scatter_rows(x: Array, rows: Array, count: int) -> Array:
 
 
 def joined(system: System) -> System:
-    """The atoms of a batch one after the other, [B * N, ...], and the cells [B, 3, 3]; of one system B = 1."""
+    """The atoms of a batch one after the other, [B * N, ...], and the cells [B, 3, 3]; B = 1 for one system."""
     n, count = system.numbers.shape[-1], system.numbers.size
     neighbors = system.neighbors.reshape(-1, n, system.neighbors.shape[-1])
     offset = n * jnp.arange(len(neighbors), dtype=neighbors.dtype)[:, None, None]
@@ -79,17 +80,17 @@ def offset_reverse_slots(system: System, reverse: Any) -> Any:
 
 
 def scatter_forces(own: Array, onto: Array, neighbors: Array, reverse: Any) -> Array:
-    """Forces [N, 3] from dE/d(vector) of the slots [N, K, 3] and its sum over an atom's own slots [N, 3]."""
+    """Forces [N, 3] from dE/d(vector) of the slots, `onto` [N, K, 3], and its sum over the slots, `own` [N, 3]."""
     count = len(own)
     if reverse is not None:
-        there = onto.reshape(-1, 3)[jnp.minimum(reverse, count * reverse.shape[1] - 1)]
-        return own - jnp.sum(jnp.where((neighbors < count)[..., None], there, 0.0), axis=1)
-    forces = jnp.pad(own, ((0, 1), (0, 0)))  # the last row is nobody's: empty slots
+        partners = onto.reshape(-1, 3)[jnp.minimum(reverse, count * reverse.shape[1] - 1)]
+        return own - jnp.sum(jnp.where((neighbors < count)[..., None], partners, 0.0), axis=1)
+    forces = jnp.pad(own, ((0, 1), (0, 0)))  # the last row is for empty slots
     return forces.at[neighbors.ravel()].add(-onto.reshape(-1, 3))[:count]
 
 
 def to_prediction(system: System, members: Array, forces: Array, virial: Array) -> Prediction:
-    """From energies of members [N, M], forces and virials [., 3, 3] of joined atoms to those of one system or many."""
+    """Prediction of one system or many from member energies [N, M], forces and virials [., 3, 3] of joined atoms."""
     batch, per_system = system.numbers.shape[:-1], system.numbers.shape[-1]
     members = jnp.where(system.numbers[..., None] > 0, members.reshape(*batch, per_system, -1), 0.0)
     energies, virial = jnp.mean(members, axis=-1), virial.reshape(*batch, 3, 3)

@@ -1,4 +1,4 @@
-"""Which implementation of the energy computes: its parameters and its `predict`, by the name of a path."""
+"""The choice of an implementation of the energy: its parameters and its `predict`, by the name of a path."""
 
 import sys
 from collections.abc import Callable
@@ -30,7 +30,7 @@ class Choice(NamedTuple):
 
 
 def choose(potential: Potential, path: str) -> Choice:
-    """The path itself, or what `auto` stands for here; UserError for a name that is no path.
+    """Return the path itself, or what `auto` stands for here; UserError for a name that is no path.
 
     `auto` is C++ on a CPU where it compiles, else XLA, and autodiff for a potential that neither covers.
     """
@@ -46,7 +46,7 @@ def choose(potential: Potential, path: str) -> Choice:
 
 
 def choose_for_cpu(config: ModelConfig) -> Choice:
-    """What `auto` stands for on a CPU; to be asked before JAX makes its devices, since no device is touched."""
+    """Return what `auto` stands for on a CPU. No device is touched, so that JAX may make its devices later."""
     if setting := uncovered(config, parameters.COVERED):
         return Choice("reference", f"autodiff, as the faster paths do not cover {setting}")
     try:
@@ -59,11 +59,11 @@ def choose_for_cpu(config: ModelConfig) -> Choice:
 def evaluator(
     potential: Potential, path: str, dtype: str, tf32_network: bool = False
 ) -> tuple[Any, Callable[..., Prediction]]:
-    """Parameters as `dtype` and predict(parameters, system, reverse=None) of the path.
+    """Return parameters as `dtype` and predict(parameters, system, reverse=None) of the path.
 
-    `reference` is autodiff, `fast` XLA with tables and a written adjoint, `kernel` C++ on a CPU and else Pallas; `auto`
-    is one of them, and a line on stderr names it once. UserError for another name, or for what the path does not
-    evaluate. `tf32_network`: the network's products only, on a GPU only.
+    `reference` is autodiff, `fast` XLA with tables and a hand-written adjoint, `kernel` C++ on a CPU and else Pallas;
+    `auto` is one of them, and a line on stderr names it once. UserError for another name, or for what the path does not
+    evaluate. `tf32_network` concerns only the network's products and is possible only on a GPU.
     """
     choice = choose(potential, path)
     if path == "auto":

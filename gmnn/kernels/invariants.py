@@ -1,9 +1,9 @@
 """The invariants of descriptor.py and their adjoint written out, for evaluation: pure functions.
 
-The same numbers as `descriptor.invariants` and its derivative, several times as fast on a CPU: every array ends with
-the atoms of a block, so that all loops run over neighbours in memory, and what is used more than once is computed once.
-A product with a unit matrix keeps XLA from computing an intermediate again wherever it is used; without it the adjoint
-takes seven times as long.
+They return the same numbers as `descriptor.invariants` and its derivative, several times as fast on a CPU. The last
+axis of every array is the atoms of a block, so that all loops run over adjacent memory, and what is used more than once
+is computed once. A product with a unit matrix keeps XLA from computing an intermediate again wherever it is used;
+without it the adjoint takes seven times as long.
 """
 
 from functools import cache
@@ -30,7 +30,7 @@ DIAGONAL = tuple(x for x, (c, d) in enumerate(PAIRS) if c == d)
 
 
 class Residuals(NamedTuple):
-    """What the adjoint needs of the forward pass."""
+    """Results of the forward pass that the adjoint needs."""
 
     moments: list[Array]  # 20 components [S, N]
     second: list[Array]  # 6 components of M2 times their multiplicity, [S, N]
@@ -42,7 +42,7 @@ class Shape(NamedTuple):
     """Constant matrices and sizes for S channels."""
 
     first: np.ndarray  # [pairs, S] picks the first channel of a pair r <= s
-    second: np.ndarray  # [pairs, S] and the second
+    second: np.ndarray  # [pairs, S] picks the second
     triples: np.ndarray  # [multisets, pairs * S] picks r <= s <= t
     spread: np.ndarray  # [S * S, pairs] from d/d(pair) to what multiplies each partner, twice for r = s
     cuts: np.ndarray  # where the parts of the features end
@@ -64,13 +64,13 @@ def shape(n: int) -> Shape:
 
 @cache
 def gram_terms(order: int) -> tuple[tuple[tuple[int, int, float], ...], ...]:
-    """T_cd = sum_x M_cx M_dx, symmetric part: for each cd the packed components multiplied and their weight."""
-    found = []
+    """T_cd = sum_x M_cx M_dx, symmetric part: for each cd, which packed components are multiplied and their weight."""
+    table = []
     for c, d in PAIRS:
         terms = gram_products(order, c, d)
         halves = [(i, j, w / 2) for i, j, w in terms] + [(j, i, w / 2) for i, j, w in terms]
-        found.append(terms if c == d else halves)
-    return tuple(map(tuple, found))
+        table.append(terms if c == d else halves)
+    return tuple(map(tuple, table))
 
 
 def invariants(moments: Array) -> tuple[Array, Residuals]:
@@ -110,7 +110,7 @@ def pullback(kept: Residuals, cotangent: Array) -> Array:
     d_squares = _dot(constant.triples.T, d_triples)
     d_with = [x.reshape(-1, n, count) for x in (d_dipoles, d_squares, d_cubes)]  # [pairs, S, N] each
     d_mixed = d_mixed.reshape(n, n, n, count)
-    partners = []  # [S, S, 6, N]: of dE/dM_q, what multiplies M_s in the component cd of a gram
+    partners = []  # [S, S, 6, N]: factor of M_s in dE/dM_q, by the component cd of a gram
     for d, trace in zip(d_with, d_traces, strict=True):
         of_gram = [
             total(d[:, t] * second[x][t][None] for t in range(n)) + (trace if x in DIAGONAL else 0.0) for x in range(6)
@@ -151,5 +151,5 @@ def _dot(matrix: np.ndarray, x: Array) -> Array:
 def _once(arrays: list[Array]) -> list[Array]:
     """The same arrays, each computed once: XLA does not fuse across a matrix product."""
     rows = jnp.stack(arrays)
-    kept = _dot(np.eye(len(arrays)), rows.reshape(len(arrays), -1)).reshape(rows.shape)
-    return [kept[k] for k in range(len(arrays))]
+    copies = _dot(np.eye(len(arrays)), rows.reshape(len(arrays), -1)).reshape(rows.shape)
+    return [copies[k] for k in range(len(arrays))]

@@ -28,13 +28,13 @@ COVERED: Covered = {
     "core.gate": YES_OR_NO, "core.gate_outer": ANY, "core.gate_inner": ANY, "core.bounded_moments": YES_OR_NO,
     "core.moment_room": ANY, "core.nearest_switch": (False,),
 }  # fmt: skip
-"""The potentials that the tables and the written adjoint stand for; tests compare each choice with autodiff."""
+"""The settings that the tables and the hand-written adjoint cover; tests compare each choice with autodiff."""
 
 
 class FastParams(NamedTuple):
-    """Everything trained, in the form that evaluation wants."""
+    """All trained numbers, in the form that evaluation uses."""
 
-    table: Any  # of tables.tabulate
+    table: Any  # as tables.tabulate returns it
     kernels: tuple[Any, ...]  # [out, in], the scale of the features and the gain of the output folded in
     biases: tuple[Any, ...]  # [out, 1]
     scale: Any  # [E] sigma, eV
@@ -43,7 +43,7 @@ class FastParams(NamedTuple):
 
 
 def to_kernel_parameters(potential: Potential, dtype: str, intervals: int = tables.INTERVALS) -> FastParams:
-    """The tables and matrices of a trained potential; UserError for those that only the reference path evaluates."""
+    """Return the tables and matrices of a trained potential; UserError if only the reference path evaluates it."""
     config, params = potential.config, potential.trained
     if setting := uncovered(config, COVERED):
         raise UserError(f"paths fast and kernel do not cover {setting}; use path reference or auto")

@@ -1,4 +1,4 @@
-"""The network of the fast paths: energies of atoms from features, and its derivative, written out."""
+"""The network of the fast paths: energies of atoms from features, with the derivative written out."""
 
 from typing import Any
 

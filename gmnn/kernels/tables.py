@@ -1,8 +1,9 @@
 """Radial functions of a trained potential as piecewise cubic polynomials of the distance, for evaluation.
 
-Of every ordered pair of elements: the radial functions R_s as the core shows them, the gate of the directions, and
-r V(r) of the repulsion, which is finite at contact. Cubic Hermite pieces on equal intervals, from exact values and
-slopes: continuous with their first derivative, so that forces are the exact gradient of the tabulated energy.
+Every ordered pair of elements has the radial functions R_s behind the core, the gate of the directions, and r V(r) of
+the repulsion, which is finite at contact. The polynomials are cubic Hermite pieces on equal intervals, from exact
+values and slopes. They are continuous with their first derivative, so that forces are the exact gradient of the
+tabulated energy.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,12 +20,12 @@ from gmnn.model.repulsion import pair_potential
 if TYPE_CHECKING:
     from gmnn.model.potential import Potential
 
-INTERVALS = 1024  # errors of value and slope are stated by `errors`; doubling it makes them 16 and 8 times smaller
+INTERVALS = 1024  # `errors` measures errors of value and slope; doubling this makes them 16 and 8 times smaller
 CONTACT = 1e-9  # Å, stands for zero distance
 
 
 def channels(potential: "Potential", e: int, f: int) -> Callable[[jax.Array], jax.Array]:
-    """R_s(r) for s < S, the gate(r) and r V(r) in eV Å of the ordered pair of the e-th and f-th element.  [] -> [C]"""
+    """The function r -> R_s(r) for s < S, gate(r) and r V(r) in eV Å for the e-th and f-th element.  [] -> [C]"""
     config, reference = potential.config, potential.reference
     coefficients = jnp.asarray(potential.trained["radial"]["coefficients"], float)[e, f]
     radii = short_range.PairTables(*(float(np.asarray(x)[e, f]) for x in short_range.pair_tables(config, reference)))
@@ -32,13 +33,13 @@ def channels(potential: "Potential", e: int, f: int) -> Callable[[jax.Array], ja
     repulsion = pair_potential(potential.trained, config, reference)
 
     def values(r: jax.Array) -> jax.Array:
-        seen = short_range.clamped_distance(r, radii, config.core)
-        shown = short_range.gate(r, radii.gate_in, radii.gate_out) if config.core.gate else jnp.ones_like(r)
-        x = seen
+        clamped = short_range.clamped_distance(r, radii, config.core)
+        gate = short_range.gate(r, radii.gate_in, radii.gate_out) if config.core.gate else jnp.ones_like(r)
+        x = clamped
         if config.distance == "agnesi":
-            x = short_range.agnesi(seen, short_range.covalent_sums(reference.elements)[e, f] / 2.0, config.r_max)
-        functions = jnp.matmul(coefficients, basis(x), precision="highest") * cutoff(seen)
-        return jnp.concatenate([functions, shown[None], (r * repulsion(r, e, f))[None]])
+            x = short_range.agnesi(clamped, short_range.covalent_sums(reference.elements)[e, f] / 2.0, config.r_max)
+        functions = jnp.matmul(coefficients, basis(x), precision="highest") * cutoff(clamped)
+        return jnp.concatenate([functions, gate[None], (r * repulsion(r, e, f))[None]])
 
     return values
 
@@ -68,7 +69,7 @@ def piece(c: Sequence[Any], t: Any) -> tuple[Any, Any]:
 def errors(potential: "Potential", intervals: int = INTERVALS) -> tuple[np.ndarray, np.ndarray]:
     """Largest error of every channel and of its slope, over all pairs and seven places in every interval.  2 x [C]
 
-    Beyond 0.1 Å, below which r V(r) is kept as well but nothing is ever computed.
+    Only distances beyond 0.1 Å count; below it r V(r) is tabulated too, but nothing is ever computed.
     """
     n, step = len(potential.reference.elements), potential.config.r_max / intervals
     t, far = np.linspace(0, 1, 9)[1:-1], int(np.ceil(0.1 / step))
@@ -78,13 +79,14 @@ def errors(potential: "Potential", intervals: int = INTERVALS) -> tuple[np.ndarr
         worst: list[list[np.ndarray]] = [[], []]
         for e, f in product(range(n), repeat=2):
             value, slope = piece([rows[e, f, :, p][:, None] for p in range(4)], t[None, :, None])
-            for kept, found, exact in zip(worst, (value, slope / step), _exact(potential, e, f, r), strict=True):
-                kept.append(np.abs(found - exact.reshape(found.shape)).max(axis=(0, 1)))
+            for maxima, table, exact in zip(worst, (value, slope / step), _exact(potential, e, f, r), strict=True):
+                maxima.append(np.abs(table - exact.reshape(table.shape)).max(axis=(0, 1)))
     return np.max(worst[0], axis=0), np.max(worst[1], axis=0)
 
 
 def _exact(potential: "Potential", e: int, f: int, r: jax.Array) -> tuple[np.ndarray, np.ndarray]:
     """The channels of a pair of elements and their slopes at distances r [n] Å, 2 x [n, C]."""
     function = channels(potential, e, f)
-    value, slope = jax.vmap(lambda x: jax.jvp(function, (x,), (jnp.ones_like(x),)))(r)  # one by one: pairs share them
+    # not jitted: operations run one by one, and all pairs share them
+    value, slope = jax.vmap(lambda x: jax.jvp(function, (x,), (jnp.ones_like(x),)))(r)
     return np.asarray(value), np.asarray(slope)

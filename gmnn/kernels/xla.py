@@ -1,8 +1,8 @@
 """The same prediction as `Potential.predict`, several times as fast: tables, an adjoint written out, blocks of atoms.
 
-Nothing is differentiated by JAX here. A block of atoms goes from its slots to moments, invariants, network and back to
-the derivative of the energy by the vector of every slot; arrays of slots are [N, channel, K], those of atoms
-[channel, N]. Selected by name: `path="fast"` of the calculator and of dynamics.
+JAX differentiates nothing here. A block of atoms goes from its slots to moments, invariants, network and back to the
+derivative of the energy by the vector of every slot. Arrays of slots are [N, channel, K], arrays of atoms [channel, N].
+The calculator and dynamics select this by `path="fast"`.
 """
 
 from functools import partial
@@ -31,20 +31,21 @@ from gmnn.model.descriptor import COMPONENTS, HIGHEST, monomial_components, mono
 from gmnn.model.potential import Potential
 from gmnn.system import Prediction, System
 
-CPU_BLOCK, BLOCK = 128, 16384  # atoms together: so that their arrays stay in the cache; that fill a GPU, some 5 GB
+CPU_BLOCK, BLOCK = 128, 16384  # atoms at a time: their arrays stay in the cache; they fill a GPU, some 5 GB
 
 
 def predict(
     potential: Potential, params: FastParams, system: System, reverse: Any = None, precision: Precision = HIGHEST
 ) -> Prediction:
-    """Energy, forces and virial of one system; of a batch with a leading axis, whose atoms share the blocks.
+    """Energy, forces and virial of one system, or of a batch with a leading axis, whose atoms share the blocks.
 
-    With `reverse` [N, K], as in `neighbors.Slots`, forces are gathered, not added up in any order. `precision`: of the
-    network's products. CPU devices (`jax.config.update("jax_num_cpu_devices", 2)` first of all) share the atoms.
+    With `reverse` [N, K], as in `neighbors.Slots`, forces are gathered and not added up in an arbitrary order.
+    `precision` is that of the network's products. Several CPU devices share the atoms; ask for them by
+    `jax.config.update("jax_num_cpu_devices", 2)` before all else.
     """
     share = partial(_share, potential, system.numbers.shape[-1], precision)
-    found = shard_atoms(share, params, joined(system), _block_size(), offset_reverse_slots(system, reverse))
-    return to_prediction(system, *found)
+    contributions = shard_atoms(share, params, joined(system), _block_size(), offset_reverse_slots(system, reverse))
+    return to_prediction(system, *contributions)
 
 
 def _block_size() -> int:
@@ -60,36 +61,39 @@ def _share(
     rows: Array,
     reverse: Any,
 ) -> tuple[Array, Array, Array]:
-    """What some blocks of atoms add: a `blocks.Share`."""
+    """Contributions of some blocks of atoms: a `blocks.Share`."""
     count = len(atoms.numbers)
-    members, own, virials, onto = _evaluated(potential, per_system, precision, params, atoms, rows)
+    members, slot_sums, virials, onto = _evaluated(potential, per_system, precision, params, atoms, rows)
     neighbors = atoms.neighbors if reverse is not None else atoms.neighbors[jnp.minimum(rows.ravel(), count - 1)]
     forces = scatter_forces(
-        scatter_rows(own, rows, count), onto if reverse is None else onto[:count], neighbors, reverse
+        scatter_rows(slot_sums, rows, count), onto if reverse is None else onto[:count], neighbors, reverse
     )
     virial = jnp.sum(scatter_rows(virials, rows, count).reshape(-1, per_system, 3, 3), axis=1)
     return scatter_rows(members, rows, count), forces, virial
 
 
 def predict_part(potential: Potential, params: FastParams, system: System) -> tuple[Array, Array, Array]:
-    """Of a part of the atoms: their energies [C] eV, the forces of these on all atoms [N, 3], their virials [C, 3, 3].
+    """Energies of some of the atoms [C] eV, the forces of these energies on all atoms [N, 3], the virials [C, 3, 3].
 
-    For programs that share the atoms of a structure out. `neighbors` and `shifts` of the system are those of its first
-    C atoms; the others are only neighbours. The virials are eV and sum to dE/d(strain). On one device.
+    This is for programs that distribute the atoms of a structure. `neighbors` and `shifts` of the system are those of
+    its first C atoms; the others are only neighbours. The virials are in eV and sum to dE/d(strain). It runs on one
+    device.
     """
     n, count = len(system.numbers), len(system.neighbors)
     rows = in_blocks(count, _block_size())
-    found = _evaluated(potential, n, HIGHEST, params, system._replace(cell=system.cell[None]), rows)
-    members, own, virials, onto = (x[:count] for x in found)
-    forces = scatter_forces(jnp.pad(own, ((0, n - count), (0, 0))), onto, system.neighbors, None)
+    results = _evaluated(potential, n, HIGHEST, params, system._replace(cell=system.cell[None]), rows)
+    members, slot_sums, virials, onto = (x[:count] for x in results)
+    forces = scatter_forces(jnp.pad(slot_sums, ((0, n - count), (0, 0))), onto, system.neighbors, None)
     return jnp.where(system.numbers[:count] > 0, jnp.mean(members, axis=1), 0.0), forces, virials
 
 
 def _evaluated(
     potential: Potential, per_system: int, precision: Precision, params: FastParams, atoms: System, rows: Array
 ) -> tuple[Array, Array, Array, Array]:
-    """Of blocks of atoms [b, B], one after the other: energies [b B, M], dE/d(vector) summed over the slots [b B, 3],
-    virials [b B, 3, 3] and dE/d(vector) of each slot [b B, K, 3]. Zero for rows beyond the last atom with slots.
+    """Evaluate blocks of atoms [b, B], one after the other.
+
+    Returns energies [b B, M], dE/d(vector) summed over the slots [b B, 3], virials [b B, 3, 3] and dE/d(vector) of each
+    slot [b B, K, 3]. They are zero for rows beyond the last atom with slots.
     """
     count = len(atoms.neighbors)
     elements = jnp.append(jnp.asarray(potential.element_index)[atoms.numbers], 0)
@@ -103,21 +107,21 @@ def _evaluated(
         virials = jnp.einsum("iak,ibk->iab", jnp.stack(vectors, axis=1), gradient, precision=HIGHEST)
         return jnp.where(real, members, 0.0), jnp.sum(gradient, axis=2), virials, jnp.swapaxes(gradient, 1, 2)
 
-    found = tuple(x[None] for x in block(rows[0])) if len(rows) == 1 else jax.lax.map(block, rows)
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
+    results = tuple(x[None] for x in block(rows[0])) if len(rows) == 1 else jax.lax.map(block, rows)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
 
 
 def _vectors(atoms: System, rows: Array, per_system: int, r_max: float) -> tuple[Array, Array, Array]:
-    """Components of the vectors of the slots of some atoms, 3 x [B, K] Å; (2 r_max, 0, 0) of an empty one."""
+    """Components of the vectors of the slots of some atoms, 3 x [B, K] Å; (2 r_max, 0, 0) for an empty slot."""
     n, j = len(atoms.numbers), atoms.neighbors[rows]
     shifts, cell = atoms.shifts[rows].astype(atoms.cell.dtype), atoms.cell[rows // per_system]
     empty = (j >= n) | (atoms.numbers[rows] == 0)[:, None]
-    there, here = atoms.positions[jnp.minimum(j, n - 1)], atoms.positions[rows]
-    found = []
+    x_j, x_i = atoms.positions[jnp.minimum(j, n - 1)], atoms.positions[rows]
+    vectors = []
     for a in range(3):
         image = sum(shifts[..., b] * cell[:, b, a][:, None] for b in range(3))
-        found.append(jnp.where(empty, 0.0 if a else 2.0 * r_max, there[..., a] + image - here[:, a][:, None]))
-    return found[0], found[1], found[2]
+        vectors.append(jnp.where(empty, 0.0 if a else 2.0 * r_max, x_j[..., a] + image - x_i[:, a][:, None]))
+    return vectors[0], vectors[1], vectors[2]
 
 
 def _block(
@@ -130,30 +134,30 @@ def _block(
 ) -> tuple[Array, Array]:
     """Energies of atoms [B, M] and dE/d(vector) of their slots [B, 3, K]."""
     config = potential.config
-    real = params.scale[0] >= 0  # as always
+    real = params.scale[0] >= 0  # always true
     inverse, value, slope = computed_once(real, partial(_lookup, config, params), *vectors, e_i, e_j)
     normal = tuple(x * inverse for x in vectors)
     shorter = 1.0 / (1.0 / inverse + config.unit_offset) if config.unit_offset else inverse
     unit = tuple(x * shorter for x in vectors)
     functions, gate, repulsion = value[:, : config.n_radial], value[:, -2], value[:, -1] * inverse
-    raw, shown = computed_once(real, _moments, unit, functions, gate)
+    raw, monomials = computed_once(real, _moments, unit, functions, gate)
 
     moments = jnp.transpose(raw, (1, 2, 0))  # [S, 20, B]
     shrink, weights = jnp.ones_like(inverse[:, 0]), jnp.asarray(descriptor.MULTIPLICITIES, raw.dtype)[None, :, None]
     if config.core.bounded_moments:
         room = params.moment_bound[e_i] ** 2
         shrink = jax.lax.rsqrt(1.0 + jnp.sum(weights * moments**2, axis=(0, 1)) / room)
-    features, kept = invariants.invariants(moments * shrink[None, None])
+    features, residuals = invariants.invariants(moments * shrink[None, None])
     members, d_features = network(params, config.bounded, features, e_i, precision)
-    d_moments = invariants.pullback(kept, d_features) * shrink[None, None]
+    d_moments = invariants.pullback(residuals, d_features) * shrink[None, None]
     if config.core.bounded_moments:
         along = jnp.sum(moments * d_moments, axis=(0, 1)) * shrink**2 / room
         d_moments = d_moments - along[None, None] * weights * moments
     d_raw = jnp.transpose(d_moments, (2, 0, 1))  # [B, S, 20]
 
-    d_functions = jnp.einsum("ick,isc->isk", shown, d_raw, precision=HIGHEST)
-    d_shown = sum(functions[:, s][:, None] * d_raw[:, s][:, :, None] for s in range(config.n_radial))  # [B, 20, K]
-    d_unit, d_gate = monomial_gradient(unit, [d_shown[:, c] for c in range(1, len(COMPONENTS))])
+    d_functions = jnp.einsum("ick,isc->isk", monomials, d_raw, precision=HIGHEST)
+    d_monomials = sum(functions[:, s][:, None] * d_raw[:, s][:, :, None] for s in range(config.n_radial))  # [B, 20, K]
+    d_unit, d_gate = monomial_gradient(unit, [d_monomials[:, c] for c in range(1, len(COMPONENTS))])
     d_r = jnp.sum(slope[:, : config.n_radial] * d_functions, axis=1) + slope[:, -2] * d_gate
     d_r = d_r + 0.5 * (slope[:, -1] - repulsion) * inverse
     d_unit = [gate * shorter * d for d in d_unit]  # by the vector at fixed length
@@ -180,5 +184,5 @@ def _lookup(
 
 def _moments(unit: tuple[Array, Array, Array], functions: Array, gate: Array) -> tuple[Array, Array]:
     """Moments before any bound, [B, S, 20], and the gated monomials of every slot, [B, 20, K]."""
-    shown = jnp.stack([one if not abc else gate * one for abc, one in monomial_components(unit).items()], axis=1)
-    return jnp.einsum("isk,ick->isc", functions, shown, precision=HIGHEST), shown
+    monomials = jnp.stack([m if not abc else gate * m for abc, m in monomial_components(unit).items()], axis=1)
+    return jnp.einsum("isk,ick->isc", functions, monomials, precision=HIGHEST), monomials

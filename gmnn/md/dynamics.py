@@ -1,8 +1,8 @@
-"""A structure that moves: segments of many steps as one program, with the neighbour list made inside of it.
+"""Dynamics of a structure in segments: many steps as one program, which also makes the neighbour list.
 
-A segment depends on positions, velocities, seed and number of the first step alone, so that a run continued from any
-of its ends is the run that was never stopped. Where a list was too small the segment is thrown away, the capacity
-grown and the segment done again.
+A segment depends only on the state at its start, the seed and the number of its first step. A run continued from the
+end of any segment therefore equals an uninterrupted run. If a list was too small, the segment is discarded, the
+capacity grown and the segment repeated.
 """
 
 from collections.abc import Callable
@@ -29,15 +29,15 @@ from gmnn.neighbors.host import wrap_shifts
 
 AT_REST = Piston()
 SMALLER = 8  # times 3 % that a cell under pressure may shrink in a segment
-TRIES = 20  # growths of the list for one segment; each is by a tenth or more
+TRIES = 20  # growths of the list for one segment, each by a tenth or more
 
 
 class Dynamics:
-    """Dynamics of one structure, or of replicas of it that know nothing of each other, under a trained potential.
+    """Dynamics of one structure, or of independent replicas of it, under a trained potential.
 
-    Constraints of the structure other than FixAtoms are refused. Without velocities the structure, and with `replicas`
-    every one of them, gets those of a Maxwell distribution at the bath's first temperature, the centre of mass at rest
-    (and an isolated molecule without rotation) where no atom is fixed.
+    Constraints of the structure other than FixAtoms are refused. A structure without velocities, and each of several
+    replicas, gets velocities of a Maxwell distribution at the bath's first temperature. If no atom is fixed, the centre
+    of mass is at rest and an isolated molecule does not rotate.
     """
 
     replicas: list[Snapshot]
@@ -67,7 +67,7 @@ class Dynamics:
         self.fixed = fixed_atoms(atoms)
         self.freedom = degrees_of_freedom(atoms, self.fixed, bath)
         self.offset = float(potential.offsets(atoms.numbers).sum())
-        self.growths = 0  # segments done again with a larger list
+        self.growths = 0  # segments repeated with a larger list
         self.radius = potential.config.r_max + skin
         self.grid = neighbors.plan(atoms.positions, atoms.cell.array, atoms.pbc, self.radius)
         with precision(self.dtype):
@@ -82,56 +82,56 @@ class Dynamics:
         pace, rng = np.array([timestep_fs * units.fs, fire.MIXING, 0.0]), np.random.default_rng(seed)
         states = []
         for _ in range(replicas):
-            own = velocities
+            initial = velocities
             if bath.ensemble == "minimise":
-                own = np.zeros_like(velocities)
+                initial = np.zeros_like(velocities)
             elif replicas > 1 or not np.any(velocities):
-                own = maxwell(atoms, bath.first_K, self.fixed, rng)
-            own = np.where(self.fixed[:, None], 0.0, own)
-            states.append(State(atoms.positions, own, atoms.cell.array, np.zeros((2, LINKS)), pace))
+                initial = maxwell(atoms, bath.first_K, self.fixed, rng)
+            initial = np.where(self.fixed[:, None], 0.0, initial)
+            states.append(State(atoms.positions, initial, atoms.cell.array, np.zeros((2, LINKS)), pace))
         self.resume(0, states)
 
     @property
     def now(self) -> Snapshot:
-        """The structure, or its first replica, as it is now."""
+        """The current snapshot of the structure, or of its first replica."""
         return self.replicas[0]
 
     @property
     def states(self) -> list[State]:
-        """Of all replicas, from which the run goes on."""
-        return [one.state for one in self.replicas]
+        """States of all replicas, from which the run continues."""
+        return [replica.state for replica in self.replicas]
 
     def run(self, steps: int) -> Snapshot:
-        """Advance all replicas by a segment; UserError, with these as they were, where a number is not finite any more.
+        """Advance all replicas by a segment and return the first one.
 
-        -> the first one.
+        UserError if a number is no longer finite; the replicas then stay as they were.
         """
-        found = self._advanced(self.now.step, self.states, steps)
-        if lost := [k for k, one in enumerate(found) if not one.finite]:
-            which = f" of replica {lost[0]}" if len(found) > 1 else ""
+        replicas = self._advanced(self.now.step, self.states, steps)
+        if lost := [k for k, replica in enumerate(replicas) if not replica.finite]:
+            where = f" of replica {lost[0]}" if len(replicas) > 1 else ""
             raise UserError(
-                f"a number{which} is not finite any more between steps {self.now.step} and {found[0].step}; take a "
+                f"a number{where} is not finite any more between steps {self.now.step} and {replicas[0].step}; take a "
                 f"shorter time step, or look at the structure of step {self.now.step}, the last good one"
             )
-        self.replicas = found
+        self.replicas = replicas
         return self.now
 
     def resume(self, step: int, states: list[State]) -> None:
-        """Start, or go on from the end of an earlier segment."""
+        """Start, or continue from the end of an earlier segment."""
         self.replicas = self._advanced(step, states, 0)
 
     @property
     def largest_force(self) -> float:
-        """On an atom that is not fixed, of all replicas, eV/Å."""
-        return max(one.largest_force for one in self.replicas)
+        """Largest force on a free atom of any replica, eV/Å."""
+        return max(replica.largest_force for replica in self.replicas)
 
     @property
     def converged(self) -> bool:
-        """Whether a minimum was asked for and is reached, by all replicas."""
+        """Whether the run minimises and all replicas have reached a minimum."""
         return self.bath.ensemble == "minimise" and self.largest_force <= self.bath.fmax_eV_per_A
 
     def _advanced(self, step: int, states: list[State], steps: int) -> list[Snapshot]:
-        """The end of a segment; done again with a larger list as long as it did not fit."""
+        """Run a segment, again with a larger list as long as it does not fit, and return its end."""
         smaller = iter(0.97 ** np.arange(SMALLER if self.piston.kind != "none" else 1))
         for _ in range(TRIES):
             with precision(self.dtype):
@@ -156,10 +156,10 @@ class Dynamics:
         raise UserError(f"the neighbour list did not fit after growing {TRIES} times; is the structure collapsing?")
 
     def _moments(self, first: int, end: End, before: list[State]) -> list[Snapshot]:
-        step, rebuilds, found = first + int(end.done), int(end.counts.rebuilds), []
+        step, rebuilds, snapshots = first + int(end.done), int(end.counts.rebuilds), []
         for k, old in enumerate(before):
-            own = jax.tree.map(lambda x, k=k: np.asarray(x[k], float), (end.phase, end.closest))
-            (state, forces, energies, virial), closest = own
+            replica = jax.tree.map(lambda x, k=k: np.asarray(x[k], float), (end.phase, end.closest))
+            (state, forces, energies, virial), closest = replica
             x, cell = state.positions, old.cell if self.piston.kind == "none" else state.cell
             if any(self.pbc) and np.isfinite(x).all():
                 x = x - wrap_shifts(x, cell, self.atoms.pbc) @ cell
@@ -167,8 +167,8 @@ class Dynamics:
             if self.bath.ensemble == "minimise":
                 kinetic = 0.0
             state, energy = state._replace(positions=x, cell=cell), float(energies.sum()) + self.offset
-            found.append(Snapshot(self._setting, step, state, forces, energy, kinetic, virial, closest, rebuilds))
-        return found
+            snapshots.append(Snapshot(self._setting, step, state, forces, energy, kinetic, virial, closest, rebuilds))
+        return snapshots
 
 
 def _check(bath: Bath, piston: Piston, atoms: Atoms) -> None:

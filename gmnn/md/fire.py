@@ -1,15 +1,15 @@
 """The fast inertial relaxation engine: Bitzek, Koskinen, Gähler, Moseler, Gumbsch, Phys. Rev. Lett. 97, 170201 (2006).
 
-All masses are 1 amu, so that light atoms do not limit the time step, which begins at the one given and
-grows at most tenfold. Steps are of the semi-implicit Euler method, with which a step too long shows as a force against
-the velocity, as Guénolé et al., Comput. Mater. Sci. 175, 109584 (2020), advise.
+All masses are 1 amu, so that light atoms do not limit the time step. It begins at the given one and grows at most
+tenfold. Steps follow the semi-implicit Euler method, as Guénolé et al., Comput. Mater. Sci. 175, 109584 (2020), advise:
+with it a step that is too long shows as a force against the velocity.
 """
 
 import jax.numpy as jnp
 from jax import Array
 
-PATIENCE, GROWTH, SHRINK, MIXING, FADING, TENFOLD = 5, 1.1, 0.5, 0.1, 0.99, 10.0  # of the paper
-FARTHEST = 0.2  # Å that an atom moves in a step at most
+PATIENCE, GROWTH, SHRINK, MIXING, FADING, TENFOLD = 5, 1.1, 0.5, 0.1, 0.99, 10.0  # as in the paper
+FARTHEST = 0.2  # Å, largest move of an atom in a step
 
 
 def steered(v: Array, forces: Array, pace: Array, first: float) -> tuple[Array, Array]:
@@ -23,14 +23,14 @@ def steered(v: Array, forces: Array, pace: Array, first: float) -> tuple[Array, 
     along = forces * (jnp.sqrt(jnp.sum(v**2)) / jnp.maximum(jnp.sqrt(jnp.sum(forces**2)), tiny))
     good = jnp.where(downhill, good + 1, 0.0)
     faster = good > PATIENCE
-    found = jnp.where(downhill, (1 - mixing) * v + mixing * along, 0.0)
+    turned = jnp.where(downhill, (1 - mixing) * v + mixing * along, 0.0)
     time = jnp.where(downhill, jnp.where(faster, jnp.minimum(GROWTH * time, TENFOLD * first), time), SHRINK * time)
     mixing = jnp.where(downhill, jnp.where(faster, FADING * mixing, mixing), MIXING)
-    return found, jnp.stack([time, mixing, good])
+    return turned, jnp.stack([time, mixing, good])
 
 
 def limited(v: Array, time: Array) -> Array:
-    """Velocities with which no atom moves farther than FARTHEST in a step."""
+    """Velocities scaled down so that no atom moves farther than FARTHEST in a step."""
     fastest = jnp.sqrt(jnp.max(jnp.sum(v**2, axis=1)))
     return v * jnp.minimum(1.0, FARTHEST / jnp.maximum(fastest * time, jnp.finfo(v.dtype).tiny))
 

@@ -1,6 +1,6 @@
 """One step of velocity Verlet, BAOAB, stochastic velocity rescaling or Nosé-Hoover chains: pure functions.
 
-Units of ASE: eV, Å, amu; times in Å sqrt(amu/eV), of which one is 10.18 fs.
+Units are those of ASE: eV, Å, amu; times are in Å sqrt(amu/eV) = 10.18 fs.
 """
 
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from gmnn.config.choices import Ensemble
 ENSEMBLES = get_args(Ensemble)
 LINKS = 3  # thermostats in a chain
 _W = 1 / (2 - 2 ** (1 / 3))
-WEIGHTS = (_W, 1 - 2 * _W, _W)  # of Suzuki's and Yoshida's sub-steps of fourth order
+WEIGHTS = (_W, 1 - 2 * _W, _W)  # of the fourth-order sub-steps of Suzuki and Yoshida
 
 
 def ramp(first: float, last: float, done: Any) -> Any:
-    """From `first` to `last`, linear in the share of the steps that are done; constant before 0 and after 1."""
+    """Go from `first` to `last`, linear in the share of steps `done`; constant before 0 and after 1."""
     return first + (last - first) * done.clip(0.0, 1.0)
 
 
@@ -34,30 +34,30 @@ class Bath:
     first_K: float = 0.0
     """Temperature at the first step, K."""
     last_K: float = 0.0
-    """And after `steps` steps, linear between, K."""
+    """Temperature after `steps` steps, linear between, K."""
     steps: int = 1
     friction_per_ps: float = 10.0
     relaxation_fs: float = 100.0
     fmax_eV_per_A: float = 0.01
-    """`minimise` stops where no force on a free atom is larger."""
+    """`minimise` stops once no force on a free atom is larger."""
 
     def temperature(self, step: Any) -> Any:
-        """k_B T at a step, eV; on the host of a NumPy number."""
+        """k_B T at a step, eV. On the host the step must be a NumPy number."""
         return units.kB * ramp(self.first_K, self.last_K, step / self.steps)
 
 
 class State(NamedTuple):
-    """All that the next steps follow from, with their number; floats on host or device."""
+    """All that determines the next steps, together with their number; floats on host or device."""
 
     positions: Any  # [N, 3] Å, not wrapped
     velocities: Any  # [N, 3] Å / time; zero for fixed atoms
     cell: Any  # [3, 3] Å, rows; changes only where a pressure is held
-    chain: Any  # [2, LINKS] of the Nosé-Hoover chain: positions, velocities in 1 / time
-    pace: Any  # [3] of FIRE: time step, mixing, steps downhill so far
+    chain: Any  # [2, LINKS] Nosé-Hoover chain: positions, velocities in 1 / time
+    pace: Any  # [3] FIRE: time step, mixing, steps downhill so far
 
 
 class Phase(NamedTuple):
-    """A state and what was computed there."""
+    """A state and what was computed for it."""
 
     state: State
     forces: Array  # [N, 3] eV/Å
@@ -68,10 +68,10 @@ class Phase(NamedTuple):
 def drift(
     bath: Bath, time: Array, x: Array, v: Array, forces: Array, push: Array, noise: Array, step: Array
 ) -> tuple[Array, Array]:
-    """Positions, and velocities before the half kick of the new forces, after a step of length `time`, which may be 0.
+    """Positions after a step of length `time`, which may be 0, and velocities before the half kick of the new forces.
 
-    `push` [N, 1] is 1 / mass, 0 for fixed atoms. Langevin: BAOAB of Leimkuhler and Matthews, J. Chem. Phys. 138, 174102
-    (2013), without its last B.
+    `push` [N, 1] is 1 / mass, 0 for fixed atoms. `langevin` is BAOAB of Leimkuhler and Matthews, J. Chem. Phys. 138,
+    174102 (2013), without its last B.
     """
     v = v + 0.5 * time * push * forces
     if bath.ensemble != "langevin":
@@ -91,10 +91,10 @@ def rescale(bath: Bath, time: Array, v: Array, masses: Array, freedom: int, key:
     kinetic = jnp.maximum(0.5 * jnp.sum(masses * v**2), jnp.finfo(v.dtype).tiny)
     keep = jnp.exp(-time / (bath.relaxation_fs * units.fs))
     share = (1.0 - keep) * 0.5 * bath.temperature(step).astype(v.dtype) / kinetic
-    first, others = jax.random.split(key)
-    one = jax.random.normal(first, (), v.dtype)
-    rest = 2.0 * jax.random.gamma(others, 0.5 * (freedom - 1), (), v.dtype) if freedom > 1 else 0.0
-    square = keep + share * (one**2 + rest) + 2.0 * one * jnp.sqrt(keep * share)
+    first, second = jax.random.split(key)
+    gaussian = jax.random.normal(first, (), v.dtype)
+    rest = 2.0 * jax.random.gamma(second, 0.5 * (freedom - 1), (), v.dtype) if freedom > 1 else 0.0
+    square = keep + share * (gaussian**2 + rest) + 2.0 * gaussian * jnp.sqrt(keep * share)
     return v * jnp.sqrt(square)
 
 
@@ -131,7 +131,7 @@ def chained(
 
 
 def chain_energy(bath: Bath, freedom: int, chain: np.ndarray, step: int) -> float:
-    """What a chain adds to the energy that a bath of constant temperature conserves, eV. On the host."""
+    """Contribution of a chain to the energy that a bath of constant temperature conserves, eV; computed on the host."""
     weights = np.where(np.arange(LINKS) == 0, freedom, 1)
     links = 0.5 * (bath.relaxation_fs * units.fs) ** 2 * chain[1] ** 2 + chain[0]
     return float(bath.temperature(np.float64(step))) * float(np.sum(weights * links))

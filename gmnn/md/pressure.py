@@ -1,8 +1,8 @@
-"""Stochastic cell rescaling: what holds the pressure of a structure that is periodic along three directions.
+"""Stochastic cell rescaling, which holds the pressure of a structure that is periodic along three directions.
 
 Isotropic: Bernetti and Bussi, J. Chem. Phys. 153, 114107 (2020); with the shape of the cell: Del Tatto, Raiteri,
-Bernetti, Bussi, Appl. Sci. 12, 1139 (2022). Here both are a strain of every step, whose exponential multiplies cell and
-positions from the right and, inverted, the velocities.
+Bernetti, Bussi, Appl. Sci. 12, 1139 (2022). Here both are a strain at every step. Its exponential multiplies cell and
+positions from the right, the inverse of the exponential the velocities.
 """
 
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ from gmnn.config.choices import Pressure
 from gmnn.md.integrators import ramp
 
 KINDS = get_args(Pressure)
-LARGEST = 0.1  # strain in one step, beyond which nothing is right any more
-ORDER = 6  # of the series of the exponential, 1e-10 at the largest strain
+LARGEST = 0.1  # strain in one step, beyond which results are meaningless
+ORDER = 6  # of the series of the exponential, whose error is 1e-10 at the largest strain
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class Piston:
     first_GPa: float = 0.0
     """Pressure at the first step, GPa."""
     last_GPa: float = 0.0
-    """And after `steps` steps, linear between, GPa."""
+    """Pressure after `steps` steps, linear between, GPa."""
     steps: int = 1
     relaxation_fs: float = 1000.0
     """Time in which a volume of the stated compressibility relaxes, fs."""
     compressibility_per_GPa: float = 0.45
 
     def pressure(self, step: Any) -> Any:
-        """At a step, eV/Å^3."""
+        """Pressure at a step, eV/Å^3."""
         return units.GPa * ramp(self.first_GPa, self.last_GPa, step / self.steps)
 
 
@@ -46,9 +46,9 @@ def strain(piston: Piston, time: Array, inside: Array, cell: Array, thermal: Arr
     """Strain [3, 3], symmetric, in a step of length `time`; NaN where it is larger than LARGEST.
 
     inside: sum m v v - virial [3, 3] eV, the pressure times the volume; thermal: k_B T, eV. With the logarithm of the
-    volume as variable the published drift of the isotropic equation is (beta / tau) (P - P_0), and its noise
-    sqrt(2 k_B T beta / (V tau)). Anisotropic: a third of the drift by the tensors, a third of the variance for every
-    element of a matrix, whose antisymmetric half, a rotation, is left out.
+    volume as variable, the published isotropic equation has the drift (beta / tau) (P - P_0) and the noise
+    sqrt(2 k_B T beta / (V tau)). The anisotropic one has a third of the drift, with tensors, and a third of the
+    variance for every element of a matrix; its antisymmetric half, a rotation, is left out.
     """
     dtype = cell.dtype
     volume = jnp.abs(jnp.linalg.det(cell))
@@ -58,11 +58,11 @@ def strain(piston: Piston, time: Array, inside: Array, cell: Array, thermal: Arr
     width = jnp.sqrt(2.0 * thermal * rate / (3.0 * volume))
     if piston.kind == "isotropic":
         noise = jax.random.normal(key, (), dtype)
-        found = unit * (rate * jnp.trace(excess) / 9.0 + width * noise / jnp.sqrt(jnp.asarray(3.0, dtype)))
+        change = unit * (rate * jnp.trace(excess) / 9.0 + width * noise / jnp.sqrt(jnp.asarray(3.0, dtype)))
     else:
         noise = jax.random.normal(key, (3, 3), dtype)
-        found = rate / 3.0 * excess + 0.5 * width * (noise + noise.T)
-    return jnp.where(jnp.max(jnp.abs(found)) < LARGEST, found, jnp.nan)
+        change = rate / 3.0 * excess + 0.5 * width * (noise + noise.T)
+    return jnp.where(jnp.max(jnp.abs(change)) < LARGEST, change, jnp.nan)
 
 
 def stretch(strain: Array) -> Array:
@@ -79,7 +79,7 @@ def times(vectors: Array, matrix: Array) -> Array:
 
 
 def least_stretch(deformation: Array) -> Array:
-    """A lower bound of the factor by which a deformation x -> x F shortens any vector; exact for F ~ 1.  [3, 3] -> []
+    """Lower bound of the factor by which a deformation x -> x F shortens any vector; exact for F ~ 1.  [3, 3] -> []
 
     The smallest eigenvalue of a symmetric 3 x 3 matrix is at least a third of its trace less sqrt(2/3) times the norm
     of the rest.
@@ -91,6 +91,6 @@ def least_stretch(deformation: Array) -> Array:
 
 
 def tensor(masses: np.ndarray, velocities: np.ndarray, virial: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """Pressure, positive where the structure pushes outward, [3, 3] GPa. On the host."""
+    """Pressure, positive where the structure pushes outward, [3, 3] GPa; computed on the host."""
     kinetic = np.einsum("i,ia,ib->ab", masses, velocities, velocities)
     return (kinetic - virial) / abs(np.linalg.det(cell)) / units.GPa

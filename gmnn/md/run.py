@@ -1,7 +1,7 @@
-"""A run of dynamics in a folder: trajectory, log and state, which a killed run continues from.
+"""A run of dynamics in a folder with trajectory, log and state, from which a killed run continues.
 
-The state names how long trajectory and log were when it was written, with checksums. What was written after that is cut
-off on resume, so that the continued files are those of a run that was never stopped.
+The state records how long trajectory and log were when it was written, with checksums. Resuming cuts off what was
+written later, so that the continued files equal those of an uninterrupted run.
 """
 
 import io
@@ -41,10 +41,10 @@ def run(
     resume: bool = False,
     report: Report = lambda dynamics: None,
 ) -> float:
-    """Run to `steps`, or to a minimum, and keep everything in a folder; -> seconds it took.
+    """Run to `steps`, or to a minimum, keep everything in a folder and return the seconds it took.
 
-    UserError if the folder holds another run.
-    `facts` describe the run; a run is resumed only with the same. `report` is called after every segment.
+    `facts` describe the run; it is resumed only with the same facts. `report` is called after every segment. UserError
+    if the folder holds another run.
     """
     with exclusive(output):
         description, state = output / "run.json", output / "state.npz"
@@ -76,50 +76,50 @@ def run(
 
 
 def _changed(description: Path, facts: dict[str, Any]) -> list[str]:
-    """Names of the facts that a run was started with otherwise."""
+    """Names of the facts that differ from those the run was started with."""
     before = read_sealed(description, "start again with another output")
     same = json.loads(json.dumps(facts))
     return sorted(key for key in {**before, **same} if before.get(key) != same.get(key) and key != SEAL)
 
 
 def _columns(dynamics: Dynamics, replica: int, timestep_fs: float) -> dict[str, str]:
-    """A line of the log by column."""
+    """One line of the log, by column."""
     now = dynamics.replicas[replica]
-    found = {
+    row = {
         "step": str(now.step), "time_ps": f"{now.step * timestep_fs / 1000:.6f}",
         "temperature_K": f"{now.temperature:.4f}", "potential_eV": f"{now.energy:.8f}",
         "kinetic_eV": f"{now.kinetic:.8f}", "total_eV": f"{now.energy + now.kinetic:.8f}",
         "rebuilds": str(now.rebuilds),
     }  # fmt: skip
     if len(dynamics.replicas) > 1:
-        found = {"replica": str(replica), **found}
+        row = {"replica": str(replica), **row}
     if all(dynamics.pbc):
         volume = abs(np.linalg.det(now.state.cell))
         grams = dynamics.atoms.get_masses().sum() / volume * 1e24 / units.mol
-        found |= {"volume_A3": f"{volume:.6f}", "density_g_per_cm3": f"{grams:.6f}"}
-        found["pressure_GPa"] = f"{np.trace(now.pressure) / 3:.6f}"
+        row |= {"volume_A3": f"{volume:.6f}", "density_g_per_cm3": f"{grams:.6f}"}
+        row["pressure_GPa"] = f"{np.trace(now.pressure) / 3:.6f}"
     if dynamics.bath.ensemble == "minimise":
-        found["largest_force_eV_per_A"] = f"{now.largest_force:.8f}"
+        row["largest_force_eV_per_A"] = f"{now.largest_force:.8f}"
     if dynamics.bath.ensemble == "nose_hoover":
-        found["conserved_eV"] = f"{now.conserved:.8f}"
+        row["conserved_eV"] = f"{now.conserved:.8f}"
     for pair, r in zip(now.setting.pairs, now.closest, strict=True):
-        found[approach_column(*pair)] = f"{r:.4f}"
-    return found
+        row[approach_column(*pair)] = f"{r:.4f}"
+    return row
 
 
 def approach_column(a: int, b: int) -> str:
-    """Of the log: the smallest distance of such a pair at any step since the line before."""
+    """Name of the log's column with the smallest distance of a pair of elements at any step since the line before."""
     return f"closest_{pair_name(a, b)}_A"
 
 
 def _lines(dynamics: Dynamics, timestep_fs: float) -> str:
-    """A line of the log for every replica."""
+    """Lines of the log, one for every replica."""
     every = range(len(dynamics.replicas))
     return "".join(",".join(_columns(dynamics, k, timestep_fs).values()) + "\n" for k in every)
 
 
 def _frames(dynamics: Dynamics) -> str:
-    """A frame of the trajectory for every replica."""
+    """Frames of the trajectory, one for every replica."""
     frames = []
     for k, now in enumerate(dynamics.replicas):
         atoms = now.snapshot(dynamics.atoms)
@@ -134,18 +134,18 @@ def _frames(dynamics: Dynamics) -> str:
 
 
 class AppendOnlyFile:
-    """A file that only grows; its size in bytes and the CRC-32 of all of them."""
+    """A file that only grows. `mark` holds its size in bytes and its CRC-32."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.mark = path, (0, 0)
 
     def empty(self) -> None:
-        """Begin anew."""
+        """Empty the file."""
         self.path.write_bytes(b"")
         self.mark = (0, 0)
 
     def append(self, text: str) -> None:
-        """Onto the disk."""
+        """Append text and flush it to the disk."""
         data = text.encode()
         with open(self.path, "ab") as file:
             file.write(data)
@@ -154,16 +154,16 @@ class AppendOnlyFile:
         self.mark = (self.mark[0] + len(data), zlib.crc32(data, self.mark[1]))
 
     def cut(self, size: int, crc: int) -> None:
-        """Back to what it was; UserError if that is not what it holds."""
-        found = 0
+        """Cut the file to its first `size` bytes; UserError if their CRC-32 is not `crc`."""
+        checksum = 0
         try:
             with open(self.path, "rb") as file:
                 for start in range(0, size, CHUNK):
-                    found = zlib.crc32(file.read(min(CHUNK, size - start)), found)
+                    checksum = zlib.crc32(file.read(min(CHUNK, size - start)), checksum)
                 complete = file.tell() == size
         except OSError as error:
             raise UserError(f"{self.path} cannot be read ({error.strerror}); start again with another output") from None
-        if not complete or found != crc:
+        if not complete or checksum != crc:
             raise UserError(
                 f"{self.path} is not what it was when the state was written (shorter, or changed); start again with "
                 "another output"
@@ -173,7 +173,7 @@ class AppendOnlyFile:
 
 
 def _save(dynamics: Dynamics, state: Path, files: dict[str, AppendOnlyFile]) -> None:
-    """Write the state, after the files it speaks of."""
+    """Write the state; the files whose sizes it records come first."""
     data, step = io.BytesIO(), dynamics.now.step
     sizes = {name: np.asarray(file.mark) for name, file in files.items()}
     together = State(*(np.stack(x) for x in zip(*dynamics.states, strict=True)))
@@ -183,13 +183,13 @@ def _save(dynamics: Dynamics, state: Path, files: dict[str, AppendOnlyFile]) -> 
 
 def _restore(dynamics: Dynamics, state: Path, files: dict[str, AppendOnlyFile]) -> None:
     try:
-        with np.load(state, allow_pickle=False) as kept:
-            values = {name: kept[name] for name in ("step", "grid", *State._fields, *files)}
-    except Exception as error:  # NumPy and zipfile raise many kinds for a file that is truncated or changed
+        with np.load(state, allow_pickle=False) as archive:
+            values = {name: archive[name] for name in ("step", "grid", *State._fields, *files)}
+    except Exception as error:  # NumPy and zipfile raise many kinds of errors for a damaged file
         raise UserError(f"{state} is damaged ({error}); start again with another output") from None
     for name, file in files.items():
         file.cut(*map(int, values[name]))
     *grid, room, slots = values["grid"].tolist()
     dynamics.grid = Grid(tuple(grid[:3]), tuple(grid[3:]), room, slots)
     replicas = zip(*(values[name] for name in State._fields), strict=True)
-    dynamics.resume(int(values["step"]), [State(*one) for one in replicas])
+    dynamics.resume(int(values["step"]), [State(*arrays) for arrays in replicas])

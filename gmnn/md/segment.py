@@ -1,4 +1,4 @@
-"""The compiled program of many steps, in which the neighbour list is made where atoms have moved far enough."""
+"""The compiled program of many steps, which rebuilds the neighbour list when atoms have moved far enough."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from gmnn.system import Prediction, System
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """What does not change while a structure moves, nor between its replicas."""
+    """What stays the same while a structure moves, and for all its replicas."""
 
     numbers: np.ndarray  # [N]
     masses: np.ndarray  # [N] amu
@@ -29,15 +29,15 @@ class Setting:
     freedom: int  # degrees of freedom
     bath: Bath
     piston: Piston
-    time: float  # of a step, Å sqrt(amu/eV)
-    radius: float  # of the list, Å
-    skin: float  # Å of it
+    time: float  # length of a step, Å sqrt(amu/eV)
+    radius: float  # radius of the list, Å
+    skin: float  # part of the radius beyond r_max, Å
     seed: int
-    predict: Callable[[Any, System, Array], Prediction]  # of parameters, systems [R], reverse slots
+    predict: Callable[[Any, System, Array], Prediction]  # takes parameters, systems [R], reverse slots
 
     @cached_property
     def pairs(self) -> list[tuple[int, int]]:
-        """Atomic numbers, in ascending order, of the pairs of an isolated structure, whose approaches are watched."""
+        """Pairs of atomic numbers, ascending, whose approaches are recorded: those of an isolated structure."""
         if any(self.pbc):
             return []
         kinds, counts = np.unique(self.numbers, return_counts=True)
@@ -46,26 +46,26 @@ class Setting:
 
 
 class Counts(NamedTuple):
-    """Of all lists of a segment."""
+    """Counts over all lists of a segment; the first three as in neighbors.Slots."""
 
-    overflow: Array  # [] bool, at any time
+    overflow: Array  # [] bool, whether any list overflowed
     most: Array  # []
     fullest: Array  # []
-    rebuilds: Array  # [], without the first
+    rebuilds: Array  # [], without the first list
 
 
 class End(NamedTuple):
-    """Of a segment of R replicas."""
+    """The end of a segment of R replicas."""
 
     phase: Phase
-    closest: Array  # [R, P] Å, of all pairs of a kind at all steps; infinite for what was never within reach
+    closest: Array  # [R, P] Å, smallest over all pairs of a kind and all steps; infinite if never within reach
     counts: Counts
-    done: Array  # [] steps
+    done: Array  # [] steps done
 
 
 class _Lists(NamedTuple):
-    built: Array  # [R, N, 3] positions the lists were made for, deformed with the cells since then
-    deformed: Array  # [R, 3, 3] by which
+    built: Array  # [R, N, 3] positions that the lists were made for, deformed with the cells since then
+    deformed: Array  # [R, 3, 3] the deformation since then
     neighbors: Array  # [R, N, K], as in System
     shifts: Array  # [R, N, K, 3]
     reverse: Array  # [R, N, K], as in neighbors.Slots
@@ -73,10 +73,10 @@ class _Lists(NamedTuple):
 
 
 def segment(given: Setting, grid: Grid, params: Any, start: State, first: Array, steps: Array) -> End:
-    """The program of a segment of R replicas; it does fewer steps where all of these are minimised.
+    """Run a segment of R replicas; it does fewer steps if all of them are minimised earlier.
 
-    A list of radius R serves as long as no pair left out of it is nearer than r_max: with F the deformation of the cell
-    since then and u the displacements beyond it, smallest stretch of F times R - 2 max |u| > r_max.
+    A list of radius L is valid as long as no pair left out of it is nearer than r_max: with F the deformation of the
+    cell since it was made and u the displacements beyond F, (smallest stretch of F) L - 2 max |u| > r_max.
     """
     dtype, bath, (replicas, n, _) = start.positions.dtype, given.bath, start.positions.shape
     minimises = bath.ensemble == "minimise"
@@ -87,17 +87,17 @@ def segment(given: Setting, grid: Grid, params: Any, start: State, first: Array,
     numbers = jnp.broadcast_to(jnp.asarray(given.numbers, jnp.int32), (replicas, n))
 
     def rebuilt(x: Array, cell: Array, lists: _Lists, again: Array) -> _Lists:
-        one, before = lambda x, cell: build(grid, given.pbc, given.radius, x, cell), lists.counts
-        found = jax.tree.map(lambda a: a[None], one(x[0], cell[0])) if replicas == 1 else jax.vmap(one)(x, cell)
+        make, before = lambda x, cell: build(grid, given.pbc, given.radius, x, cell), lists.counts
+        fresh = jax.tree.map(lambda a: a[None], make(x[0], cell[0])) if replicas == 1 else jax.vmap(make)(x, cell)
         counts = Counts(
-            before.overflow | jnp.any(found.overflow), jnp.maximum(before.most, jnp.max(found.most)),
-            jnp.maximum(before.fullest, jnp.max(found.fullest)), before.rebuilds + again,
+            before.overflow | jnp.any(fresh.overflow), jnp.maximum(before.most, jnp.max(fresh.most)),
+            jnp.maximum(before.fullest, jnp.max(fresh.fullest)), before.rebuilds + again,
         )  # fmt: skip
         deformed = jnp.broadcast_to(unit, lists.deformed.shape)
-        return _Lists(x, deformed, found.neighbors, found.shifts, found.reverse, counts)
+        return _Lists(x, deformed, fresh.neighbors, fresh.shifts, fresh.reverse, counts)
 
     def moved(key: Array, k: Array, number: Array, phase: Phase) -> tuple[State, Array, Array]:
-        """A replica until its next forces, with the time that passes and the deformation of its cell."""
+        """State of a replica up to its next forces, the time that passes and the deformation of its cell."""
         time = jnp.where(k > 0, given.time, 0.0).astype(dtype)
         x, v, cell, chain, pace = phase.state
         if minimises:
@@ -121,7 +121,7 @@ def segment(given: Setting, grid: Grid, params: Any, start: State, first: Array,
         return State(x, v, cell, chain, pace), time, longer
 
     def outgrown(x: Array, longer: Array, built: Array, deformed: Array) -> tuple[Array, Array, Array]:
-        """Whether a replica has moved too far for its list; and what the list was built for, deformed."""
+        """Whether a replica has moved too far for its list; the deformed positions of that list; the deformation."""
         left = jnp.asarray(given.skin, dtype)
         if holds:
             built, deformed = times(built, longer), times(deformed, longer)
@@ -130,7 +130,7 @@ def segment(given: Setting, grid: Grid, params: Any, start: State, first: Array,
         return (left < 0) | (apart > (0.5 * left) ** 2), built, deformed
 
     def kicked(key: Array, number: Array, state: State, time: Array, forces: Array) -> State:
-        """A replica after the half kick of its new forces."""
+        """State of a replica after the half kick of its new forces."""
         v, chain = state.velocities, state.chain
         if not minimises:
             v = v + 0.5 * time * push * forces
@@ -141,17 +141,17 @@ def segment(given: Setting, grid: Grid, params: Any, start: State, first: Array,
         return state._replace(velocities=v, chain=chain)
 
     def approach(x: Array, neighbors: Array) -> Array:
-        """Of a replica without a cell the smallest distance of every kind of pair, [P]."""
+        """Smallest distance of every kind of pair in a replica without a cell, [P] Å."""
         if not given.pairs:
             return jnp.zeros(0, dtype)
         index = jnp.minimum(neighbors, n - 1)
         r = jnp.sqrt(jnp.sum((x[index] - x[:, None]) ** 2, axis=2))
-        there = jnp.where(neighbors < n, jnp.asarray(given.numbers)[index], 0)
-        found = [jnp.min(jnp.where((given.numbers == a)[:, None] & (there == b), r, jnp.inf)) for a, b in given.pairs]
-        return jnp.stack(found)
+        z_j = jnp.where(neighbors < n, jnp.asarray(given.numbers)[index], 0)
+        least = [jnp.min(jnp.where((given.numbers == a)[:, None] & (z_j == b), r, jnp.inf)) for a, b in given.pairs]
+        return jnp.stack(least)
 
     def step(k: Array, phase: Phase, lists: _Lists, closest: Array) -> tuple[Phase, _Lists, Array]:
-        """Step k - 1 of the segment; before the first one a step of no length, which finds neighbours and forces."""
+        """Do step k - 1 of the segment; before the first one a step of no length, which finds neighbours and forces."""
         number = first + k - 1
         key = jax.random.fold_in(jax.random.key(given.seed), number)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(replicas))
@@ -161,10 +161,10 @@ def segment(given: Setting, grid: Grid, params: Any, start: State, first: Array,
         again, keep = (k == 0) | jnp.any(far), lambda x, cell, lists, again: lists
         lists = jax.lax.cond(again, rebuilt, keep, state.positions, state.cell, lists, k > 0)
         system = System(state.positions, numbers, state.cell, lists.neighbors, lists.shifts)
-        found = given.predict(params, system, lists.reverse)
-        state = jax.vmap(kicked, (0, None, 0, 0, 0))(keys, number, state, time, found.forces)
+        prediction = given.predict(params, system, lists.reverse)
+        state = jax.vmap(kicked, (0, None, 0, 0, 0))(keys, number, state, time, prediction.forces)
         closest = jnp.minimum(closest, jax.vmap(approach)(state.positions, lists.neighbors))
-        return Phase(state, found.forces, found.energies, found.virial), lists, closest
+        return Phase(state, prediction.forces, prediction.energies, prediction.virial), lists, closest
 
     none, x, slots = jnp.zeros((), jnp.int32), start.positions, grid.slots
     phase = Phase(start, jnp.zeros_like(x), jnp.zeros_like(x[..., 0]), jnp.zeros_like(start.cell))

@@ -1,4 +1,4 @@
-"""A structure at the end of a segment, on the host."""
+"""The structure at the end of a segment, on the host."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class Snapshot:
     state: State  # positions in the cell along periodic directions
     forces: np.ndarray  # [N, 3] eV/Å
     energy: float  # eV, with the atomic references
-    kinetic: float  # eV; 0 where a minimum is looked for
+    kinetic: float  # eV; 0 in a minimisation
     virial: np.ndarray  # [3, 3] eV, dE/d(strain)
     closest: np.ndarray  # [P] Å, in this segment, for the pairs of the setting
     rebuilds: int  # lists made in this segment
@@ -36,34 +36,34 @@ class Snapshot:
 
     @property
     def temperature(self) -> float:
-        """K, from the degrees of freedom that move."""
+        """Temperature of the degrees of freedom that move, K."""
         return 2.0 * self.kinetic / (max(self.setting.freedom, 1) * units.kB)
 
     @property
     def conserved(self) -> float:
-        """Energy that `nve`, and `nose_hoover` at a constant temperature, keep, eV."""
+        """Energy that `nve` conserves, and `nose_hoover` at a constant temperature, eV."""
         bath, freedom = self.setting.bath, self.setting.freedom
         chain = bath.ensemble == "nose_hoover"
         return self.energy + self.kinetic + (chain_energy(bath, freedom, self.state.chain, self.step) if chain else 0.0)
 
     @property
     def pressure(self) -> np.ndarray:
-        """[3, 3] GPa, of a structure that is periodic along three directions."""
+        """[3, 3] GPa, for a structure that is periodic along three directions."""
         return tensor(self.setting.masses, self.velocities, self.virial, self.state.cell)
 
     @property
     def largest_force(self) -> float:
-        """On an atom that is not fixed, eV/Å."""
+        """Largest force on a free atom, eV/Å."""
         return float(np.linalg.norm(self.forces[~self.setting.fixed], axis=1).max(initial=0.0))
 
     @property
     def finite(self) -> bool:
-        """Whether all numbers are."""
+        """Whether energy, positions, velocities and forces are finite."""
         arrays = (self.energy, self.positions, self.velocities, self.forces)
         return all(bool(np.isfinite(x).all()) for x in arrays)
 
     def snapshot(self, atoms: Atoms) -> Atoms:
-        """A copy of `atoms` as they are now, with momenta."""
+        """Copy of `atoms` as they are now, with momenta unless they are minimised."""
         atoms = atoms.copy()
         atoms.set_cell(self.state.cell)
         atoms.positions = self.positions

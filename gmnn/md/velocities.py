@@ -1,4 +1,4 @@
-"""What moves, and with which velocities it starts."""
+"""Which atoms move, and with which velocities they start."""
 
 import numpy as np
 from ase import Atoms, units
@@ -10,7 +10,7 @@ from gmnn.md.integrators import Bath
 
 
 def fixed_atoms(atoms: Atoms) -> np.ndarray:
-    """Which atoms do not move, [N] bool; UserError for other constraints."""
+    """Which atoms do not move, [N] bool; UserError for constraints other than FixAtoms."""
     fixed = np.zeros(len(atoms), bool)
     for constraint in atoms.constraints:
         if not isinstance(constraint, FixAtoms):
@@ -20,7 +20,7 @@ def fixed_atoms(atoms: Atoms) -> np.ndarray:
 
 
 def degrees_of_freedom(atoms: Atoms, fixed: np.ndarray, bath: Bath) -> int:
-    """3 per free atom; less what the dynamics conserve, momentum and an isolated molecule's angular momentum."""
+    """3 per free atom, less what the dynamics conserve: the momentum and an isolated molecule's angular momentum."""
     free = 3 * int(np.sum(~fixed))
     if bath.ensemble == "langevin" or fixed.any():
         return free
@@ -29,7 +29,7 @@ def degrees_of_freedom(atoms: Atoms, fixed: np.ndarray, bath: Bath) -> int:
 
 
 def maxwell(atoms: Atoms, temperature_K: float, fixed: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Velocities at a temperature, [N, 3]; without momentum and rotation where no atom is fixed."""
+    """Random velocities at a temperature, [N, 3]; without momentum and a molecule's rotation if no atom is fixed."""
     moving = Atoms(atoms.numbers, atoms.positions, masses=atoms.get_masses(), cell=atoms.cell, pbc=atoms.pbc)
     width = np.sqrt(units.kB * temperature_K / moving.get_masses())[:, None]
     moving.set_velocities(np.where(fixed[:, None], 0.0, width * rng.normal(size=(len(atoms), 3))))

@@ -1,8 +1,8 @@
 """The invariants of `descriptor.py` on a CPU by functions in C++, with their adjoint and the derivatives of both.
 
-These, along a direction, are what the gradient of a loss of forces is made of (`gmnn/training/gradient.py`).
+The gradient of a loss of forces consists of these derivatives along a direction (`gmnn/training/gradient.py`).
 
-`invariants` stands for `descriptor.invariants` where one reverse pass is made and then a forward one through all of it;
+`invariants` replaces `descriptor.invariants` where one reverse pass is made and then a forward one through all of it;
 JAX refuses a second reverse pass.
 """
 
@@ -40,7 +40,7 @@ def _adjoint_along(primals: tuple[Array, Array], tangents: tuple[Array, Array]) 
 
 @jax.custom_vjp
 def invariants(moments: Array) -> Array:
-    """As `descriptor.invariants`, [N, S, 20] -> [N, F]. `registered` comes first."""
+    """The same as `descriptor.invariants`, [N, S, 20] -> [N, F]. Call `registered` first."""
     return _features(moments)
 
 
@@ -48,7 +48,7 @@ invariants.defvjp(lambda moments: (_features(moments), moments), lambda moments,
 
 
 def _called(*arrays: Array, adjoint: bool = False, along: bool = False) -> Array:
-    """The function in C++, of moments, of what belongs to features if `adjoint`, of directions of both if `along`."""
+    """Call the C++ function with moments, cotangents of features if `adjoint`, and directions of both if `along`."""
     *atoms, channels, _ = arrays[0].shape
     dtype, features = arrays[0].dtype, n_features(channels)
     shape = (*atoms, channels, len(COMPONENTS)) if adjoint else (*atoms, features)
@@ -61,5 +61,5 @@ def _called(*arrays: Array, adjoint: bool = False, along: bool = False) -> Array
 
 @cache
 def registered() -> None:
-    """XLA knows the functions; UserError, whose sentence goes on after "but", where they cannot be compiled."""
+    """Make the functions known to XLA; UserError, whose text goes on after "but", if they cannot be compiled."""
     register("invariants", "gmnn_invariants")

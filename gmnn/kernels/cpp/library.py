@@ -24,7 +24,7 @@ FLAGS = ("-std=c++17", "-O2", "-ffp-contract=fast", "-fno-math-errno", "-fno-tra
 def register(source: str, function: str) -> None:
     """Make FUNCTION_float32 and FUNCTION_float64 of source/SOURCE.cpp known to XLA under these names, for CPUs.
 
-    UserError, whose sentence goes on after "but", where they cannot be compiled, kept or loaded.
+    UserError, whose text goes on after "but", if they cannot be compiled, kept or loaded.
     """
     file = _compiled(source)
     try:
@@ -40,7 +40,7 @@ def register(source: str, function: str) -> None:
 
 
 def _compiled(source: str) -> Path:
-    """The library for this processor and this JAX, from the cache or compiled now."""
+    """Path of the library for this processor and this JAX, from the cache or compiled now."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gmnn"
     flags = [*FLAGS, "-march=native" if platform.machine() in ("x86_64", "AMD64") else "-mcpu=native"]
     parts = [path.read_bytes() for path in sorted(SOURCES.iterdir())]
@@ -70,7 +70,7 @@ def _compiled(source: str) -> Path:
 
 
 def _processor() -> str:
-    """What tells processors apart that may share a home."""
+    """Text that distinguishes processors which may share a home folder."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     return " ".join([platform.machine(), *(line for line in lines if line.startswith(("flags", "Features")))][:2])

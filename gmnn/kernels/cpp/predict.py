@@ -1,6 +1,6 @@
-"""The prediction of `xla.predict` on a CPU by functions in C++, with what an atom needs in the cache of one core.
+"""The prediction of `xla.predict` on a CPU by functions in C++, with the data of an atom in the cache of one core.
 
-What `path="kernel"` is on a CPU. Forces of atoms and their slots are added up one after the other, so that they are the
+This is `path="kernel"` on a CPU. Forces of atoms and their slots are added up one after the other, so that they are the
 same every time.
 """
 
@@ -22,25 +22,25 @@ from gmnn.kernels.parameters import FastParams
 from gmnn.model.potential import Potential
 from gmnn.system import Prediction, System
 
-TILE = 6  # rows of a matrix that are multiplied together, as vectors.h has it
-MOST_CHANNELS = 14  # of the radial functions, and two more in a row of the tables
+TILE = 6  # rows of a matrix that are multiplied together, as in vectors.h
+MOST_CHANNELS = 14  # radial channels; a row of the tables has two more
 
 
 class NativeParams(NamedTuple):
-    """What is trained, and the network's matrices in the order in which they are read."""
+    """The trained numbers, and the network's matrices in the order in which they are read."""
 
     fast: FastParams
     layers: tuple[tuple[Array, Array], ...]  # kernel and its transpose in tiles, [rows / TILE, depth, TILE]
 
 
 def to_kernel_parameters(potential: Potential, dtype: str) -> NativeParams:
-    """As `parameters.to_kernel_parameters`; UserError for too many radial channels, or if nothing compiles."""
+    """Return `parameters.to_kernel_parameters` in tiles; UserError as in `require_available`."""
     require_available(potential.config)
     return tiled(parameters.to_kernel_parameters(potential, dtype))
 
 
 def require_available(config: ModelConfig) -> None:
-    """UserError for too many radial channels, or if the functions cannot be compiled. No device is touched."""
+    """Raise UserError for too many radial channels, or if the functions cannot be compiled. No device is touched."""
     if config.n_radial > MOST_CHANNELS:
         raise UserError(
             f"path kernel evaluates at most {MOST_CHANNELS} radial channels on a CPU, but n_radial is "
@@ -50,7 +50,7 @@ def require_available(config: ModelConfig) -> None:
 
 
 def tiled(params: FastParams) -> NativeParams:
-    """With the matrices in tiles, the last of them padded by zeros; the functions are there afterwards."""
+    """Put the matrices into tiles, the last of them padded by zeros, and make the functions known to XLA."""
     registered()
 
     def tiles(kernel: Array) -> Array:
@@ -61,9 +61,9 @@ def tiled(params: FastParams) -> NativeParams:
 
 
 def predict(potential: Potential, params: NativeParams, system: System, reverse: Any = None) -> Prediction:
-    """Energy, forces and virial of one system; of a batch with a leading axis. `reverse` is not needed.
+    """Energy, forces and virial of one system, or of a batch with a leading axis. `reverse` is not needed.
 
-    A single device evaluates on all cores, several on one each.
+    A single device evaluates on all cores, several devices on one core each.
     """
     share, atoms = partial(_share, potential, system.numbers.shape[-1]), joined(system)
     return to_prediction(system, *shard_atoms(share, params, atoms, system.numbers.size, None))
@@ -72,7 +72,7 @@ def predict(potential: Potential, params: NativeParams, system: System, reverse:
 def _share(
     potential: Potential, per_system: int, params: NativeParams, atoms: System, rows: Array, reverse: Any
 ) -> tuple[Array, Array, Array]:
-    """A `blocks.Share`."""
+    """Contributions of some atoms: a `blocks.Share`."""
     count, one_core = len(atoms.numbers), cores().size > 1
     members, forces, virials = _evaluated(potential, per_system, params, atoms, rows.ravel(), one_core)
     virial = jnp.sum(scatter_rows(virials, rows, count).reshape(-1, per_system, 3, 3), axis=1)
@@ -82,7 +82,7 @@ def _share(
 def predict_part(
     potential: Potential, params: NativeParams, system: System, one_core: bool = False
 ) -> tuple[Array, Array, Array]:
-    """As `xla.predict_part`: energies [C] of a part of the atoms, forces [N, 3] of these on all, virials [C, 3, 3]."""
+    """Energies [C] of some of the atoms, their forces [N, 3] on all, virials [C, 3, 3], as `xla.predict_part`."""
     n, count = len(system.numbers), len(system.neighbors)
     whole = system._replace(cell=system.cell[None])
     members, forces, virials = _evaluated(potential, n, params, whole, jnp.arange(count), one_core)
@@ -92,8 +92,9 @@ def predict_part(
 def _evaluated(
     potential: Potential, per_system: int, params: NativeParams, atoms: System, rows: Array, one_core: bool
 ) -> tuple[Array, Array, Array]:
-    """Of some atoms: energies [n, M] eV, forces of these on all atoms [N, 3], virials [n, 3, 3]. Zero for rows beyond
-    the last atom with slots, and for padding atoms.
+    """Energies of some atoms [n, M] eV, forces of these energies on all atoms [N, 3], virials [n, 3, 3].
+
+    They are zero for rows beyond the last atom with slots, and for padding atoms.
     """
     config, (table, kernels, biases, scale, shift, bound), count = potential.config, params.fast, len(rows)
     index = jnp.asarray(potential.element_index, jnp.int32)
@@ -113,7 +114,7 @@ def _evaluated(
 
 @cache
 def registered() -> None:
-    """XLA knows the functions; UserError where they cannot be compiled."""
+    """Make the functions known to XLA; UserError if they cannot be compiled."""
     try:
         register("predict", "gmnn")
     except UserError as error:

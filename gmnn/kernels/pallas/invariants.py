@@ -1,8 +1,8 @@
-"""What the two kernels do with the moments of an atom: invariants; and back, the derivative by the moments.
+"""The two kernels' work on the moments of an atom: forward, invariants; backward, the derivative by the moments.
 
-The contractions of descriptor.py. Arrays are [T, A], A atoms by T pieces of work: pairs of channels, or channels. Loops
-over channels read moments from memory (that of a block stays in the first cache), so that the code stays short however
-many channels there are.
+The contractions are those of descriptor.py. Arrays are [T, A], A atoms by T pieces of work: pairs of channels, or
+channels. Loops over channels read moments from memory, where those of a block stay in the first cache, so that the code
+stays short for any number of channels.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ RANKS = {1: range(1, 4), 2: range(4, 10), 3: range(10, 20)}
 
 
 def places(n: int) -> np.ndarray:
-    """Of every pair r <= s of n channels: r, s, and the place among all features of triple (r, s, t) less t.  [3, P]"""
+    """r and s of every pair r <= s of n channels, and the place among all features of (r, s, t) less t.  [3, P]"""
     r, s, _, _ = channel_pairs(n)
     before = np.concatenate([[0], np.cumsum(n - s)[:-1]])
     return np.stack([r, s, _starts(n)[4] + before - s]).astype(np.int32)
@@ -35,10 +35,10 @@ def _starts(n: int) -> list[int]:
 
 
 def _dot(a: list[Array], b: list[Array]) -> Array:
-    found = a[0] * b[0]
+    result = a[0] * b[0]
     for x, y in zip(a[1:], b[1:], strict=True):
-        found = found + x * y
-    return found
+        result = result + x * y
+    return result
 
 
 def _grams(left: dict[int, Array], right: dict[int, Array], order: int) -> list[Array]:
@@ -49,7 +49,7 @@ def _grams(left: dict[int, Array], right: dict[int, Array], order: int) -> list[
 
 
 class _Reader:
-    """Moments of a channel [T, A] of the atoms of the block."""
+    """Reader of the moments of a channel, [T, A], for the atoms of the block."""
 
     def __init__(self, moments: Any, at: Array) -> None:
         self.moments, self.at = moments, at
@@ -60,12 +60,12 @@ class _Reader:
 
     def second(self, channel: Any) -> list[Array]:
         """The six components of rank 2 times their multiplicity."""
-        found = self.rank(2, channel)
-        return [w * found[INDEX[ab]] for w, ab in zip(WEIGHTS, PAIRS, strict=True)]
+        components = self.rank(2, channel)
+        return [w * components[INDEX[ab]] for w, ab in zip(WEIGHTS, PAIRS, strict=True)]
 
 
 def _work(plan: Plan, items: int, turn: Array, do: Callable[[Array], None]) -> None:
-    """do(item) for all items, T at a time; the last one more than once, where T does not divide them."""
+    """Call do(item) for all items, T at a time; for the last one repeatedly if T does not divide their number."""
 
     def some(k: Array, nothing: Array) -> Array:
         do(jnp.minimum(k * plan.together + turn, items - 1))
@@ -75,7 +75,7 @@ def _work(plan: Plan, items: int, turn: Array, do: Callable[[Array], None]) -> N
 
 
 def invariants(plan: Plan, centre: Own, places: Any, moments: Any, features: Any) -> None:
-    """All invariants of the atoms of a block, [F, N] in the order of descriptor.invariants, from moments [20 S, N]."""
+    """Store all invariants of the atoms of a block, [F, N] as descriptor.invariants, from moments [20 S, N]."""
     n, at, start = plan.n_radial, centre.at, _starts(plan.n_radial)
     read, pairs = _Reader(moments, at), feature_counts(n)[1]
 
@@ -89,7 +89,7 @@ def invariants(plan: Plan, centre: Own, places: Any, moments: Any, features: Any
             put(start[order] + p, gram[0] + gram[3] + gram[5])
         for t in range(n):
             second = read.second(t)
-            later = jnp.maximum(s, t)  # places of triples not kept do not exist: another one twice
+            later = jnp.maximum(s, t)  # triples with t < s have no place: (r, s, s) again
             put(first + later, _dot(grams[1], read.second(later)))
             put(start[5] + p * n + t, _dot(grams[0], second))
             put(start[6] + p * n + t, _dot(grams[2], second))
@@ -106,9 +106,9 @@ def invariants(plan: Plan, centre: Own, places: Any, moments: Any, features: Any
 
 
 def pullback(plan: Plan, centre: Own, places: Any, moments: Any, by_feature: Any, by_moment: Any) -> None:
-    """dE/d(moment) [20 S, N] from dE/d(feature) [F, N], of which each channel's are written once.
+    """Store dE/d(moment) [20 S, N] from dE/d(feature) [F, N]; those of each channel are written once.
 
-    What a channel gets as the third partner of a pair needs that pair's products, which every channel computes anew.
+    The part of a channel as third partner of a pair needs that pair's products, which every channel computes again.
     """
     n, at, start = plan.n_radial, centre.at, _starts(plan.n_radial)
     read, pairs = _Reader(moments, at), feature_counts(n)[1]
@@ -124,7 +124,7 @@ def pullback(plan: Plan, centre: Own, places: Any, moments: Any, by_feature: Any
         return [given(start[5] + p * n + t), triple, given(start[6] + p * n + t)]
 
     def of_channel(q: Array) -> None:
-        def partner(s: Array, found: list[Array]) -> list[Array]:
+        def partner(s: Array, sums: list[Array]) -> list[Array]:
             low, high = jnp.minimum(q, s), jnp.maximum(q, s)
             p, twice = low * (2 * n - low - 1) // 2 + high, jnp.where(q == s, 2.0, 1.0).astype(zero.dtype)
 
@@ -135,12 +135,12 @@ def pullback(plan: Plan, centre: Own, places: Any, moments: Any, by_feature: Any
             traces = [given(start[order] + p) for order in (1, 2, 3)]
             grams = [[trace if x in DIAGONAL else zero for x in range(6)] for trace in traces]
             grams = jax.lax.fori_loop(0, n, third, grams)
-            found = list(found)
+            sums = list(sums)
             for order in (1, 2, 3):
-                other = read.rank(order, s)
+                partner_rank = read.rank(order, s)
                 for x, terms in enumerate(gram_terms(order)):
                     for i, j, w in terms:
-                        found[i] = found[i] + (w * twice) * grams[order - 1][x] * other[j]
+                        sums[i] = sums[i] + (w * twice) * grams[order - 1][x] * partner_rank[j]
             # M3_q M2_s M1_t and M3_s M2_q M1_t
             by_third, by_second = ([zero] * 3, [zero] * 3)
             for t in range(n):
@@ -156,23 +156,23 @@ def pullback(plan: Plan, centre: Own, places: Any, moments: Any, by_feature: Any
             for c in range(3):
                 for x, ab in enumerate(PAIRS):
                     place = component(*ab, c)
-                    found[place] = found[place] + by_third[c] * second[x]
-                    found[INDEX[ab]] = found[INDEX[ab]] + (WEIGHTS[x] * by_second[c]) * cubes[place]
-                    found[1 + c] = found[1 + c] + weights[x] * cubes[place]
-            return found
+                    sums[place] = sums[place] + by_third[c] * second[x]
+                    sums[INDEX[ab]] = sums[INDEX[ab]] + (WEIGHTS[x] * by_second[c]) * cubes[place]
+                    sums[1 + c] = sums[1 + c] + weights[x] * cubes[place]
+            return sums
 
-        def pair(p: Array, found: list[Array]) -> list[Array]:
+        def pair(p: Array, sums: list[Array]) -> list[Array]:
             r, s = (triton.load(places.at[row, jnp.broadcast_to(p, q.shape)]) for row in range(2))
             by = of_third(jnp.broadcast_to(p, q.shape), q)
             for order in (1, 2, 3):
                 gram = _grams(read.rank(order, r), read.rank(order, s), order)
-                found = [f + by[order - 1] * (w * g) for f, w, g in zip(found, WEIGHTS, gram, strict=True)]
-            return found
+                sums = [f + by[order - 1] * (w * g) for f, w, g in zip(sums, WEIGHTS, gram, strict=True)]
+            return sums
 
-        found = jax.lax.fori_loop(0, n, partner, [given(q), *[zero] * 19])
-        squares = jax.lax.fori_loop(0, pairs, pair, [found[INDEX[ab]] for ab in PAIRS])
+        sums = jax.lax.fori_loop(0, n, partner, [given(q), *[zero] * 19])
+        squares = jax.lax.fori_loop(0, pairs, pair, [sums[INDEX[ab]] for ab in PAIRS])
         for c in range(len(COMPONENTS)):
-            x = squares[c - 4] if c in RANKS[2] else found[c]
+            x = squares[c - 4] if c in RANKS[2] else sums[c]
             triton.store(by_moment.at[20 * q + c, at], x)
 
     _work(plan, n, centre.turn, of_channel)

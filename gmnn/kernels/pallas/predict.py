@@ -1,8 +1,8 @@
 """The prediction of `xla.predict` by two kernels and the network between them; forces without atomic additions.
 
-Forward, one kernel goes from slots over radial functions and moments to invariants; backward, one from the derivative
-by the invariants to that by every slot's vector. Nothing that belongs to a slot is written but this last derivative,
-12 bytes, which an atom gathers from its partners' slots where the list knows them.
+The forward kernel goes from slots over radial functions and moments to invariants; the backward kernel goes from the
+derivative by the invariants to the derivative by every slot's vector. This last derivative, 12 bytes, is all that is
+written for a slot. An atom gathers it from its partners' slots if the list knows them.
 """
 
 from typing import Any
@@ -24,15 +24,15 @@ from gmnn.model.descriptor import n_features
 from gmnn.model.potential import Potential
 from gmnn.system import Prediction, System
 
-FEW, TOGETHER = 32768, 4  # below so many atoms their slots are shared by four warps, or the GPU would not be full
+FEW, TOGETHER = 32768, 4  # below so many atoms four warps share their slots, or the GPU would not be full
 
 
 def predict(
     potential: Potential, params: FastParams, system: System, reverse: Any = None, precision: Precision = HIGHEST
 ) -> Prediction:
-    """Energy, forces and virial of one system; of a batch with a leading axis, whose atoms share the blocks.
+    """Energy, forces and virial of one system, or of a batch with a leading axis, whose atoms share the blocks.
 
-    `reverse` and `precision` as in `xla.predict`. On a CPU Pallas interprets the kernels, which is for tests.
+    `reverse` and `precision` are as in `xla.predict`. On a CPU Pallas interprets the kernels, which is for tests.
     """
     atoms, count = joined(system), system.numbers.size
     elements = jnp.asarray(potential.element_index)[atoms.numbers]
@@ -47,29 +47,29 @@ def predict(
     shapes = [(20 * n, padded), (3, plan.slots, padded), (12, padded)]
     _, gradient, sums = call(plan, "forces", backward, shapes, *arrays, places, moments, by_feature)
     members = (members + moments[20 * n + 1][:, None])[:count]
-    own = sums[:3, :count].T
+    slot_sums = sums[:3, :count].T
     if reverse is None:
         onto = jnp.transpose(gradient[:, : atoms.neighbors.shape[1], :count], (2, 1, 0))
-        forces = scatter_forces(own, onto, atoms.neighbors, None)
+        forces = scatter_forces(slot_sums, onto, atoms.neighbors, None)
     else:
-        forces = own - gathered(gradient, atoms.neighbors, offset_reverse_slots(system, reverse))
+        forces = slot_sums - gathered(gradient, atoms.neighbors, offset_reverse_slots(system, reverse))
     virial = sums[3:, :count].reshape(3, 3, len(atoms.cell), -1)
     return to_prediction(system, members, forces, jnp.transpose(jnp.sum(virial, axis=3), (2, 0, 1)))
 
 
 def gathered(gradient: Array, neighbors: Array, reverse: Array) -> Array:
-    """What other atoms' slots pull at each atom, [N, 3]: the derivatives by the vectors of the slots the other way."""
+    """Sum of the derivatives by the vectors of each atom's reverse slots, [N, 3]: how other atoms' slots pull at it."""
     count, slots = neighbors.shape
     real = (neighbors < count).T
     flat = jnp.where(real, reverse.T, 0)
     row, slot = flat // slots, flat % slots
-    return jnp.stack([jnp.sum(jnp.where(real, of[slot, row], 0.0), axis=0) for of in gradient], axis=1)
+    return jnp.stack([jnp.sum(jnp.where(real, component[slot, row], 0.0), axis=0) for component in gradient], axis=1)
 
 
 def laid_out(
     potential: Potential, params: FastParams, atoms: System, elements: Array, per_system: int
 ) -> tuple[Plan, Atoms]:
-    """Atoms along the last axis, padded to whole blocks, slots to whole turns."""
+    """Lay out atoms along the last axis, padded to whole blocks, and slots padded to whole turns."""
     config, count, dtype = potential.config, len(atoms.numbers), atoms.positions.dtype
     together = TOGETHER if count < FEW else 1
     more, wide = -count % LANES, -atoms.neighbors.shape[1] % together
@@ -93,7 +93,7 @@ def laid_out(
 
 
 def call(plan: Plan, name: str, kernel: Any, shapes: list[tuple[int, ...]], *arrays: Array) -> Any:
-    """A kernel over blocks of A atoms, one warp to each of the T slots together."""
+    """Run a kernel over blocks of A atoms, with one warp for each of T slots at a time."""
     whole = pl.BlockSpec(memory_space=pl.ANY)
     return pl.pallas_call(
         lambda *references: kernel(plan, *references),
@@ -122,6 +122,6 @@ def backward(plan: Plan, *references: Any) -> None:
 
 
 def _meet() -> None:
-    """The warps of a block see what all of them have written."""
+    """Synchronise the warps of a block, so that each sees what all have written."""
     if jax.default_backend() != "cpu":
         triton.debug_barrier()

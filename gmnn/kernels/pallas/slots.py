@@ -1,8 +1,8 @@
-"""What the two kernels do with the slots of an atom: radial functions, moments; and back, forces.
+"""The two kernels' work on the slots of an atom: forward, radial functions and moments; backward, forces.
 
-Every array is [T, A]: A atoms along the lanes of a warp, so that loads and stores of one slot are of neighbours in
-memory, and T slots together, one to a warp. The loop over slots stays inside of the kernel; what it sums, 20 moments to
-a channel, lives in registers.
+Every array is [T, A]: A atoms along the lanes of a warp, so that loads and stores of one slot are adjacent in memory,
+and T slots at a time, one for each warp. The loop over slots stays inside the kernel. Its sums, 20 moments per channel,
+live in registers.
 """
 
 from typing import Any, NamedTuple
@@ -22,9 +22,9 @@ MULTIPLICITIES = [float(w) for w in descriptor.MULTIPLICITIES]
 
 
 class Plan(NamedTuple):
-    """What is fixed when a kernel is compiled."""
+    """Numbers that are fixed when a kernel is compiled."""
 
-    atoms: int  # of all systems
+    atoms: int  # number of atoms of all systems
     per_system: int
     slots: int  # K, a multiple of T
     together: int  # T
@@ -37,18 +37,18 @@ class Plan(NamedTuple):
 
 
 class Atoms(NamedTuple):
-    """What the kernels read of atoms and slots, padded to whole blocks of A atoms; arrays, or references to them."""
+    """Data of atoms and slots for the kernels, padded to whole blocks of A atoms; arrays, or references to them."""
 
     atoms: Any  # [N, 4] x, y, z in Å and the element
     cell: Any  # [B, 9] Å
     neighbors: Any  # [K, N] int32, `Plan.atoms` or more = empty
     shifts: Any  # [3, K, N] int32
-    table: Any  # of tables.tabulate
+    table: Any  # as tables.tabulate returns it
     room: Any  # [N] square of the bound of the moments
 
 
 class Own(NamedTuple):
-    """Of the atoms of a block, [T, A] each."""
+    """Data of the atoms of a block, [T, A] each."""
 
     at: Array
     turn: Array  # which of the T
@@ -70,7 +70,7 @@ class Slot(NamedTuple):
 
 
 def own(plan: Plan, refs: Atoms) -> Own:
-    """The atoms of this block."""
+    """Load the atoms of this block."""
     turn, lane = (jax.lax.broadcasted_iota(jnp.int32, (plan.together, LANES), axis) for axis in (0, 1))
     index = pl.program_id(0).astype(jnp.int32) * LANES + lane
     x, y, z, element = (triton.load(refs.atoms.at[index, a]) for a in range(4))
@@ -80,7 +80,7 @@ def own(plan: Plan, refs: Atoms) -> Own:
 
 
 def slot(plan: Plan, refs: Atoms, centre: Own, k: Array) -> Slot:
-    """The k-th slots, T together, with functions and slopes from the tables."""
+    """Load the k-th slots, T at a time, with functions and slopes from the tables."""
     index = k * plan.together + centre.turn
     j = triton.load(refs.neighbors.at[index, centre.at])
     shift = [triton.load(refs.shifts.at[a, index, centre.at]).astype(centre.cell[0].dtype) for a in range(3)]
@@ -88,8 +88,8 @@ def slot(plan: Plan, refs: Atoms, centre: Own, k: Array) -> Slot:
     vector = []
     for a in range(3):
         image = shift[0] * centre.cell[a] + shift[1] * centre.cell[3 + a] + shift[2] * centre.cell[6 + a]
-        found = triton.load(refs.atoms.at[j, a]) + image - centre.position[a]
-        vector.append(jnp.where(empty, 0.0 if a else 2.0 * plan.r_max, found))
+        difference = triton.load(refs.atoms.at[j, a]) + image - centre.position[a]
+        vector.append(jnp.where(empty, 0.0 if a else 2.0 * plan.r_max, difference))
     e_j = triton.load(refs.atoms.at[j, 3]).astype(jnp.int32)
     r = jnp.sqrt(vector[0] * vector[0] + vector[1] * vector[1] + vector[2] * vector[2])
     place = jnp.minimum(r * (plan.intervals / plan.r_max), float(plan.intervals))
@@ -97,44 +97,44 @@ def slot(plan: Plan, refs: Atoms, centre: Own, k: Array) -> Slot:
     t = place - row.astype(place.dtype)
     pair = (centre.element * plan.n_elements + e_j) * (plan.intervals + 1) + row
     channels = plan.n_radial + 2
-    both = [
+    pieces = [
         tables.piece([triton.load(refs.table.at[pair, p * channels + c]) for p in range(4)], t) for c in range(channels)
     ]
     inverse = 1.0 / r
     shorter = 1.0 / (r + plan.unit_offset) if plan.unit_offset else inverse
     return Slot(
         index, [x * inverse for x in vector], [x * shorter for x in vector], inverse, shorter,
-        [value for value, _ in both], [slope * (plan.intervals / plan.r_max) for _, slope in both],
+        [value for value, _ in pieces], [slope * (plan.intervals / plan.r_max) for _, slope in pieces],
     )  # fmt: skip
 
 
 def moments(plan: Plan, refs: Atoms, into: Any) -> None:
-    """Sum the slots; rows 20 s + c are the moments, bounded, then the factor of the bound and the repulsion, eV."""
+    """Sum the slots: rows 20 s + c are the bounded moments, then follow the bound's factor and the repulsion, eV."""
     centre, n = own(plan, refs), plan.n_radial
     zero = jnp.zeros_like(centre.position[0])
 
     def add(k: Array, sums: tuple[list[Array], Array]) -> tuple[list[Array], Array]:
-        of = slot(plan, refs, centre, k)
-        shown = [of.value[n] * one if abc else one for abc, one in monomial_components(of.unit).items()]
-        found = [x + of.value[row // 20] * shown[row % 20] for row, x in enumerate(sums[0])]
-        return found, sums[1] + of.value[n + 1] * of.inverse
+        entry = slot(plan, refs, centre, k)
+        monomials = [entry.value[n] * m if abc else m for abc, m in monomial_components(entry.unit).items()]
+        added = [x + entry.value[row // 20] * monomials[row % 20] for row, x in enumerate(sums[0])]
+        return added, sums[1] + entry.value[n + 1] * entry.inverse
 
     turns = plan.slots // plan.together
-    found, repulsion = jax.lax.fori_loop(0, turns, add, ([zero] * (20 * n), zero))
-    found, repulsion = [jnp.sum(x, axis=0) for x in found], jnp.sum(repulsion, axis=0)
+    raw, repulsion = jax.lax.fori_loop(0, turns, add, ([zero] * (20 * n), zero))
+    raw, repulsion = [jnp.sum(x, axis=0) for x in raw], jnp.sum(repulsion, axis=0)
     index = pl.program_id(0).astype(jnp.int32) * LANES + jax.lax.iota(jnp.int32, LANES)
     shrink = jnp.ones_like(repulsion)
     if plan.bounded:
-        square = sum(w * x * x for x, w in zip(found, MULTIPLICITIES * n, strict=True))
+        square = sum(w * x * x for x, w in zip(raw, MULTIPLICITIES * n, strict=True))
         shrink = jax.lax.rsqrt(1.0 + square / triton.load(refs.room.at[index]))
-    for row, x in enumerate([*(shrink * x for x in found), shrink, 0.5 * repulsion]):
+    for row, x in enumerate([*(shrink * x for x in raw), shrink, 0.5 * repulsion]):
         triton.store(into.at[row, index], x)
 
 
 def forces(plan: Plan, refs: Atoms, moment: Any, by_moment: Any, gradient: Any, sums: Any) -> None:
-    """dE/d(vector) of every slot, [3, K, N] eV/Å, and of an atom their sum and the virial's 9 numbers, [12, N].
+    """Store dE/d(vector) of every slot, [3, K, N] eV/Å, and for each atom their sum and the 9 virial numbers, [12, N].
 
-    `moment` is what `moments` left; `by_moment` [20 S, N] holds dE/d(moment) behind the bound.
+    `moment` is the output of `moments`; `by_moment` [20 S, N] holds dE/d(moment) behind the bound.
     """
     centre, n = own(plan, refs), plan.n_radial
     at, zero = centre.at, jnp.zeros_like(centre.position[0])
@@ -149,24 +149,24 @@ def forces(plan: Plan, refs: Atoms, moment: Any, by_moment: Any, gradient: Any, 
         d_raw = [shrink * (d - along * MULTIPLICITIES[row % 20] * bounded(row)) for row, d in enumerate(d_raw)]
 
     def add(k: Array, totals: list[Array]) -> list[Array]:
-        of = slot(plan, refs, centre, k)
-        gate, plain = of.value[n], list(monomial_components(of.unit).values())
+        entry = slot(plan, refs, centre, k)
+        gate, plain = entry.value[n], list(monomial_components(entry.unit).values())
         d_r = zero
         for s in range(n):
             behind = sum(plain[c] * d_raw[20 * s + c] for c in range(1, 20))
-            d_r = d_r + of.slope[s] * (d_raw[20 * s] + gate * behind)
-        by_monomial = [total(of.value[s] * d_raw[20 * s + c] for s in range(n)) for c in range(1, 20)]
-        d_unit, d_gate = monomial_gradient(of.unit, by_monomial)
-        d_r = d_r + of.slope[n] * d_gate
-        d_r = d_r + 0.5 * (of.slope[n + 1] - of.value[n + 1] * of.inverse) * of.inverse
-        d_unit = [gate * of.shorter * d for d in d_unit]  # by the vector at fixed length
-        d_r = d_r - sum(u * d for u, d in zip(of.unit, d_unit, strict=True))
-        found = [d_r * a + d for a, d in zip(of.normal, d_unit, strict=True)]
+            d_r = d_r + entry.slope[s] * (d_raw[20 * s] + gate * behind)
+        by_monomial = [total(entry.value[s] * d_raw[20 * s + c] for s in range(n)) for c in range(1, 20)]
+        d_unit, d_gate = monomial_gradient(entry.unit, by_monomial)
+        d_r = d_r + entry.slope[n] * d_gate
+        d_r = d_r + 0.5 * (entry.slope[n + 1] - entry.value[n + 1] * entry.inverse) * entry.inverse
+        d_unit = [gate * entry.shorter * d for d in d_unit]  # by the vector at fixed length
+        d_r = d_r - sum(u * d for u, d in zip(entry.unit, d_unit, strict=True))
+        by_vector = [d_r * a + d for a, d in zip(entry.normal, d_unit, strict=True)]
         for a in range(3):
-            triton.store(gradient.at[a, of.at, at], found[a])
-        vector = [x / of.inverse for x in of.normal]
-        virial = [vector[a] * found[b] for a in range(3) for b in range(3)]
-        return [total + x for total, x in zip(totals, [*found, *virial], strict=True)]
+            triton.store(gradient.at[a, entry.at, at], by_vector[a])
+        vector = [x / entry.inverse for x in entry.normal]
+        virial = [vector[a] * by_vector[b] for a in range(3) for b in range(3)]
+        return [total + x for total, x in zip(totals, [*by_vector, *virial], strict=True)]
 
     totals = jax.lax.fori_loop(0, plan.slots // plan.together, add, [zero] * 12)
     index = pl.program_id(0).astype(jnp.int32) * LANES + jax.lax.iota(jnp.int32, LANES)

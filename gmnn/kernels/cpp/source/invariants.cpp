@@ -1,7 +1,7 @@
 // Invariants of moments and their adjoint for XLA, and the derivatives of both along a direction.
 //
-// Compiled on first use by gmnn/kernels/cpp/library.py, called from gmnn/kernels/cpp/invariants.py, tested equal to
-// gmnn/model/descriptor.py.
+// gmnn/kernels/cpp/library.py compiles this file on first use and gmnn/kernels/cpp/invariants.py calls it; tests compare
+// it with gmnn/model/descriptor.py.
 
 #include "invariants.h"
 #include "parts.h"
@@ -10,7 +10,7 @@ namespace ffi = xla::ffi;
 
 namespace {
 
-// Arrays of atoms, [count, 20 n] or [count, features]; null where there is none.
+// Arrays of atoms, [count, 20 n] or [count, features]; null if there is none.
 template <class T>
 struct Arrays {
   const T *moments, *cotangents, *moments_along, *cotangents_along;
@@ -18,7 +18,7 @@ struct Arrays {
   int64_t channels, features;
 };
 
-// Rows of up to LANES atoms side by side, zero for atoms beyond the last, and the other way round.
+// Put rows of up to LANES atoms side by side, zero for atoms beyond the last; `scatter` is the inverse.
 template <class T>
 void gather(const T* from, int64_t rows, int size, T* to, int step) {
   for (int a = 0; a < LANES<T>; ++a)
@@ -31,8 +31,8 @@ void scatter(const T* from, int step, int64_t rows, int size, T* to) {
     for (int64_t row = 0; row < rows; ++row) to[a * rows + row] = from[row * step + a];
 }
 
-// Of the atoms from start to end: features, or what moments get from the cotangents of features; with V = Dual the
-// derivative of that along the direction.
+// Compute for the atoms from start to end their features, or the cotangents of moments from those of features; with
+// V = Dual the derivative of either along the direction.
 template <class T, class V>
 void contract(const Arrays<T>& arrays, int64_t start, int64_t end) {
   constexpr int L = sizeof(V) / sizeof(T), ALONG = L - LANES<T>;

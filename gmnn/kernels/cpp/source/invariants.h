@@ -1,6 +1,6 @@
-// From moments to invariants and back, a register's atoms at a time: the contractions of gmnn/model/descriptor.py, their
-// adjoint as in gmnn/kernels/invariants.py. V is a Vector of numbers, or Dual: then everything comes with its derivative along
-// a direction. Rows of all arrays are STRIDE apart.
+// From moments to invariants and back, a register's atoms at a time: the contractions of gmnn/model/descriptor.py, with
+// the adjoint as in gmnn/kernels/invariants.py. V is a Vector of numbers, or Dual: then everything comes with its
+// derivative along a direction. Rows of all arrays are STRIDE apart.
 #pragma once
 
 #include <algorithm>
@@ -16,9 +16,10 @@ class Invariants {
   static constexpr int A[PAIRS] = {0, 0, 0, 1, 1, 2}, B[PAIRS] = {0, 1, 2, 1, 2, 2};
   const int64_t n, pairs;
   std::vector<T> memory;
-  T *grams[3], *mixed, *second, *by_second;  // of each order [pairs, 6]; [n, n, 3]; M2 times multiplicity [n, 6]; dE/d
+  T *grams[3], *mixed, *second, *by_second;  // [pairs, 6] by order; [n, n, 3]; [n, 6] M2 times multiplicity; dE/d of it
 
-  // The component of rank `order` with first index c and the x-th of the others, and how often that occurs.
+  // `at` is the component of rank `order` with first index c and the x-th of the other indices, of which there are
+  // `others`; `often` is how often that occurs.
   static constexpr int others(int order) { return order == 1 ? 1 : order == 2 ? 3 : PAIRS; }
   static constexpr int at(int order, int c, int x) {
     return order == 1 ? 1 + c : order == 2 ? place(c, x) : place(c, A[x], B[x]);
@@ -35,7 +36,7 @@ class Invariants {
     mixed = take(3 * n * n), second = take(6 * n), by_second = take(6 * n);
   }
 
-  // Of moments [n, 20] the features, in the order of descriptor.invariants.
+  // Compute the features, in the order of descriptor.invariants, from moments [n, 20].
   void forward(const T* moments, T* features) {
     for (int64_t s = 0; s < n; ++s) {
       UNROLLED
@@ -71,7 +72,7 @@ class Invariants {
       }
   }
 
-  // After `forward` on the same moments: dE/d(moment) [n, 20] from dE/d(feature).
+  // Compute dE/d(moment) [n, 20] from dE/d(feature), after `forward` on the same moments.
   void backward(const T* moments, const T* by_feature, T* by_moment) {
     std::fill(by_second, by_second + PAIRS * n * L, T(0));
     for (int64_t row = 0; row < n * COMPONENTS; ++row) store(by_moment + row * STRIDE, V{});
@@ -107,7 +108,7 @@ class Invariants {
 
   static void put(T*& to, V value) { store(to, value), to += STRIDE; }
 
-  // The symmetric part of sum_x M_r,cx M_s,dx, six components; its trace.
+  // Store the symmetric part of sum_x M_r,cx M_s,dx, six components; returns its trace.
   template <int order>
   static V product(const T* moments, int64_t r, int64_t s, T* gram) {
     const T *left = moments + r * COMPONENTS * STRIDE, *right = moments + s * COMPONENTS * STRIDE;
@@ -133,7 +134,7 @@ class Invariants {
     return sum;
   }
 
-  // What the trace of a pair and its products with M2_t, from <= t < n, give back.
+  // Add to the derivatives what comes from the trace of a pair and its products with M2_t, from <= t < n.
   template <int order>
   void pull(const T* moments, int64_t r, int64_t s, const T* gram, V trace, const T* by, int64_t from, T* by_moment) {
     V b[PAIRS] = {trace, V{}, V{}, trace, V{}, trace}, g[PAIRS];
@@ -165,7 +166,7 @@ class Invariants {
     }
   }
 
-  // What the products M3_r M2_s M1_t, 0 <= t < n, give back.
+  // Add to the derivatives what comes from the products M3_r M2_s M1_t, 0 <= t < n.
   void pull_mixed(const T* moments, int64_t r, int64_t s, const T* by, T* by_moment) {
     V d[3] = {}, kept[3];
     UNROLLED

@@ -1,4 +1,5 @@
-// The readout of ATOMS atoms: from features to the energy of every member, and back; `network` of gmnn/kernels/xla.py.
+// The readout of ATOMS atoms: from features to the energy of every member, and back, as `network` of
+// gmnn/kernels/readout.py.
 #pragma once
 
 #include <algorithm>
@@ -7,12 +8,12 @@
 
 #include "vectors.h"
 
-inline float raised(float) { return 12582912.0f; }              // 1.5 * 2^23: adding it rounds to whole numbers,
-inline double raised(double) { return 6755399441055744.0; }     // 1.5 * 2^52: which are then the lowest bits
+inline float raised(float) { return 12582912.0f; }              // 1.5 * 2^23; adding it rounds to a whole number
+inline double raised(double) { return 6755399441055744.0; }     // 1.5 * 2^52; the number is then in the lowest bits
 inline int32_t shifted(float) { return 23; }
 inline int64_t shifted(double) { return 52; }
 
-// exp(x) to rounding, |x| <= 80: 2^n times a Taylor series on +-ln(2) / 2.
+// exp(x) to within rounding for |x| <= 80: 2^n times a Taylor series on +-ln(2) / 2.
 template <class T>
 inline Vector<T> exponential(Vector<T> x) {
   using Bits = typename Register<T>::Bits;
@@ -25,7 +26,7 @@ inline Vector<T> exponential(Vector<T> x) {
   return (Vector<T>)((Bits)sum + ((Bits)lifted << shifted(T())));
 }
 
-// 1 / (1 + exp(-x)); beyond +-80 as there.
+// 1 / (1 + exp(-x)); beyond +-80 the value at +-80.
 template <class T>
 inline Vector<T> sigmoid(Vector<T> x) {
   const Vector<T> most = Vector<T>{} + T(80);
@@ -33,7 +34,7 @@ inline Vector<T> sigmoid(Vector<T> x) {
   return T(1) / (T(1) + exponential<T>(-x));
 }
 
-// out [rows, ATOMS] = matrix in [depth, ATOMS]; the matrix as [rows / TILE, depth, TILE]. Rows are rounded up.
+// out [rows, ATOMS] = matrix times in [depth, ATOMS]. The matrix is [rows / TILE, depth, TILE], its rows rounded up.
 template <class T>
 inline void multiply(int64_t rows, int64_t depth, const T* matrix, const T* in, T* out) {
   constexpr int L = LANES<T>, V = ATOMS<T> / L;
@@ -58,7 +59,7 @@ constexpr int64_t whole_tiles(int64_t rows) { return (rows + TILE - 1) / TILE * 
 
 template <class T>
 struct Layer {
-  const T *kernel, *transposed, *bias;  // as `multiply` has [out, in] and [in, out]; [out]
+  const T *kernel, *transposed, *bias;  // [out, in] and [in, out], stored as for `multiply`; [out]
   int64_t out, in;
 };
 
@@ -81,7 +82,7 @@ class Network {
 
   int64_t members() const { return layers.back().out; }
 
-  // What the members find [M, ATOMS]; dE/d(feature) of scale [ATOMS] times their mean takes the place of the features.
+  // Return the members' outputs [M, ATOMS]; the derivative of scale [ATOMS] times their mean replaces the features.
   const T* operator()(T* features, const T* scale) {
     constexpr int L = LANES<T>;
     const T* h = features;

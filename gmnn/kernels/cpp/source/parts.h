@@ -1,4 +1,4 @@
-// Work that is shared out among the threads of XLA.
+// Work that is shared among the threads of XLA.
 #pragma once
 
 #include <algorithm>
@@ -9,8 +9,8 @@
 
 #include "xla/ffi/api/ffi.h"
 
-// work(phase, part) for all parts of every phase, by this thread and those of the pool that come in time; a phase begins
-// when the one before it is done.
+// Call work(phase, part) for all parts of every phase, on this thread and those of the pool that come in time. A phase
+// begins when the one before it is done.
 template <class Work>
 void share_out(xla::ffi::ThreadPool& pool, int64_t threads, const std::vector<int64_t>& parts, Work work) {
   struct Progress {
@@ -29,7 +29,7 @@ void share_out(xla::ffi::ThreadPool& pool, int64_t threads, const std::vector<in
   some();
 }
 
-// work(part) for all parts.
+// Call work(part) for all parts.
 template <class Work>
 void share_out(xla::ffi::ThreadPool& pool, int64_t parts, Work work) {
   share_out(pool, parts, std::vector<int64_t>{parts}, [work](int64_t, int64_t part) { work(part); });

@@ -1,6 +1,7 @@
-// Energies, forces and virials of atoms on the cores of a CPU, each with ATOMS at a time, for XLA.
+// Energies, forces and virials of atoms for XLA on the cores of a CPU, each of which takes ATOMS at a time.
 //
-// Compiled on first use by gmnn/kernels/cpp/predict.py, tested equal to gmnn/kernels/xla.py, which has the formulas.
+// gmnn/kernels/cpp/predict.py compiles this file on first use; tests compare it with gmnn/kernels/xla.py, which has the
+// formulas.
 
 #include "invariants.h"
 #include "network.h"
@@ -24,7 +25,7 @@ struct Found {
   T *members, *forces, *virials;  // [rows, M] eV, [N, 3] eV/Å, [rows, 9] eV
 };
 
-// Moments [n, 20] bounded by bound, of ATOMS atoms; the factor and the square of the bound are kept.
+// The bound of the moments [n, 20] of ATOMS atoms; it keeps the factor and the square of the bound.
 template <class T>
 struct Bounds {
   T factor[ATOMS<T>], room[ATOMS<T>];
@@ -103,7 +104,7 @@ void evaluate(const Given<T>& given, const Readout<T>& readout, const int32_t* r
   }
 }
 
-// Rows in as many parts as there are threads; each has forces of its own, which are summed in their order.
+// Evaluate rows in as many parts as there are threads. Each part has its own forces, which are summed in order.
 template <class T, int W>
 void evaluate_in_parts(ffi::ThreadPool& pool, bool one_core, const Given<T>& given, const Readout<T>& readout,
                        const int32_t* rows, int64_t count, const Found<T>& found) {

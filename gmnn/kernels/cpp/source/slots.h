@@ -1,7 +1,8 @@
 // The slots of an atom: from their vectors to moments, and from the derivative by moments to forces.
 //
-// Slots within the cutoff are packed; then every loop runs over these in vector registers, but for the tables, of which
-// a row is read across its channels. Formulas as in `_block` of gmnn/kernels/xla.py, tables as gmnn/tables.py makes them.
+// Slots within the cutoff are packed; then every loop runs over these in vector registers, except for the tables, where
+// a row is read across its channels. Formulas are as in `_block` of gmnn/kernels/xla.py, tables as in
+// gmnn/kernels/tables.py.
 #pragma once
 
 #include <algorithm>
@@ -25,8 +26,8 @@ struct Given {
   bool real(int64_t i) const { return i < centres && elements[i] >= 0; }
 };
 
-// What belongs to the slots of the atom at work, [.][n]: monomials of the directions, these times the gate, functions
-// and slopes by channel.
+// Data of the slots of the current atom, [.][n]: monomials of the directions, these times the gate, and functions and
+// slopes by channel.
 template <class T>
 struct Scratch {
   std::vector<T> memory;
@@ -44,7 +45,7 @@ class Slots {
   static constexpr int L = LANES<T>;
   const Given<T>& given;
   const int64_t room, n_radial;
-  int count = 0, padded = 0;  // padding has functions of zero
+  int count = 0, padded = 0;  // functions of padding are zero
   std::vector<T> memory, nothing;
   std::vector<int32_t> neighbor;
   T *x, *y, *z, *inverse, *shorter, *gate, *values, *slopes;
@@ -60,7 +61,7 @@ class Slots {
     values = next, slopes = next + W * room;
   }
 
-  // Find those of atom i: vectors, distances, functions.
+  // Find the slots of atom i: vectors, distances, functions.
   void find(int64_t i) {
     pack(i);
     const T scale = T(given.intervals) / given.r_max, offset = given.offset;
@@ -71,7 +72,7 @@ class Slots {
     look_up(i, scale);
   }
 
-  // Moments to[s * 20 + c] of the atom, a stride apart, and its share of the repulsion, eV.
+  // Store the moments to[s * 20 + c] of the atom, a stride apart; returns its share of the repulsion, eV.
   T moments(Scratch<T>& scratch, T* to, int64_t stride) const {
     multiply_out(scratch);
     constexpr int V = W / L, SIZE = V == 1 ? 10 : V == 2 ? 5 : 2;  // some ten sums in registers
@@ -94,8 +95,8 @@ class Slots {
     return repulsion / 2;
   }
 
-  // Add to forces [N, 3] what atom i and its slots feel, from dE/d(moment) as `moments` has them; its virial, eV.
-  // Nothing of the slots is left.
+  // Add to forces [N, 3] what atom i and its slots feel, from dE/d(moment) in the layout of `moments`, and store its
+  // virial, eV. The data of the slots is overwritten.
   void forces(Scratch<T>& scratch, int64_t i, const T* by_moment, int64_t stride, T* forces, T* virial) {
     multiply_out(scratch);
     for (int64_t c = 0; c < given.channels; ++c) {
@@ -152,13 +153,13 @@ class Slots {
       const T dz = there[2] + (a * cell[2] + b * cell[5] + c * cell[8]) - own[2];
       to_x[n] = dx, to_y[n] = dy, to_z[n] = dz, to[n] = j;
       const T square = dx * dx + dy * dy + dz * dz;
-      n += !(square >= far && square <= std::numeric_limits<T>::max());  // what is no number stays, to be seen
+      n += !(square >= far && square <= std::numeric_limits<T>::max());  // NaN and infinity stay, to be seen
     }
     count = n, padded = (n + L - 1) / L * L;
     for (int k = n; k < padded; ++k) to_x[k] = given.r_max, to_y[k] = to_z[k] = 0;
   }
 
-  // Functions and slopes by r; what is read beyond the channels belongs to the next power or row and is not used.
+  // Look up functions and slopes by r; what is read beyond the channels belongs to the next power or row and is unused.
   void look_up(int64_t i, T scale) {
     const int64_t C = given.channels, last = given.intervals - 1, pair = 4 * C * (given.intervals + 1);
     const T* tables = given.table + given.elements[i] * given.n_elements * pair;
@@ -177,7 +178,7 @@ class Slots {
     }
   }
 
-  // dE/d(vector) of a register's slots, which takes the place of gate, shorter and inverse.
+  // Compute dE/d(vector) of a register's slots; it replaces gate, shorter and inverse.
   void gradient(const Scratch<T>& scratch, const T* by, int k) {
     const T *value = scratch.value, *slope = scratch.slope, *shown = scratch.shown, *monomial = scratch.monomial;
     Vector<T> q[COMPONENTS] = {}, radial = {};  // dE/d(gated monomial), dE/dr at a fixed direction

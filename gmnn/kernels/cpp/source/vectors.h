@@ -1,4 +1,4 @@
-// Vectors of a register's numbers, and what of the packed symmetric tensors every part knows.
+// Vectors of a register's numbers, and the layout of packed symmetric tensors that every part uses.
 #pragma once
 
 #include <cmath>
@@ -80,7 +80,7 @@ inline Vector<T> root(Vector<T> x) {
   return x;
 }
 
-// Places of components by their indices, as gmnn.descriptor.component.
+// Places of components by their indices, as gmnn.model.descriptor.component.
 constexpr int place(int a, int b) { return a > b ? place(b, a) : 4 + a * (7 - a) / 2 + b - a; }
 constexpr int place(int a, int b, int c) {
   if (a > b) return place(b, a, c);
