@@ -7,7 +7,6 @@ adds the forces on ghosts to the atoms that they stand for. Every image has its 
 
 import ctypes
 from collections.abc import Callable
-from functools import partial
 from itertools import count
 from typing import Any
 
@@ -19,8 +18,7 @@ from gmnn import device
 from gmnn.device import precision
 from gmnn.elements import SYMBOLS
 from gmnn.errors import UserError
-from gmnn.kernels import choice, xla
-from gmnn.kernels.cpp import predict as cpp
+from gmnn.kernels.choice import part_evaluator
 from gmnn.model.folder import load
 from gmnn.model.potential import Potential
 from gmnn.neighbors.host import capacity
@@ -43,17 +41,11 @@ class Engine:
         self.offsets = np.zeros(len(SYMBOLS))
         self.offsets[self.numbers_of_types] = potential.offsets(self.numbers_of_types)
         with precision(dtype):
-            self._params, _ = choice.evaluator(potential, path, dtype)
-            path = choice.choose(potential, path).path
-        parts: dict[str, Callable[..., tuple[Array, Array, Array]]] = {
-            "fast": xla.predict_part, "reference": _reference_part,
-            "kernel": partial(cpp.predict_part, one_core=ranks > 1),
-        }  # fmt: skip
-        part = parts[path]
+            self._params, part = part_evaluator(potential, path, dtype, one_core=ranks > 1)
 
         def evaluate(params: Any, positions: Array, numbers: Array, neighbors: Array) -> tuple[Array, Array, Array]:
             no_cell, no_shifts = jnp.zeros((3, 3), positions.dtype), jnp.zeros((*neighbors.shape, 3), jnp.int32)
-            return part(potential, params, System(positions, numbers, no_cell, neighbors, no_shifts))
+            return part(params, System(positions, numbers, no_cell, neighbors, no_shifts))
 
         self._evaluate = device.compiled(evaluate, one_core=ranks > 1)
         self.shape = (0, 0, 0)  # atoms N, own atoms among them C, slots K
@@ -91,17 +83,6 @@ class Engine:
                 "timestep"
             )
         return energies + self.offsets[self.numbers[: len(energies)]], forces, virials
-
-
-def _reference_part(potential: Potential, params: Any, system: System) -> tuple[Array, Array, Array]:
-    """The results of `xla.predict_part` by autodiff, but with the virials summed, [1, 3, 3]."""
-    n, n_own = len(system.numbers), len(system.neighbors)
-    more = ((0, n - n_own), (0, 0))
-    neighbors = jnp.pad(system.neighbors, more, constant_values=n)  # a ghost alone has a constant energy
-    prediction = potential.predict(
-        params, system._replace(neighbors=neighbors, shifts=jnp.pad(system.shifts, (*more, (0, 0))))
-    )
-    return prediction.energies[:n_own], prediction.forces, prediction.virial[None]
 
 
 class Exchange(ctypes.Structure):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from gmnn.config.choices import PathName
 from gmnn.config.coverage import uncovered
@@ -16,7 +17,7 @@ from gmnn.kernels import parameters, xla
 from gmnn.kernels.cpp import predict as cpp
 from gmnn.model.descriptor import HIGHEST
 from gmnn.model.potential import Potential
-from gmnn.system import Prediction
+from gmnn.system import Prediction, System
 
 PATHS = get_args(PathName)
 TF32 = jax.lax.DotAlgorithmPreset.TF32_TF32_F32
@@ -86,6 +87,34 @@ def evaluator(
         function = pallas.predict
     params = parameters.to_kernel_parameters(potential, dtype)
     return params, partial(function, potential, precision=TF32 if tf32_network else HIGHEST)
+
+
+def part_evaluator(
+    potential: Potential, path: str, dtype: str, one_core: bool = False
+) -> tuple[Any, Callable[..., tuple[Array, Array, Array]]]:
+    """Return parameters as `dtype` and a function of them and of a part of the atoms, for programs that share them out.
+
+    The neighbour slots of its system belong to the first C of the N atoms. It returns their energies [C] eV, their
+    forces on all atoms [N, 3] eV/Å, and virials in eV: [C, 3, 3], or their sum [1, 3, 3] on the reference path.
+    """
+    params, _ = evaluator(potential, path, dtype)
+    path = choose(potential, path).path
+    if path == "kernel" and jax.default_backend() != "cpu":
+        raise UserError("path kernel evaluates a part of the atoms on a CPU only; use path fast or auto")
+    parts: dict[str, Callable[..., tuple[Array, Array, Array]]] = {
+        "reference": _reference_part, "fast": xla.predict_part, "kernel": partial(cpp.predict_part, one_core=one_core),
+    }  # fmt: skip
+    return params, partial(parts[path], potential)
+
+
+def _reference_part(potential: Potential, params: Any, system: System) -> tuple[Array, Array, Array]:
+    n, n_own = len(system.numbers), len(system.neighbors)
+    more = ((0, n - n_own), (0, 0))
+    neighbors = jnp.pad(system.neighbors, more, constant_values=n)  # a ghost alone has a constant energy
+    prediction = potential.predict(
+        params, system._replace(neighbors=neighbors, shifts=jnp.pad(system.shifts, (*more, (0, 0))))
+    )
+    return prediction.energies[:n_own], prediction.forces, prediction.virial[None]
 
 
 @cache
