@@ -7,50 +7,47 @@ from pydantic import BaseModel, Field, model_validator
 from gmnn.config.types import STRICT, Count, Flag, NonNegative, Number, Positive, Share, Whole
 
 
-class EnergyTerm(BaseModel):
-    """Error of the energy per atom, times the number of atoms."""
-
-    model_config = STRICT
-
-    weight: NonNegative = 3.0
-    """Weight of N l(dE / N) in the loss of a frame of N atoms, dE / N in eV."""
-    final_weight: NonNegative | None = None
-    """Weight from `train.loss.switch_at` on; by default the same."""
-    form: Literal["mse", "mae", "huber", "nll", "crps"] = "mse"
-    """l(x): `mse`, square; `mae`, absolute value; `huber`, square up to `delta`, linear beyond. A shallow ensemble
-    learns its spread with `crps`, continuous ranked probability score, or `nll`, negative log-likelihood."""
-    delta: Positive = 0.01
-    """Where `huber` becomes linear, eV per atom."""
-
-
-class ForcesTerm(BaseModel):
-    """Error of the forces, averaged over atoms and components."""
+class LossTerm(BaseModel):
+    """One term of the loss."""
 
     model_config = STRICT
 
     weight: NonNegative = 1.0
-    """Weight of the mean of l(dF), dF in eV/Å."""
+    """Weight in the loss of a frame."""
     final_weight: NonNegative | None = None
     """Weight from `train.loss.switch_at` on; by default the same."""
+    delta: Positive = 0.01
+    """Where `huber` becomes linear, eV per atom."""
+
+
+class EnergyTerm(LossTerm):
+    """Error of the energy per atom, times the number of atoms."""
+
+    weight: NonNegative = 3.0
+    """Weight of N l(dE / N) in the loss of a frame of N atoms, dE / N in eV."""
+    form: Literal["mse", "mae", "huber", "nll", "crps"] = "mse"
+    """l(x): `mse`, square; `mae`, absolute value; `huber`, square up to `delta`, linear beyond. A shallow ensemble
+    learns its spread with `crps`, continuous ranked probability score, or `nll`, negative log-likelihood."""
+
+
+class ForcesTerm(LossTerm):
+    """Error of the forces, averaged over atoms and components."""
+
+    weight: NonNegative = 1.0
+    """Weight of the mean of l(dF), dF in eV/Å."""
     form: Literal["mse", "mae", "huber"] = "mse"
     """l(x), as for the energy."""
     delta: Positive = 0.1
     """Where `huber` becomes linear, eV/Å."""
 
 
-class StressTerm(BaseModel):
+class StressTerm(LossTerm):
     """Error of stress times volume per atom, averaged over the nine components, times the number of atoms."""
-
-    model_config = STRICT
 
     weight: NonNegative = 1.0
     """Weight of N l(V dS / N), V dS / N in eV; no effect on frames without a stress."""
-    final_weight: NonNegative | None = None
-    """Weight from `train.loss.switch_at` on; by default the same."""
     form: Literal["mse", "mae", "huber"] = "mse"
     """l(x), as for the energy."""
-    delta: Positive = 0.01
-    """Where `huber` becomes linear, eV per atom."""
 
 
 class LossConfig(BaseModel):
