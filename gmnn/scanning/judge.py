@@ -29,7 +29,7 @@ N_PLACES = 4  # on a curve, where the rounding of E is measured
 SURPRISE = 0.05  # of the mean |dE/dr| of an interval: a larger miss of the cubic halves it again
 FLAT, FINE = 10.0, 0.005  # eV/Å, Å: intervals with an end flatter than FLAT are halved until they are below FINE
 MAX_INSERTED = 400  # points added to one curve by halvings
-N_BISECTIONS, MAX_LOCATED = 12, 8  # steps; places on one curve
+N_BISECTIONS, MAX_LOCATED = 12, 4  # steps; places on one curve
 BATCH_POINTS = 200_000  # points set in advance that are evaluated by one call
 
 
