@@ -14,7 +14,8 @@ import numpy as np
 from ase import Atoms
 from jax import Array
 
-from gmnn.certificate import wall
+from gmnn.certificate import coverage, wall
+from gmnn.config.coverage import uncovered
 from gmnn.config.model import SWISH_FLOOR, ModelConfig
 from gmnn.device import on_device
 from gmnn.model.network import Constants, constants, scale_shift
@@ -35,8 +36,12 @@ class Barrier(NamedTuple):
 
 
 def above_floor(potential: Potential, atoms: Atoms) -> float:
-    """A = sum_i sigma_i (psi_i + beta) + sum V in eV: an upper bound of E(atoms) minus the floor of the network."""
+    """A = sum_i sigma_i (psi_i + beta) + sum V in eV: an upper bound of E(atoms) minus the floor of the network.
+
+    UserError for a model without a floor that is covered.
+    """
     config, reference, params = potential.config, potential.reference, potential.trained
+    coverage.require(config, coverage.FLOOR, "a floor of the energy")
     potential.require_elements(atoms.numbers)
     system = make_system(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc, config.r_max)
     with jax.enable_x64(True):
@@ -65,17 +70,20 @@ def _atomic_energies(config: ModelConfig, elements: tuple[int, ...], screening: 
 def barrier_radii(potential: Potential, atoms: Atoms, energy: float) -> Barrier:
     """Of each pair of elements the largest r_b with V(r) > A + energy for every r <= r_b.  energy in eV, >= 0
 
-    NaN without a floor (unbounded readout), without a certified repulsion, or with fewer than two such atoms.
+    NaN for a model that is not covered and with fewer than two such atoms. NaN for all pairs if the repulsion of any
+    pair among the atoms is not certified to fall: the proof needs V >= 0 of every pair.
     """
     elements = potential.reference.elements
+    radii = np.full((len(elements),) * 2, np.nan)
+    if uncovered(potential.config, coverage.FLOOR):
+        return Barrier(float("nan"), radii)
     above = above_floor(potential, atoms)
     counts = np.array([np.count_nonzero(atoms.numbers == z) for z in elements])
-    radii = np.full((len(elements),) * 2, np.nan)
-    for e in range(len(elements)):
-        for f in range(e, len(elements)):
-            enough = counts[e] >= 2 if e == f else min(counts[e], counts[f]) >= 1
-            if enough and potential.config.bounded and wall.falls(potential, e, f):
-                radii[e, f] = radii[f, e] = inverse(potential, e, f, above + energy)
+    if wall.all_fall(potential, 2 * counts if atoms.pbc.any() else counts):  # an atom and its image are a pair, too
+        for e in range(len(elements)):
+            for f in range(e, len(elements)):
+                if wall.has_pair(counts, e, f):
+                    radii[e, f] = radii[f, e] = inverse(potential, e, f, above + energy)
     return Barrier(above, radii)
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from gmnn.certificate import adversary, barrier, lipschitz, monotone, stationary, wall
+from gmnn.certificate import adversary, barrier, coverage, lipschitz, monotone, stationary, wall
+from gmnn.config.coverage import uncovered
 from gmnn.elements import COVALENT_RADII, SYMBOLS, pair_name
 from gmnn.errors import UserError
 from gmnn.model import short_range
@@ -85,6 +86,10 @@ def certify(
     _check(potential, atoms, energy, rho, n)
     elements = potential.reference.elements
     nothing = np.full((len(elements),) * 2, np.nan)
+    if unknown := uncovered(potential.config, coverage.MODEL):
+        empty = [_named(elements, nothing) for _ in range(5)]
+        note = f"No theorem: none covers {unknown}."
+        return Certificate(float(energy), empty[0], empty[1], empty[2], empty[3], empty[4], [note])
     contacts = CONTACT * short_range.covalent_sums(elements) if rho is None else np.full(nothing.shape, float(rho))
     notes, periodic = [], atoms is not None and bool(atoms.pbc.any())
     composition = None
@@ -94,13 +99,16 @@ def certify(
     t1 = t2 = t3 = network = sampled = nothing
     refuted = [pair_name(elements[e], elements[f]) for e, f in _pairs(elements) if not wall.falls(potential, e, f)]
     if refuted:
-        notes.append(f"No theorem for {', '.join(refuted)}: no repulsion that is certified to fall with the distance.")
+        notes.append(
+            f"No theorem for {', '.join(refuted)}, nor a barrier or stationary radius of a structure with such a pair: "
+            "no repulsion that is certified to fall with the distance."
+        )
     if atoms is None:
         notes.append("No barrier and no stationary radius: they speak of given atoms, and no structure was given.")
     else:
-        found = barrier.barrier_radii(potential, atoms, energy)
-        t1 = found.radii
-        notes.append(_barrier_note(potential, found, energy, periodic))
+        start = barrier.barrier_radii(potential, atoms, energy)
+        t1 = start.radii
+        notes.append(_barrier_note(potential, start, energy, periodic))
     obstacle = lipschitz.obstacle(potential)
     if obstacle:
         notes.append(f"No monotone and no stationary radius: {obstacle}.")
@@ -162,7 +170,7 @@ def _sample(
     samples: int,
 ) -> np.ndarray:
     """Largest network force that a search finds below the clamp, [E, E] eV/Å."""
-    elements, found = potential.reference.elements, np.full(rho.shape, np.nan)
+    elements, forces = potential.reference.elements, np.full(rho.shape, np.nan)
     clamp_in = short_range.pair_tables(potential.config, potential.reference).clamp_in
     for e, f in _pairs(elements):
         if np.isnan(certified[e, f]):
@@ -179,17 +187,17 @@ def _sample(
         done = adversary.search(
             potential, pair, (0.1 * upper, upper), rho, size, samples, batch=samples, others=chosen, network=True
         )
-        found[e, f] = found[f, e] = done.network
-    return found
+        forces[e, f] = forces[f, e] = done.network
+    return forces
 
 
-def _barrier_note(potential: Potential, found: barrier.Barrier, energy: float, periodic: bool) -> str:
-    if not potential.config.bounded:
-        return "No barrier radius: the readout's output is not bounded below (model.output_activation: identity)."
+def _barrier_note(potential: Potential, start: barrier.Barrier, energy: float, periodic: bool) -> str:
+    if setting := uncovered(potential.config, coverage.FLOOR):
+        return f"No barrier radius: no floor of the network's energy is derived for {setting}."
     cell = " per cell, and the atoms of one cell with their images move alike" if periodic else ""
     return (
         f"Barrier: the same atoms at a total energy of at most {energy:g} eV above that of the structure at rest"
-        f"{cell}; the structure lies {found.above_floor:.4g} eV above the energy's floor. A thermostat may exceed that."
+        f"{cell}; the structure lies {start.above_floor:.4g} eV above the energy's floor. A thermostat may exceed that."
     )
 
 

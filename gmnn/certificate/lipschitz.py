@@ -8,11 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gmnn.certificate import coverage
+from gmnn.config.coverage import uncovered
 from gmnn.model.network import OUTPUT_GAIN, scale_shift
 from gmnn.model.potential import Potential
 from gmnn.model.readout import SWISH_UNIT
 
 SWISH_SLOPES = (-0.0998396, 1.0998396)  # of x / (1 + exp(-x)), at x = -+2.399357, rounded outwards
+OUTPUT_SLOPES = {"swish": SWISH_SLOPES[1], "identity": 1.0}  # largest |slope| of the output activation
 MARGIN = 1.0 + 1e-9  # on every norm, far beyond the rounding of an eigenvalue
 CELLS = 40  # per rank, of the grid over the norms of the moments
 
@@ -104,7 +107,7 @@ def gradient_bounds(readout: dict, feature_scale: np.ndarray, n_radial: int, bou
     blocks = [first[classes.number == k] for k in range(8)]
     slopes = (SWISH_UNIT * SWISH_SLOPES[0], SWISH_UNIT * SWISH_SLOPES[1])
     each = np.array([chain_bound([block, *layers[1:]], slopes) for block in blocks])  # of dx/d(class)
-    found = []
+    gradients = []
     for bound in bounds:
         corners, left = norm_cells(float(bound))
         tables = jacobian_norms(corners)
@@ -115,33 +118,26 @@ def gradient_bounds(readout: dict, feature_scale: np.ndarray, n_radial: int, bou
         divided = tables / weight[:, None]
         squares = np.linalg.eigvalsh(np.einsum("cbl,cbk->clk", divided, divided))[:, -1]
         together = chain_bound([scaled, *layers[1:]], slopes) * float(np.max(left * np.sqrt(squares)))
-        found.append(min(float(apart.max()), together))
-    return OUTPUT_GAIN * MARGIN * np.array(found)
+        gradients.append(min(float(apart.max()), together))
+    return OUTPUT_GAIN * MARGIN * np.array(gradients)
 
 
 def obstacle(potential: Potential) -> str:
     """Why the network's force is not bounded by this module; empty where it is."""
-    if not potential.config.core.bounded_moments:
-        return "the moments are not bounded (model.core.bounded_moments: false), nor then is the network's force"
-    if potential.config.core.nearest_switch:
-        return "no bound is derived for model.core.nearest_switch"
-    if potential.config.distance != "identity":
-        return f"no bound is derived for model.distance: {potential.config.distance}"
-    if potential.config.unit_offset:
-        return "no bound is derived for model.unit_offset above 0"
-    if potential.config.ensemble != "none":
-        return "no bound is derived for ensembles"
-    return ""
+    setting = uncovered(potential.config, coverage.FORCE)
+    return setting and f"no bound is derived for {setting}"
 
 
 def sensitivities(potential: Potential) -> np.ndarray:
-    """G_e: upper bound of |dE_i,network / dM_i| in eV for a centre of each element, where there is no obstacle.  [E]
+    """G_e: upper bound of |dE_i,network / dM_i| in eV for a centre of each element.  [E]
 
-    M_i are the moments *before* they are bounded, in the norm of core.squared_norm.
+    M_i are the moments *before* they are bounded, in the norm of descriptor.squared_norm. UserError for a model that is
+    not covered.
     """
     config, reference, params = potential.config, potential.reference, potential.trained
+    coverage.require(config, coverage.FORCE, "a bound of the network's force")
     classes = feature_classes(config.n_radial)
     scale = np.asarray(reference.feature_scale or np.ones(len(classes.number)))
-    slope = SWISH_SLOPES[1] if config.bounded else 1.0
+    slope = OUTPUT_SLOPES[config.output_activation]
     bounds = config.core.moment_room * np.asarray(reference.moment_scale)
     return MARGIN * slope * scale_shift(params)[0] * gradient_bounds(params["readout"], scale, config.n_radial, bounds)

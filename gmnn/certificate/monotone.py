@@ -37,7 +37,10 @@ class Monotone(NamedTuple):
 
 
 def make_grid(potential: Potential, sensitivity: np.ndarray, rho: np.ndarray) -> Grid:
-    """All bounds on one set of intervals per pair; `rho` [E, E] Å are among their ends."""
+    """All bounds on one set of intervals per pair; `rho` [E, E] Å are among their ends.
+
+    UserError for a model that is not covered.
+    """
     tables = short_range.pair_tables(potential.config, potential.reference)
 
     def points(e: int, f: int) -> list[float]:
@@ -76,19 +79,19 @@ def monotone_radii(
             both[e, f] = (network + wall_).max(initial=0.0)
     radii, lambdas, contacts = np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, np.nan)
     clamp_in = short_range.pair_tables(potential.config, potential.reference).clamp_in
-    one = np.eye(size, dtype=int)
+    single = np.eye(size, dtype=int)
     for e in range(size):
         for f in range(e, size):
-            others = None if composition is None else composition - one[e] - one[f]
+            others = None if composition is None else composition - single[e] - single[f]
             if others is not None and others.min() < 0:
                 continue
             load = [max(crowd(table[m], others, n) for m in (e, f)) for table in (felt, pushed, both)]
-            own = grid.network(e, f, along=True)
+            centres = grid.network(e, f, along=True)
             ends = grid.bounds[e][f].edges
-            shown = ends[:-1] < clamp_in[e, f] if clamp_in[e, f] > 0 else np.ones(len(own), bool)
-            lambdas[e, f] = lambdas[f, e] = load[0] + own[shown].max()
+            shown = ends[:-1] < clamp_in[e, f] if clamp_in[e, f] > 0 else np.ones(len(centres), bool)
+            lambdas[e, f] = lambdas[f, e] = load[0] + centres[shown].max()
             contacts[e, f] = contacts[f, e] = load[1]
-            proved = grid.slopes[e][f].at_least > MARGIN * (own + load[2])
+            proved = grid.slopes[e][f].at_least > MARGIN * (centres + load[2])
             last = int(np.argmin(proved)) if not proved.all() else len(proved)
             if last and np.isfinite(load[2]):
                 radii[e, f] = radii[f, e] = ends[last]

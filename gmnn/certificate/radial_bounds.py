@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from gmnn.certificate import coverage
 from gmnn.config.model import ModelConfig
 from gmnn.model import radial, short_range
 from gmnn.model.potential import Potential
@@ -57,19 +58,24 @@ def derivative(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
 def _basis_suprema(config: ModelConfig) -> np.ndarray:
     """Analytic upper bounds of the p-th derivatives of phi_n f_c on (0, r_max), p = 0 ... 3.  [4, n_basis]"""
     r_max, n = config.r_max, np.arange(config.n_basis)
+    what = "a bound of the radial functions"
     if config.basis == "bessel":
         amplitude = np.sqrt(2.0) * np.pi / r_max**1.5 * radial.amplitudes(config.n_basis, config.smoothness)
         waves = [((np.pi * (n + 1) / r_max) ** p + (np.pi * (n + 2) / r_max) ** p) / (p + 1) for p in range(4)]
         functions = amplitude * np.array(waves)
-    else:
+    elif config.basis == "gaussian":
         beta = (config.n_basis / r_max) ** 2
         height = (2.0 * beta / np.pi) ** 0.25
         hermite = [1.0, *(1.0865 * np.sqrt(factorial(p)) for p in (1, 2, 3))]  # Cramer's inequality
         functions = np.outer([height * (2.0 * beta) ** (0.5 * p) * hermite[p] for p in range(4)], np.ones(len(n)))
+    else:
+        raise coverage.refusal(what, f"model.basis: {config.basis}")
     if config.cutoff == "polynomial":
         cutoff = np.array([1.0, 1.875, STEP_BEND, 60.0]) / r_max ** np.arange(4)
-    else:
+    elif config.cutoff == "cosine":
         cutoff = np.array([1.0, *(0.5 * (np.pi / r_max) ** p for p in (1, 2, 3))])
+    else:
+        raise coverage.refusal(what, f"model.cutoff: {config.cutoff}")
     leibniz = [sum(comb(p, q) * cutoff[q] * functions[p - q] for q in range(p + 1)) for p in range(4)]
     return ROUNDING * np.array(leibniz)
 
@@ -99,17 +105,21 @@ def _basis_and_slope(config: ModelConfig) -> Callable[[Array], tuple[Array, Arra
 
 
 def neighbor_bounds(potential: Potential, points: Callable[[int, int], list[float]]) -> list[list[Bounds]]:
-    """Bounds for every centre e and neighbour f, [E][E]; `points(e, f)` are further ends of intervals, Å."""
+    """Bounds for every centre e and neighbour f, [E][E]; `points(e, f)` are further ends of intervals, Å.
+
+    UserError for a model that is not covered.
+    """
     config, reference = potential.config, potential.reference
+    coverage.require(config, coverage.FORCE, "a bound of what a neighbour adds to the moments")
     tables = short_range.pair_tables(config, reference)
     coefficients = np.asarray(potential.trained["radial"]["coefficients"], float)
     suprema = radial_suprema(config, coefficients)
     elements = range(len(reference.elements))
 
-    def one(e: int, f: int) -> Bounds:
+    def pair(e: int, f: int) -> Bounds:
         return _pair(config, radii_of(tables, e, f), coefficients[e, f], suprema[e, f], edges(config, points(e, f)))
 
-    return [[one(e, f) for f in elements] for e in elements]
+    return [[pair(e, f) for f in elements] for e in elements]
 
 
 def radii_of(tables: short_range.PairTables, e: int, f: int) -> short_range.PairTables:

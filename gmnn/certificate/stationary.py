@@ -5,6 +5,7 @@ docs/certificate.md, "T3", has the statement and the proof.
 
 import numpy as np
 
+from gmnn.certificate import wall
 from gmnn.certificate.lipschitz import MARGIN
 from gmnn.certificate.monotone import Grid
 
@@ -26,17 +27,19 @@ def virial_bound(grid: Grid, composition: np.ndarray) -> float:
 def stationary_radii(grid: Grid, composition: np.ndarray) -> np.ndarray:
     """Of each pair of elements the largest r* with r |V'(r)| > virial bound for every r <= r*.  [E, E] Å
 
-    NaN where nothing is proved or the structure has no such pair.
+    NaN where nothing is proved or the structure has no such pair. NaN for all pairs if the repulsion of any pair of the
+    structure is not certified to fall: the proof needs V' <= 0 of every pair.
     """
     size = len(composition)
     radii, bound = np.full((size, size), np.nan), virial_bound(grid, composition)
-    for e in range(size):
-        for f in range(e, size):
-            enough = composition[e] >= 2 if e == f else min(composition[e], composition[f]) >= 1
-            ends, at_least = grid.bounds[e][f].edges, grid.slopes[e][f].at_least
-            inner = np.where(ends[:-1] > 0, ends[:-1] * at_least, ends[1:] * at_least)  # the first one: r |V'| >= V(r)
-            proved = inner > bound
-            last = int(np.argmin(proved)) if not proved.all() else len(proved)
-            if enough and last:
-                radii[e, f] = radii[f, e] = ends[last]
+    present = [(e, f) for e in range(size) for f in range(e, size) if wall.has_pair(composition, e, f)]
+    if not all(np.isfinite(grid.slopes[e][f].at_most[1:]).all() for e, f in present):
+        return radii
+    for e, f in present:
+        ends, at_least = grid.bounds[e][f].edges, grid.slopes[e][f].at_least
+        inner = np.where(ends[:-1] > 0, ends[:-1] * at_least, ends[1:] * at_least)  # the first one: r |V'| >= V(r)
+        proved = inner > bound
+        last = int(np.argmin(proved)) if not proved.all() else len(proved)
+        if last:
+            radii[e, f] = radii[f, e] = ends[last]
     return radii

@@ -1,6 +1,6 @@
 """Lists of covered settings: a faster path or a theorem holds for the choices that its list names and for no others."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -14,21 +14,21 @@ Covered = Mapping[str, Collection[Any] | None]
 def uncovered(config: ModelConfig, covered: Covered) -> str | None:
     """Return the first setting that is not covered, for example "model.basis: gaussian", or None.
 
-    A setting that the list does not name is covered only at its default. A new setting is therefore refused until it is
-    added to the list.
+    A setting that the list does not name is not covered, even at its default. A new setting is therefore refused until
+    somebody has added it to the list.
     """
-    for key, value, default in _settings(config, ModelConfig(), ""):
-        allowed = covered.get(key, [default])
+    for key, value in _settings(config, ""):
+        allowed = covered.get(key, ())
         if allowed is not ANY and value not in allowed:
             return f"model.{key}: {str(value).lower() if isinstance(value, bool) else value}"
     return None
 
 
-def _settings(config: Any, defaults: Any, prefix: str) -> list[tuple[str, Any, Any]]:
-    """Return key, value and default of every setting, including those of nested sections."""
-    rows = []
+def _settings(config: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Key and value of every setting; those of nested sections have keys such as `zbl.window`."""
     for field in fields(config):
-        value, default = getattr(config, field.name), getattr(defaults, field.name)
-        key = f"{prefix}{field.name}"
-        rows += _settings(value, default, f"{key}.") if is_dataclass(value) else [(key, value, default)]
-    return rows
+        value, key = getattr(config, field.name), f"{prefix}{field.name}"
+        if is_dataclass(value):
+            yield from _settings(value, f"{key}.")
+        else:
+            yield key, value

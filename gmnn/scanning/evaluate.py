@@ -1,8 +1,9 @@
-"""Energies and slopes from any ASE calculator, of one bond path or of structures in bulk.
+"""Energies and forces of structures from any ASE calculator, in bulk; the points of one curve.
 
 A point that cannot be computed is a result, too.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,9 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 from numpy.typing import NDArray
 
-from gmnn.scanning.paths import Array, BondPath
+from gmnn.scanning.paths import Array, Integers
+
+Evaluate = Callable[[Array, Integers], tuple[Array, Array]]  # positions [B, N, 3], numbers [B, N] -> E [B], F [B, N, 3]
 
 SIZES = (4, 16, 64, 256, 1024)  # structures handed to a calculator at once, the last at most
 
@@ -49,41 +52,39 @@ class Samples:
         return np.isfinite(self.energies) & np.isfinite(self.slopes)
 
 
-def evaluate(path: BondPath, distances: Array, calculator: BaseCalculator) -> Samples:
-    """E(r) and dE/dr = −Σ F · ∂x/∂r at the distances [n] (Å), in one call where the calculator has `batch_eval`.
-
-    An exception of the calculator becomes the message of its point. If a batch raises, its points are done one by one.
-    """
-    energies, forces, messages = _results([path.at(float(r)) for r in distances], calculator)
-    slopes = -np.sum(forces * path.tangent, axis=(1, 2))
-    return Samples(np.array(distances, float), energies, slopes, tuple(messages))
-
-
 class BulkCalculator:
     """Any ASE calculator as a function (positions [B, N, 3] Å, numbers [B, N]) -> (E [B] eV, F [B, N, 3] eV/Å).
 
-    The structures are isolated. Those on which the calculator raises get nan; `messages` says why, by index, for the
-    latest call. Batches for `batch_eval` are filled up to 4, 16, 64, 256 or 1024 structures with copies of the last:
-    few shapes, for calculators that compile a program for each.
+    The structures are isolated, or copies of `frame` with its cell. Those on which the calculator raises get nan;
+    `messages` says why, by index, for the latest call. A calculator with `batch_eval` gets up to 1024 structures at
+    once. Its batches are filled up to 4, 16, 64, 256 or 1024 with copies of the last structure, so that calculators
+    which compile a program for each size compile few; with a `frame` they are not.
     """
 
-    def __init__(self, calculator: BaseCalculator) -> None:
-        self.calculator = calculator
+    def __init__(self, calculator: BaseCalculator, frame: Atoms | None = None) -> None:
+        self.calculator, self.frame = calculator, frame
         self.messages: dict[int, str] = {}
 
-    def __call__(self, positions: Array, numbers: "NDArray[np.int64]") -> tuple[Array, Array]:
+    def __call__(self, positions: Array, numbers: Integers) -> tuple[Array, Array]:
         energies, forces = np.empty(len(positions)), np.empty(positions.shape)
         self.messages = {}
         for begin in range(0, len(positions), SIZES[-1]):
             part = slice(begin, begin + SIZES[-1])
-            frames = [Atoms(z, x) for z, x in zip(numbers[part], positions[part], strict=True)]
+            frames = [self._structure(z, x) for z, x in zip(numbers[part], positions[part], strict=True)]
             n = len(frames)
-            if hasattr(self.calculator, "batch_eval"):
+            if self.frame is None and hasattr(self.calculator, "batch_eval"):
                 frames += [frames[-1].copy() for _ in range(next(size for size in SIZES if size >= n) - n)]
-            found, pushes, messages = _results(frames, self.calculator)
-            energies[part], forces[part] = found[:n], pushes[:n]
+            values, pushes, messages = _results(frames, self.calculator)
+            energies[part], forces[part] = values[:n], pushes[:n]
             self.messages |= {begin + k: text for k, text in enumerate(messages[:n]) if text}
         return energies, forces
+
+    def _structure(self, numbers: Integers, positions: Array) -> Atoms:
+        if self.frame is None:
+            return Atoms(numbers, positions)
+        atoms = self.frame.copy()
+        atoms.positions = positions
+        return atoms
 
 
 def _results(frames: list[Atoms], calculator: BaseCalculator) -> tuple[Array, Array, list[str]]:
@@ -97,6 +98,8 @@ def _results(frames: list[Atoms], calculator: BaseCalculator) -> tuple[Array, Ar
             except Exception:  # whatever it was, the loop below finds the point
                 points = None
         if points is None or len(points) != len(frames):
+            if batch_eval is not None and hasattr(calculator, "reset"):
+                calculator.reset()  # a batch that raised may have left results of another structure
             points = [_single_point(frame, calculator) for frame in frames]
     energies, forces, messages = zip(*points, strict=True)
     return np.array(energies, float), np.array(forces, float), list(messages)

@@ -4,6 +4,7 @@ All of them but `bonds_of_frame`, `dimers` and `deep` start at contact 0.8, or a
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations, combinations_with_replacement
 
 import numpy as np
@@ -16,6 +17,8 @@ from gmnn.scanning.paths import (
     Approach,
     Array,
     Integers,
+    atom_name,
+    bond_name,
     bond_path,
     contacts,
     covalent_sum,
@@ -48,37 +51,32 @@ def equilibrium_bonds(
 
 def bonds_of_frame(atoms: Atoms, bonds: Bonds) -> list[Approach]:
     """Bonds with the motion of S0 from r_eq − 0.05 Å to 0.1 Å; no curve is left out."""
-    found, x = [], atoms.positions
-    for (i, j), r_eq in bonds.items():
-        distance, tangent = s0_motion(atoms.numbers, i, j, x[j] - x[i])
-        label = _label(atoms.numbers, i, j)
-        found.append(Approach("bonds", label, atoms.numbers, x, tangent, (i, j), distance, r_eq - MARGIN, R_MIN))
-    return found
+    return [replace(bond_path(atoms, i, j), r_start=r_eq - MARGIN) for (i, j), r_eq in bonds.items()]
 
 
 def driven_bonds(suite: str, positions: Sequence[Array], numbers: Integers, bonds: Bonds) -> list[Approach]:
     """The bonds of frame 0 in other structures [N, 3], S0 motion, from min(r_eq, contact 0.8) to 0.1 Å."""
-    found = []
+    approaches = []
     for frame, x in enumerate(positions):
         for (i, j), r_eq in bonds.items():
             distance, tangent = s0_motion(numbers, i, j, x[j] - x[i])
             start = min(r_eq, RHO * covalent_sum(numbers, i, j))
-            label = _label(numbers, i, j, frame)
-            found.append(Approach(suite, label, numbers, x, tangent, (i, j), distance, start, R_MIN))
-    return found
+            label = f"{bond_name(numbers, i, j)}@{frame}"
+            approaches.append(Approach(suite, label, numbers, x, tangent, (i, j), distance, start, R_MIN))
+    return approaches
 
 
 def rattled(frames: Sequence[Atoms], bonds: Bonds, n: int, rng: np.random.Generator) -> list[Approach]:
     """Bonds in n structures per frame, every coordinate moved at random, σ from 0.1 to 0.3 Å; see `driven_bonds`."""
     sigmas = np.linspace(*RATTLE, n)
-    moved = [one.positions + sigma * rng.standard_normal((len(one), 3)) for one in frames for sigma in sigmas]
+    moved = [frame.positions + sigma * rng.standard_normal((len(frame), 3)) for frame in frames for sigma in sigmas]
     return driven_bonds("rattled", moved, frames[0].numbers, bonds)
 
 
 def compressed(frames: Sequence[Atoms], bonds: Bonds, n: int) -> list[Approach]:
     """Bonds in n copies of each frame, the whole molecule scaled by 0.7 up to below 1; see `driven_bonds`."""
     factors = np.linspace(*COMPRESSION, n, endpoint=False)
-    scaled = [_scaled(one.positions, factor) for one in frames for factor in factors]
+    scaled = [_scaled(frame.positions, factor) for frame in frames for factor in factors]
     return driven_bonds("compressed", scaled, frames[0].numbers, bonds)
 
 
@@ -93,7 +91,7 @@ def nonbonded(frames: Sequence[Atoms], bonds: Bonds) -> list[Approach]:
 
     From contact 0.8 (of the frame, at least 0.75, where that is closer) to 0.1 Å; all other atoms stay.
     """
-    found = []
+    approaches = []
     for index, atoms in enumerate(frames):
         for pair in combinations(range(len(atoms)), 2):
             if pair in bonds:
@@ -105,11 +103,11 @@ def nonbonded(frames: Sequence[Atoms], bonds: Bonds) -> list[Approach]:
             tangent[j] = vector / distance
             covalent = covalent_sum(atoms.numbers, i, j)
             start = min(max(distance, SHORTEST_BOND * covalent), RHO * covalent)
-            label = _label(atoms.numbers, *pair, index)
-            found.append(
+            label = f"{bond_name(atoms.numbers, *pair)}@{index}"
+            approaches.append(
                 Approach("nonbonded", label, atoms.numbers, atoms.positions, tangent, (i, j), distance, start, R_MIN)
             )
-    return found
+    return approaches
 
 
 def directions(frames: Sequence[Atoms], n: int, rng: np.random.Generator) -> list[Approach]:
@@ -118,7 +116,7 @@ def directions(frames: Sequence[Atoms], n: int, rng: np.random.Generator) -> lis
     The directions are a Fibonacci sphere, turned at random for every atom; the others take turns in random order. The
     mover leaves its place in the molecule, all other atoms stay.
     """
-    found = []
+    approaches = []
     for index, atoms in enumerate(frames):
         for target in range(len(atoms)):
             others = rng.permutation(np.delete(np.arange(len(atoms)), target))
@@ -127,13 +125,13 @@ def directions(frames: Sequence[Atoms], n: int, rng: np.random.Generator) -> lis
                 start = RHO * covalent_sum(atoms.numbers, target, mover)
                 positions, tangent = atoms.positions.copy(), np.zeros((len(atoms), 3))
                 positions[mover], tangent[mover] = positions[target] + start * direction, direction
-                label = f"{_name(atoms.numbers, mover)}>{_name(atoms.numbers, target)}/{k}@{index}"
-                found.append(
+                label = f"{atom_name(atoms.numbers, mover)}>{atom_name(atoms.numbers, target)}/{k}@{index}"
+                approaches.append(
                     Approach(
                         "directions", label, atoms.numbers, positions, tangent, (target, mover), start, start, R_MIN
                     )
                 )
-    return found
+    return approaches
 
 
 def dimers(numbers: Integers) -> list[Approach]:
@@ -141,13 +139,13 @@ def dimers(numbers: Integers) -> list[Approach]:
 
     From contact 0.75: the bonds of N2 and CO, 1.098 and 1.128 Å, are at contacts 0.77 and 0.79.
     """
-    found = []
+    approaches = []
     tangent = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     for z in combinations_with_replacement(np.unique(numbers), 2):
         start = SHORTEST_BOND * float(covalent_radii[list(z)].sum())
         label = f"{chemical_symbols[z[0]]}-{chemical_symbols[z[1]]}"
-        found.append(Approach("dimers", label, np.array(z), start * tangent, tangent, (0, 1), start, start, R_MIN))
-    return found
+        approaches.append(Approach("dimers", label, np.array(z), start * tangent, tangent, (0, 1), start, start, R_MIN))
+    return approaches
 
 
 def three(frames: Sequence[Atoms], bonds: Bonds, n: int, rng: np.random.Generator) -> list[Approach]:
@@ -156,15 +154,15 @@ def three(frames: Sequence[Atoms], bonds: Bonds, n: int, rng: np.random.Generato
     r is the distance of the two in closest contact, from contact 0.8 (of the frame, if that is closer) to 0.1 Å. Their
     own contacts do not leave a curve out, those with the atoms that stay do.
     """
-    found = []
+    approaches = []
     for index, atoms in enumerate(frames):
         triples = [t for t in combinations(range(len(atoms)), 3) if any(p in bonds for p in combinations(t, 2))]
         if len(triples) > n:
             triples = [triples[k] for k in np.sort(rng.choice(len(triples), n, replace=False))]
         for triple in triples:
-            label = f"{'-'.join(_name(atoms.numbers, k) for k in triple)}@{index}"
-            found.append(_converging("three", label, atoms, triple))
-    return found
+            label = f"{'-'.join(atom_name(atoms.numbers, k) for k in triple)}@{index}"
+            approaches.append(_converging("three", label, atoms, triple))
+    return approaches
 
 
 def scaling(frames: Sequence[Atoms]) -> list[Approach]:
@@ -184,19 +182,20 @@ def deep(frames: Sequence[Atoms]) -> list[Approach]:
 
     Stricter than the published rule, which looks at the energies of these points alone.
     """
-    found = []
+    approaches = []
     for index, atoms in enumerate(frames):
         distances = atoms.get_all_distances() + np.diag(np.full(len(atoms), np.inf))
         pairs = {(min(i, int(j)), max(i, int(j))) for i, j in enumerate(np.argmin(distances, axis=1))}
         for i, j in sorted(pairs):
             distance, tangent = s0_motion(atoms.numbers, i, j, atoms.positions[j] - atoms.positions[i])
-            found.append(
+            label = f"{bond_name(atoms.numbers, i, j)}@{index}"
+            approaches.append(
                 Approach(
-                    "deep", _label(atoms.numbers, i, j, index), atoms.numbers, atoms.positions, tangent, (i, j),
+                    "deep", label, atoms.numbers, atoms.positions, tangent, (i, j),
                     distance, DEEP_START, DEEP_END, DEEP_POINTS,
                 )
             )  # fmt: skip
-    return found
+    return approaches
 
 
 def fibonacci_sphere(n: int) -> Array:
@@ -232,12 +231,3 @@ def _converging(suite: str, label: str, atoms: Atoms, members: tuple[int, ...]) 
 def _scaled(positions: Array, factor: float) -> Array:
     centre = positions.mean(axis=0)
     return centre + factor * (positions - centre)
-
-
-def _name(numbers: Integers, k: int) -> str:
-    return f"{chemical_symbols[numbers[k]]}{k}"
-
-
-def _label(numbers: Integers, i: int, j: int, frame: int | None = None) -> str:
-    """`O6-H8`, with @ and the number of the structure where there is more than frame 0."""
-    return f"{_name(numbers, i)}-{_name(numbers, j)}" + ("" if frame is None else f"@{frame}")

@@ -21,6 +21,7 @@ ZBL_LENGTH = 0.46850  # Å
 
 PROMINENCE = 0.010  # eV, above which a minimum is listed as spurious
 WALL_LEVELS = (1.0, 5.0, 10.0, 20.0, 50.0, 100.0)  # eV above E(r_eq)
+OUTLIER = 100.0  # medians, beyond which a scatter of E is a jump
 FLIP_FORCE, FLIP_ENERGY = 1e-2, 1e-3  # eV/Å, eV: MLIP Arena takes smaller values as zero
 
 ARENA_NUMBERS = (
@@ -65,7 +66,7 @@ def spurious_minima(r: Array, energies: Array) -> list[dict[str, Any]]:
     barriers that separate it from deeper points (topographic; where E still falls at the end, the outer barrier
     alone); `falls_to_the_end`. Prominence at most 10 meV: not listed.
     """
-    found = []
+    minima = []
     depth = drops(energies)
     for k in range(1, len(r)):
         at_end = k == len(r) - 1
@@ -75,7 +76,7 @@ def spurious_minima(r: Array, energies: Array) -> list[dict[str, Any]]:
         if not at_end:
             prominence = min(prominence, _barrier(energies[k + 1 :], energies[k]) - energies[k])
         if prominence > PROMINENCE:
-            found.append(
+            minima.append(
                 {
                     "r": float(r[k]),
                     "depth": float(depth[k]),
@@ -83,7 +84,7 @@ def spurious_minima(r: Array, energies: Array) -> list[dict[str, Any]]:
                     "falls_to_the_end": at_end,
                 }
             )
-    return found
+    return minima
 
 
 def _barrier(energies: Array, level: float) -> float:
@@ -146,13 +147,30 @@ def spearman(x: Array, y: Array) -> float:
 
 
 def scatter(stencils: Array) -> Array:
-    """Standard error of E in eV from energies [m, 5] at equal, tiny steps: |Δ⁴E| / √70, [m]; 0 where not finite.
+    """Standard error of E in eV from energies [..., 5] at equal, tiny steps: |Δ⁴E| / √70, [...]; 0 where not finite.
 
     A fourth difference of a smooth E over such steps is nil, and independent errors σ give it the variance 70 σ²
     (Hamming, Numerical Methods for Scientists and Engineers).
     """
     fourth = np.abs(stencils @ np.array([1.0, -4.0, 6.0, -4.0, 1.0])) / math.sqrt(70.0)
     return np.where(np.isfinite(fourth), fourth, 0.0)
+
+
+def standard_errors(stencils: Array) -> Array:
+    """Standard errors of E in eV at the places of curves from energies [C, m, 5], places from outside inwards.  [C, m]
+
+    The largest scatter at a place and at both neighbours, nowhere less than the median over the curve: coarse rounding
+    leaves no scatter at all where E is flat. A scatter beyond OUTLIER medians, both relative to the largest |E| that
+    far inwards, is a jump of E inside of a stencil and not its rounding; it is cut off there.
+    """
+    here = scatter(stencils)
+    size = np.abs(stencils[..., 2])
+    size = np.maximum.accumulate(np.where(np.isfinite(size), np.maximum(size, 1.0), 1.0), axis=-1)
+    typical = np.median(here / size, axis=-1, keepdims=True)
+    here = np.minimum(here, np.where(typical > 0, OUTLIER * typical * size, np.inf))
+    padded = np.pad(here, ((0, 0), (1, 1)))
+    near = np.max([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], axis=0)
+    return np.maximum(near, np.median(here, axis=-1, keepdims=True))
 
 
 def force_error(stencils: Array, slopes: Array, step: Array, rounding: Array) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Bonds of a structure and the straight motion that drives one of them together.
+"""Straight motions that bring atoms of a structure together; bonds and how they are driven.
 
 The scan protocol S0: every pair within 1.6 Å is a bond. In a bond of hydrogen to a heavier atom the heavy atom stays
 and H moves along the bond vector; in every other bond both atoms move, symmetrically about their midpoint. All other
@@ -18,47 +18,66 @@ from numpy.typing import NDArray
 from gmnn.errors import UserError
 
 Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 BOND_CUTOFF = 1.6  # Å, the rule of S0
 R_MIN = 0.1  # Å, where S0 ends
 N_FRAMES = 20  # points of one S0 curve
+N_NODES = 201  # of the scan of bonds
+GEOMETRIC_BELOW = 0.45  # Å, where the spacing of the nodes begins to fall with r
+RHO = 0.8  # contact below which a third atom disturbs a curve, and at which most suites start
+CHUNK = 4096  # curves whose contacts are looked at together
 
 
-@dataclass(frozen=True)
-class BondPath:
-    """Positions x(r) = x(d) + (r − d) · tangent, a straight line in the distance r of atoms i and j.
+@dataclass(frozen=True, eq=False)
+class Approach:
+    """Positions x(r) = positions + (r − distance) · tangent, from r = r_start inwards to r_end.
 
-    tangent [N, 3] is ∂x/∂r, without unit, so that dE/dr = −Σ F · tangent (eV/Å); d (Å) is the distance in `atoms`.
+    numbers [N], positions [N, 3] at r = distance, tangent [N, 3] = ∂x/∂r without unit, so that dE/dr = −Σ F · tangent.
+    members: the atoms that are brought together; r is the distance of the first two. n_points: if not 0, evenly spaced
+    nodes that take the place of the judge's. frame: the structure that the path belongs to, with its cell; None for
+    isolated atoms.
     """
 
-    atoms: Atoms
-    i: int
-    j: int
-    distance: float
+    suite: str
+    label: str
+    numbers: Integers
+    positions: Array
     tangent: Array
+    members: tuple[int, ...]
+    distance: float
+    r_start: float
+    r_end: float
+    n_points: int = 0
+    frame: Atoms | None = None
 
     @property
-    def label(self) -> str:
-        """Symbol and index of both atoms, the lower index first: `O6-H8`."""
-        symbols = self.atoms.symbols
-        return f"{symbols[self.i]}{self.i}-{symbols[self.j]}{self.j}"
+    def kind(self) -> str:
+        """Symbols of the atoms brought together, the lighter first: `H-O`; `all` if they are more than three."""
+        if len(self.members) > 3:
+            return "all"
+        return "-".join(chemical_symbols[z] for z in sorted(self.numbers[list(self.members)]))
 
-    @property
-    def numbers(self) -> tuple[int, int]:
-        """Atomic numbers of i and j."""
-        return int(self.atoms.numbers[self.i]), int(self.atoms.numbers[self.j])
-
-    @property
-    def moves_hydrogen(self) -> bool:
-        """True for X–H, where only H moves; False where both atoms move."""
-        return _is_xh(*self.numbers)
+    def positions_at(self, distances: Array) -> Array:
+        """Positions [n, N, 3] at the distances [n]."""
+        return self.positions + (np.asarray(distances) - self.distance)[:, None, None] * self.tangent
 
     def at(self, distance: float) -> Atoms:
-        """The structure with atoms i and j `distance` Å apart, without constraints and without a calculator."""
-        atoms = self.atoms.copy()
+        """The structure at one distance (Å), without constraints and without a calculator."""
+        atoms = Atoms(self.numbers) if self.frame is None else self.frame.copy()
         atoms.set_constraint()
-        atoms.positions = self.atoms.positions + (distance - self.distance) * self.tangent
+        atoms.positions = self.positions_at(np.array([distance]))[0]
         return atoms
+
+
+def bond_name(numbers: Integers, i: int, j: int) -> str:
+    """Symbol and index of both atoms: `O6-H8`."""
+    return f"{atom_name(numbers, i)}-{atom_name(numbers, j)}"
+
+
+def atom_name(numbers: Integers, k: int) -> str:
+    """Symbol and index of an atom: `O6`."""
+    return f"{chemical_symbols[numbers[k]]}{k}"
 
 
 def _is_xh(number_i: int, number_j: int) -> bool:
@@ -71,10 +90,11 @@ def find_bonds(atoms: Atoms) -> list[tuple[int, int]]:
     return sorted({(int(i), int(j)) for i, j in zip(first, second, strict=True) if i < j})
 
 
-def bond_path(atoms: Atoms, i: int, j: int) -> BondPath:
-    """The S0 motion of atoms i and j; in a periodic cell along the vector to the nearest image.
+def bond_path(atoms: Atoms, i: int, j: int) -> Approach:
+    """The S0 motion of two atoms from their distance to 0.1 Å; in a periodic cell towards the nearest image.
 
-    Raises UserError if i and j are no two atoms of the structure or lie on top of each other.
+    The label and the members have the lower index first. Raises UserError if i and j are no two atoms of the structure
+    or lie on top of each other.
     """
     if not 0 <= min(i, j) < max(i, j) < len(atoms):
         raise UserError(
@@ -84,12 +104,15 @@ def bond_path(atoms: Atoms, i: int, j: int) -> BondPath:
     i, j = min(i, j), max(i, j)
     vector = atoms.get_distance(i, j, mic=True, vector=True)
     distance, tangent = s0_motion(atoms.numbers, i, j, vector)
-    frozen = atoms.copy()
-    frozen.set_constraint()
-    return BondPath(frozen, i, j, distance, tangent)
+    frame = atoms.copy()
+    frame.set_constraint()
+    label = bond_name(atoms.numbers, i, j)
+    return Approach(
+        "bonds", label, frame.numbers, frame.positions, tangent, (i, j), distance, distance, R_MIN, frame=frame
+    )
 
 
-def s0_motion(numbers: "NDArray[np.int64]", i: int, j: int, vector: Array) -> tuple[float, Array]:
+def s0_motion(numbers: Integers, i: int, j: int, vector: Array) -> tuple[float, Array]:
     """Distance (Å) and tangent [N, 3] of the S0 motion of atoms i and j, vector [3] (Å) leading from i to j.
 
     Raises UserError if the atoms lie on top of each other.
@@ -110,17 +133,14 @@ def s0_motion(numbers: "NDArray[np.int64]", i: int, j: int, vector: Array) -> tu
     return distance, tangent
 
 
-def s0_distances(path: BondPath, n_frames: int = N_FRAMES, r_min: float = R_MIN) -> Array:
+def s0_distances(path: Approach, n_frames: int = N_FRAMES, r_min: float = R_MIN) -> Array:
     """The distances [n_frames] of one S0 curve in Å, linear in the frame index, both ends included.
 
     X–H bonds run from twice the bond length d of the structure to r_min, all others from d to r_min.
     """
-    start = 2.0 * path.distance if path.moves_hydrogen else path.distance
+    moves_hydrogen = _is_xh(*path.numbers[list(path.members)])
+    start = 2.0 * path.distance if moves_hydrogen else path.distance
     return np.linspace(start, r_min, n_frames)
-
-
-N_NODES = 201
-GEOMETRIC_BELOW = 0.45  # Å, where the spacing of the nodes begins to fall with r
 
 
 def dense_nodes(r_start: Any, r_min: Any, n_nodes: int = N_NODES) -> Array:
@@ -135,44 +155,6 @@ def dense_nodes(r_start: Any, r_min: Any, n_nodes: int = N_NODES) -> Array:
     nodes = np.where(s < outside, r_start - s, knee * np.exp(-(s - outside) / knee))
     nodes[..., 0], nodes[..., -1] = r_start[..., 0], r_min
     return nodes
-
-
-Integers = NDArray[np.int64]
-
-RHO = 0.8  # contact below which a third atom disturbs a curve, and at which most suites start
-CHUNK = 4096  # curves whose contacts are looked at together
-
-
-@dataclass(frozen=True, eq=False)
-class Approach:
-    """Positions x(r) = positions + (r − distance) · tangent, from r = r_start inwards to r_end.
-
-    numbers [N], positions [N, 3] at r = distance, tangent [N, 3] = ∂x/∂r without unit, so that dE/dr = −Σ F · tangent.
-    members: the atoms that are brought together; r is the distance of the first two. n_points: if not 0, evenly spaced
-    nodes that take the place of the judge's.
-    """
-
-    suite: str
-    label: str
-    numbers: Integers
-    positions: Array
-    tangent: Array
-    members: tuple[int, ...]
-    distance: float
-    r_start: float
-    r_end: float
-    n_points: int = 0
-
-    @property
-    def kind(self) -> str:
-        """Symbols of the atoms brought together, the lighter first: `H-O`; `all` if they are more than three."""
-        if len(self.members) > 3:
-            return "all"
-        return "-".join(chemical_symbols[z] for z in sorted(self.numbers[list(self.members)]))
-
-    def positions_at(self, distances: Array) -> Array:
-        """Positions [n, N, 3] at the distances [n]."""
-        return self.positions + (np.asarray(distances) - self.distance)[:, None, None] * self.tangent
 
 
 def covalent_sum(numbers: Integers, i: int, j: int) -> float:
@@ -205,13 +187,13 @@ def third_contacts(approaches: Sequence[Approach]) -> Array:
 
 def _third_contacts(approaches: Sequence[Approach]) -> Array:
     first, second = np.triu_indices(len(approaches[0].numbers), 1)
-    numbers = np.array([one.numbers for one in approaches])
-    positions = np.array([one.positions for one in approaches])
-    tangents = np.array([one.tangent for one in approaches])
-    limits = np.array([(one.r_end - one.distance, one.r_start - one.distance) for one in approaches])
+    numbers = np.array([path.numbers for path in approaches])
+    positions = np.array([path.positions for path in approaches])
+    tangents = np.array([path.tangent for path in approaches])
+    limits = np.array([(path.r_end - path.distance, path.r_start - path.distance) for path in approaches])
     member = np.zeros(numbers.shape, bool)
-    for row, one in zip(member, approaches, strict=True):
-        row[list(one.members)] = True
+    for row, path in zip(member, approaches, strict=True):
+        row[list(path.members)] = True
     apart, speed = positions[:, second] - positions[:, first], tangents[:, second] - tangents[:, first]
     square = np.sum(speed**2, axis=-1)
     third = (square > 1e-20) & ~(member[:, first] & member[:, second])
@@ -224,5 +206,6 @@ def _third_contacts(approaches: Sequence[Approach]) -> Array:
 
 def without_third_contacts(approaches: Sequence[Approach]) -> tuple[list[Approach], int]:
     """The approaches whose third contacts all stay at 0.8 or above, and how many were left out."""
-    kept = [one for one, closest in zip(approaches, third_contacts(approaches), strict=True) if closest >= RHO]
+    closest = third_contacts(approaches)
+    kept = [path for path, contact in zip(approaches, closest, strict=True) if contact >= RHO]
     return kept, len(approaches) - len(kept)

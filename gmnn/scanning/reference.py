@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gmnn.errors import UserError
 from gmnn.scanning.metrics import hermite
-from gmnn.scanning.paths import Array, BondPath
+from gmnn.scanning.paths import Approach, Array, atom_name
 
 KEYS = ("bond", "i", "j", "grid", "distance", "dEdr", "r_eq", "reliable")
 GRIDS = ("s0", "geometric", "minimum")
@@ -133,18 +133,18 @@ def _as_bool(value: Any) -> bool:
     return value.strip().lower() in ("t", "true", "1") if isinstance(value, str) else bool(value)
 
 
-def mismatch(curve: ReferenceCurve, path: BondPath) -> str | None:
+def mismatch(curve: ReferenceCurve, path: Approach) -> str | None:
     """Why this curve is no reference for that path, in words; None if it is one.
 
     It is one if both have the same atoms in the same order and every frame equals the path at its distance: the atoms
     that stay and the line of those that move, within 1e-4 Å.
     """
-    for frame, distance in zip(curve.frames, curve.distances, strict=True):
-        if len(frame) != len(path.atoms) or np.any(frame.numbers != path.atoms.numbers):
+    for frame, positions in zip(curve.frames, path.positions_at(curve.distances), strict=True):
+        if not np.array_equal(frame.numbers, path.numbers):
             return f"the reference is of {frame.get_chemical_formula()} in another atom order or with other atoms"
-        offsets = np.linalg.norm(frame.positions - path.at(float(distance)).positions, axis=1)
+        offsets = np.linalg.norm(frame.positions - positions, axis=1)
         worst = int(np.argmax(offsets))
         if offsets[worst] > TOLERANCE:
-            symbol = path.atoms.symbols[worst]
-            return f"atom {symbol}{worst} of the reference lies {offsets[worst]:.2g} Å away (more than {TOLERANCE:g} Å)"
+            name = atom_name(path.numbers, worst)
+            return f"atom {name} of the reference lies {offsets[worst]:.2g} Å away (more than {TOLERANCE:g} Å)"
     return None

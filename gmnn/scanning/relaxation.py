@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from ase.data import chemical_symbols
 
-from gmnn.scanning.judge import Evaluate, Progress
+from gmnn.scanning.evaluate import Evaluate
+from gmnn.scanning.judge import Progress
 from gmnn.scanning.paths import RHO, Array, Integers, contacts
 
 FUSED_BELOW = 0.5  # contact

@@ -11,7 +11,7 @@ What it can see: features whose flanks reach a node, the nodes being 6 to 9 mÅ 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -22,26 +22,27 @@ from ase.data import covalent_radii
 
 from gmnn.errors import UserError
 from gmnn.scanning import metrics
-from gmnn.scanning.evaluate import Samples, evaluate
+from gmnn.scanning.curves import STENCIL_STEP, Curves
+from gmnn.scanning.evaluate import BulkCalculator, Evaluate, Samples
+from gmnn.scanning.judge import Verdict, failure_reason, judge_points, refine, stall_reason
 from gmnn.scanning.paths import (
     BOND_CUTOFF,
     N_FRAMES,
     N_NODES,
     R_MIN,
-    BondPath,
+    Approach,
     bond_path,
-    dense_nodes,
+    covalent_sum,
     find_bonds,
     s0_distances,
 )
 from gmnn.scanning.reference import ReferenceCurve, mismatch
-from gmnn.scanning.refine import Rounding, estimate_rounding, inserted_points
 
 MARGIN = 0.05  # Å, r_eq − r_start
 SHORTEST_BOND = 0.75  # of the covalent sum
 CORE_RADII = np.array([0.1, 0.05, 0.02])  # Å, where the divergence is compared with ZBL
 SINGLE_PRECISION = 1e-10  # relative scatter of E above which it was not computed in float64 throughout
-N_STENCILS, STENCIL_STEP = 12, 1e-4  # places on a curve where forces meet differences; step, of r
+N_STENCILS = 12  # places on a curve where forces meet differences
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class CurveResult:
     in advance, the others inserted where the curve called for them. energy_eq: the model's E(r_eq) in eV.
     """
 
-    path: BondPath
+    path: Approach
     r_eq: float
     r_eq_source: str
     r_start: float
@@ -116,11 +117,12 @@ def scan_bonds(
         )
     paths = [bond_path(atoms, i, j) for i, j in pairs]
     _check_structure(atoms, calculator)
+    evaluate = BulkCalculator(calculator, paths[0].frame)
     curves = []
     for index, path in enumerate(paths):
         if progress is not None:
             progress(index, len(paths), path.label)
-        curves.append(_scan_bond(path, calculator, reference or {}, n_frames, r_min))
+        curves.append(_scan_bond(path, evaluate, reference or {}, n_frames, r_min))
     if progress is not None:
         progress(len(paths), len(paths), "")
     protocol = {
@@ -150,18 +152,18 @@ def _check_structure(atoms: Atoms, calculator: BaseCalculator) -> None:
         ) from error
 
 
-def equilibrium_distance(path: BondPath, curve: ReferenceCurve | None) -> tuple[float, str]:
+def equilibrium_distance(path: Approach, curve: ReferenceCurve | None) -> tuple[float, str]:
     """r_eq (Å) of a bond and the rule that gave it, as stated at the top of this file."""
     if curve is not None:
         return curve.r_eq, "reference"
-    covalent = float(covalent_radii[path.atoms.numbers[[path.i, path.j]]].sum())
+    covalent = covalent_sum(path.numbers, *path.members)
     if path.distance >= covalent:
         return covalent, "covalent radii"
     return max(path.distance, SHORTEST_BOND * covalent), "bond length of the structure"
 
 
 def _scan_bond(
-    path: BondPath, calculator: BaseCalculator, reference: Mapping[str, ReferenceCurve], n_frames: int, r_min: float
+    path: Approach, evaluate: Evaluate, reference: Mapping[str, ReferenceCurve], n_frames: int, r_min: float
 ) -> CurveResult:
     curve, note = reference.get(path.label), ""
     if curve is None:
@@ -169,86 +171,53 @@ def _scan_bond(
     elif (note := mismatch(curve, path) or "") != "":
         curve = None
     r_eq, source = equilibrium_distance(path, curve)
-    r_start = r_eq - MARGIN
-
-    places = np.geomspace(r_start, r_min, N_STENCILS)
-    step = STENCIL_STEP * places
-    stencils = places[:, None] + step[:, None] * np.arange(-2, 3)
-    nodes = dense_nodes(r_start, r_min)
-    blocks = [s0_distances(path, n_frames, r_min), np.array([r_eq]), nodes, CORE_RADII, stencils.ravel()]
-    everything = evaluate(path, np.concatenate(blocks), calculator)  # one batch
-    ends = np.cumsum([0] + [len(block) for block in blocks])
-    s0, at_eq, base, core, probes = (everything.select(slice(a, b)) for a, b in pairwise(ends))
-
-    probe_energies, probe_slopes = probes.energies.reshape(N_STENCILS, 5), probes.slopes.reshape(N_STENCILS, 5)
-    energy_eq = float(at_eq.energies[0])
-    rounding = estimate_rounding(places, probe_energies)
-    strict = base.merge(inserted_points(path, calculator, base, rounding))
-    r_fail, reason = _verdict(s0, at_eq, base, strict, rounding)
-    numbers = _numbers(path, energy_eq, r_eq, s0, base, strict, core, r_fail)
-    smooth = metrics.force_error(probe_energies, probe_slopes[:, 2], step, rounding.of(places))
-    work = metrics.work_error(base.distances, base.energies, base.slopes, rounding.of(base.distances))
-    scale = np.maximum(np.abs(np.nan_to_num(probe_energies[:, 2])), np.nanmax([abs(energy_eq), 1.0]))
-    single = np.median(metrics.scatter(probe_energies) / scale) > SINGLE_PRECISION
-    numbers["smoothness"] = {
-        "force_error": smooth["max"], "force_error_rounding": smooth["rounding"], "work_error": work["max"],
-        "work_error_r": work["r"], "energy_rounding": float(rounding.of(r_start)),
-        "precision": "single" if single else "double",
-        "curvature_jump": metrics.curvature_jump(base.distances, base.slopes),
-        "forces_match_energy": bool(smooth["excess"] == 0.0 and work["excess"] == 0.0),
-    }  # fmt: skip
+    path = replace(path, r_start=r_eq - MARGIN, r_end=r_min)
+    blocks = [s0_distances(path, n_frames, r_min), np.array([r_eq]), CORE_RADII]
+    curves = Curves([path], evaluate, N_NODES, N_STENCILS, [np.concatenate(blocks)])
+    points = refine(curves)
+    (verdict,) = judge_points(curves, points)
+    further, strict = curves.samples(0, curves.further[0]), curves.samples(0, points.table)
+    s0, at_eq, core = (further.select(slice(a, b)) for a, b in pairwise((0, n_frames, n_frames + 1, None)))
+    numbers = _numbers(path, r_eq, s0, at_eq, strict.select(points.node), strict, core, verdict)
+    reason = _reason(verdict, numbers, at_eq, s0)
+    numbers["smoothness"] = _smoothness(curves, float(at_eq.energies[0]))
     numbers["wall_error"] = _wall_errors(curve, strict, at_eq) if curve is not None else None
-    passed = reason == ""
-    return CurveResult(path, r_eq, source, r_start, energy_eq, s0, strict, passed, reason, numbers, curve, note)
+    return CurveResult(
+        path, r_eq, source, path.r_start, float(at_eq.energies[0]), s0, strict, reason == "", reason, numbers, curve,
+        note,
+    )  # fmt: skip
 
 
-def _verdict(
-    s0: Samples, at_eq: Samples, base: Samples, strict: Samples, rounding: Rounding
-) -> tuple[float | None, str]:
-    """(r_fail, reason): where E stops rising on the way in, and the failure in words; (None, "") for a pass."""
-    for samples in (strict, at_eq, s0):
-        bad = np.flatnonzero(~samples.finite)
-        if len(bad):
-            k = int(bad[0])
-            what = samples.messages[k] or "energy or force not finite"
-            return float(samples.distances[k]), f"{what} at {samples.distances[k]:.3f} Å"
-    nodes = np.isin(strict.distances, base.distances)
-    stalls = np.zeros(len(nodes), bool)
-    stalls[np.flatnonzero(nodes)[:-1]] = np.diff(base.energies) <= 0
-    stalls[:-1] |= np.diff(strict.energies) < -rounding.of(strict.distances[1:])
-    stalls |= strict.slopes >= 0
-    if not stalls.any():
-        return None, ""
-    k = int(np.argmax(stalls))
-    top = int(np.argmax(strict.energies[: k + 1]))
-    r_fail = float(strict.distances[top])
-    depth = metrics.drops(strict.energies)
-    worst, ceiling = int(np.argmax(depth)), float(strict.energies[top] - at_eq.energies[0])
-    if depth[worst] == 0.0:
-        return r_fail, f"the force at {r_fail:.3f} Å pulls inwards although the energy rises"
-    return r_fail, (
-        f"stops rising at {r_fail:.3f} Å, {ceiling:.3g} eV above E(r_eq); lies up to {depth[worst]:.2g} eV deeper "
-        f"at {strict.distances[worst]:.3f} Å"
-    )
+def _reason(verdict: Verdict, numbers: dict[str, Any], at_eq: Samples, s0: Samples) -> str:
+    """The verdict in words, energies above E(r_eq); a failure at r_eq or of S0 where the curve itself passes."""
+    if verdict.r_fail is not None and numbers["ceiling"] is not None:
+        return stall_reason(verdict.r_fail, numbers["ceiling"], verdict.worst_drop, verdict.worst_r, "E(r_eq)")
+    if not verdict.passed:
+        return verdict.reason
+    for samples in (at_eq, s0):
+        for k in np.flatnonzero(~samples.finite)[:1]:
+            numbers["r_fail"] = float(samples.distances[k])
+            return failure_reason(samples.messages[k], numbers["r_fail"])
+    return ""
 
 
 def _numbers(
-    path: BondPath, energy_eq: float, r_eq: float, s0: Samples, base: Samples, strict: Samples, core: Samples,
-    r_fail: float | None,
+    path: Approach, r_eq: float, s0: Samples, at_eq: Samples, base: Samples, strict: Samples, core: Samples,
+    verdict: Verdict,
 ) -> dict[str, Any]:  # fmt: skip
-    good = strict.select(strict.finite)
+    good, energy_eq = strict.select(strict.finite), float(at_eq.energies[0])
     minima = metrics.spurious_minima(good.distances, good.energies)
-    fails_at = None if r_fail is None else np.flatnonzero(good.distances == r_fail)
-    rise = core.energies - energy_eq
-    ratio = metrics.divergence_ratio(core.distances, rise, *path.numbers)
-    zbl = metrics.zbl_screening(core.distances, *path.numbers)
+    fails_at = np.flatnonzero(good.distances == verdict.r_fail)
+    pair = [int(z) for z in path.numbers[list(path.members)]]
+    ratio = metrics.divergence_ratio(core.distances, core.energies - energy_eq, *pair)
+    zbl = metrics.zbl_screening(core.distances, *pair)
     # the shape from the outermost point of S0 to r_min; the energy jump only where the nodes are dense
     whole = s0.select(s0.distances > r_eq).merge(base)
     return {
-        "n_points": len(strict.distances),
-        "r_fail": r_fail,
-        "ceiling": float(good.energies[fails_at[0]] - energy_eq) if fails_at is not None and len(fails_at) else None,
-        "worst_depth": float(np.max(metrics.drops(good.energies), initial=0.0)) if len(good.energies) else None,
+        "n_points": verdict.n_points,
+        "r_fail": verdict.r_fail,
+        "ceiling": float(good.energies[fails_at[0]] - energy_eq) if len(fails_at) else None,
+        "worst_depth": verdict.worst_drop if len(good.energies) else None,
         "n_spurious_minima": len(minima),
         "spurious_minima": minima,
         "rise_at_r_min": float(strict.energies[-1] - energy_eq),
@@ -259,6 +228,24 @@ def _numbers(
         "energy_jump": metrics.energy_jump(base.energies),
         **metrics.arena_metrics(whole.distances, whole.energies, whole.slopes),
     }
+
+
+def _smoothness(curves: Curves, energy_eq: float) -> dict[str, Any]:
+    """How well forces and energies agree on one curve, in which precision, and jumps of E''."""
+    (places,), (r, energies, slopes) = curves.places, curves.nodes.table
+    _, stencil_energies, stencil_slopes = curves.stencils[:, 0]
+    rounding, at_nodes = (curves.rounding(np.zeros(len(x), int), x) for x in (places, r))
+    force = metrics.force_error(stencil_energies, stencil_slopes[:, 2], STENCIL_STEP * places, rounding)
+    work = metrics.work_error(r, energies, slopes, at_nodes)
+    scale = np.maximum(np.abs(np.nan_to_num(stencil_energies[:, 2])), np.nanmax([abs(energy_eq), 1.0]))
+    single = np.median(metrics.scatter(stencil_energies) / scale) > SINGLE_PRECISION
+    return {
+        "force_error": force["max"], "force_error_rounding": force["rounding"], "work_error": work["max"],
+        "work_error_r": work["r"], "energy_rounding": float(rounding[0]),
+        "precision": "single" if single else "double",
+        "curvature_jump": metrics.curvature_jump(r, slopes),
+        "forces_match_energy": bool(force["excess"] == 0.0 and work["excess"] == 0.0),
+    }  # fmt: skip
 
 
 def _wall_errors(curve: ReferenceCurve, strict: Samples, at_eq: Samples) -> list[dict[str, float]]:

@@ -15,7 +15,8 @@ from ase import Atoms
 
 from gmnn.errors import UserError
 from gmnn.scanning import families
-from gmnn.scanning.judge import BATCH_POINTS, Evaluate, Progress, Verdict, judge
+from gmnn.scanning.evaluate import Evaluate
+from gmnn.scanning.judge import BATCH_POINTS, Progress, Verdict, judge
 from gmnn.scanning.metrics import clopper_pearson
 from gmnn.scanning.paths import Approach, without_third_contacts
 from gmnn.scanning.reference import ReferenceCurve

@@ -293,7 +293,9 @@ def test_not_a_number_fails_and_is_reported():
 
     result = scan_bonds(dimer(), Pairwise(potential))
     assert not result.passed
-    assert "not finite at 0.2" in result.curves[0].reason
+    assert "not finite at 0.300 Å" in result.curves[0].reason
+    assert result.curves[0].metrics["r_fail"] == pytest.approx(0.3, abs=1e-5)
+    assert result.curves[0].metrics["ceiling"] is None
     text = json.dumps(summarise(result, model="m", structure="s"), allow_nan=False)
     assert json.loads(text)["curves"][0]["rise_at_r_min"] is None
     format_table(result)
@@ -307,7 +309,7 @@ def test_exception_for_close_atoms_fails_the_curve_with_its_message():
 
     result = scan_bonds(dimer(), Pairwise(potential))
     assert not result.passed
-    assert result.curves[0].reason.startswith("RuntimeError: SCF did not converge at 0.4")
+    assert result.curves[0].reason == "RuntimeError: SCF did not converge at 0.500 Å"
     batched = scan_bonds(dimer(), Batched(potential))  # a batch that raises is done point by point
     assert batched.curves[0].reason == result.curves[0].reason
 

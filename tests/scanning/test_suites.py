@@ -31,7 +31,7 @@ from gmnn.scanning import (
     write_suite_report,
 )
 from gmnn.scanning import families as fam
-from gmnn.scanning.judge import FINE, N_ROUNDS
+from gmnn.scanning.judge import FINE, MAX_INSERTED, MAX_LOCATED, N_BISECTIONS, N_PLACES, N_ROUNDS
 from gmnn.scanning.metrics import clopper_pearson
 from gmnn.scanning.paths import bond_path, dense_nodes, find_bonds, third_contacts
 from gmnn.scanning.scan import equilibrium_distance
@@ -279,7 +279,7 @@ def test_pure_zbl_passes_exactly_the_curves_on_which_it_rises():
             assert verdict.passed == bool(np.all(np.diff(energies) > 0)), verdict
             assert verdict.passed == (verdict.reason == "")
             assert verdict.passed == (verdict.least_push > 0)
-            assert 30 <= verdict.n_points < 130
+            assert 30 <= verdict.n_points < 250
     assert not any(n_failed[name] for name in ("bonds", "dimers", "three", "scaling", "deep"))
 
 
@@ -376,7 +376,8 @@ def test_what_is_not_a_number_fails_where_it_begins_and_says_why():
     (suite,) = make_suites([water()], np.random.default_rng(0), names=["bonds"])
     verdict, other = judge(suite.approaches, Failing(zbl))
     assert not verdict.passed
-    assert 0.19 < verdict.r_fail < 0.2
+    assert verdict.r_fail == pytest.approx(0.2, abs=1e-5)
+    assert verdict.r_fail < 0.2
     assert verdict.ceiling is None
     assert verdict.reason == f"SCF did not converge at {verdict.r_fail:.3f} Å"
     assert other.passed  # O-H2: the distance of the first two atoms stays
@@ -385,7 +386,7 @@ def test_what_is_not_a_number_fails_where_it_begins_and_says_why():
     assert all("not finite" in one.reason for one in blind)
 
 
-def test_rounding_of_the_energy_alone_does_not_fail_a_curve():
+def test_rounding_of_the_energy_alone_does_not_fail_a_curve(monkeypatch):
     """Noise of 1e-4 eV (float32 at 4200 eV) turns the energies of inserted points upside down, here and there."""
 
     class Noisy(Pairs):
@@ -397,10 +398,10 @@ def test_rounding_of_the_energy_alone_does_not_fail_a_curve():
         return 0.05 / r, -0.05 / r**2
 
     (suite,) = make_suites([water()], np.random.default_rng(0), names=["dimers"])
-    strict, tolerant = (judge(suite.approaches, Noisy(gentle), rounding=noise) for noise in (1e-12, 2e-7))
-    assert all(one.passed for one in tolerant)
-    assert not any(one.passed for one in strict)
+    assert all(one.passed for one in judge(suite.approaches, Noisy(gentle)))  # the noise is measured
     assert all(one.passed for one in judge(suite.approaches, Pairs(gentle)))
+    monkeypatch.setattr("gmnn.scanning.curves.STANDARD_ERRORS", 0.0)
+    assert not any(one.passed for one in judge(suite.approaches, Noisy(gentle)))
 
 
 def test_bulk_is_the_same_as_one_by_one_in_a_handful_of_calls():
@@ -413,8 +414,8 @@ def test_bulk_is_the_same_as_one_by_one_in_a_handful_of_calls():
     approaches += suites["dimers"].approaches  # two sizes of system, mixed
     evaluate = Pairs(wavy)
     together = judge(approaches, evaluate)
-    assert len(evaluate.sizes) <= 2 * (1 + N_ROUNDS)
-    assert sum(evaluate.sizes) == sum(one.n_points for one in together)
+    assert len(evaluate.sizes) <= 2 * (1 + N_ROUNDS + N_BISECTIONS)
+    assert sum(evaluate.sizes) == sum(one.n_points + 5 * N_PLACES for one in together)
     apart = [judge([one], Pairs(wavy))[0] for one in approaches]
     small = judge(approaches, Pairs(wavy), batch_points=500)
     assert 0 < sum(one.passed for one in together) < len(together)
@@ -429,7 +430,7 @@ def test_halving_stops_where_forces_are_noise():
     rng = np.random.default_rng(0)
     noise = one_curve(lambda r, *_: (rng.normal(size=r.shape), rng.normal(size=r.shape)))
     assert not noise.passed
-    assert noise.n_points <= 64 + 300
+    assert noise.n_points <= 64 + MAX_INSERTED + N_BISECTIONS * MAX_LOCATED
 
 
 # --- relaxation -----------------------------------------------------------------------------------------------------
