@@ -124,7 +124,7 @@ def gradient_bounds(readout: dict, feature_scale: np.ndarray, n_radial: int, bou
 
 def obstacle(potential: Potential) -> str:
     """Why the network's force is not bounded by this module; empty where it is."""
-    setting = uncovered(potential.config, coverage.FORCE)
+    setting = uncovered(potential.config, coverage.FORCE) or ""
     return setting and f"no bound is derived for {setting}"
 
 

@@ -1,4 +1,4 @@
-"""`scan.py`: drive every bond of a structure together with a model and say whether its energy always rises."""
+"""`gmnn scan`: drive every bond of a structure together with a model and say whether its energy always rises."""
 
 import argparse
 import importlib
@@ -13,7 +13,7 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
 from gmnn.commands._calculators import declared, load_calculator, load_model, make, presets, provider
-from gmnn.commands._frame import exit_code
+from gmnn.commands._frame import Command
 from gmnn.commands._inputs import load_reference, load_structure, other_frames
 from gmnn.errors import UserError
 from gmnn.scanning import (
@@ -38,26 +38,8 @@ models: --models scans all that a file declares, --compare lays finished scans s
 Exit code: 0 everything passes, 1 a curve fails, 2 misuse, or a model that could not be made."""
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 all pass, 1 a curve failed, 2 misuse, 130 interrupted."""
-    options = parser()
-    arguments = options.parse_args(argv)
-    given = (arguments.model, arguments.calculator, arguments.models, arguments.compare)
-    if sum(one is not None for one in given) != 1:
-        options.error("give a model folder, --calculator, --models or --compare, one of the four")
-    if arguments.kwargs is not None and arguments.calculator is None:
-        options.error("--kwargs belongs to --calculator; leave it out with a model folder")
-    plain = (arguments.frames, arguments.r_min, arguments.window) == (N_FRAMES, R_MIN, None)
-    if arguments.suites is not None and not plain:
-        options.error("--frames, --r-min and --window belong to the bond scan; leave them out with --suites")
-    if arguments.suites is not None and arguments.model is None and arguments.calculator is None:
-        options.error("--suites belongs to one model; give its folder or --calculator")
-    return exit_code("scan", lambda: _compare(arguments) if arguments.compare else _run(arguments))
-
-
-def parser() -> argparse.ArgumentParser:
-    """Of the command line."""
-    parser = argparse.ArgumentParser(prog="scan.py", description=DESCRIPTION)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command is told."""
     add = parser.add_argument
     add("model", nargs="?", metavar="MODEL", help="folder of a trained model")
     add(
@@ -79,10 +61,22 @@ def parser() -> argparse.ArgumentParser:
         help=f"judge suites of approaches instead: 'all' or some (A,B) of {', '.join(SUITES)}",
     )
     add("--seed", type=int, default=0, metavar="N", help="of the random choices of the suites (default %(default)s)")
-    return parser
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
+    """Scan, judge or compare; the exit code is 0 if everything passes and 1 if a curve fails."""
+    sources = (arguments.model, arguments.calculator, arguments.models, arguments.compare)
+    if sum(source is not None for source in sources) != 1:
+        raise UserError("give a model folder, --calculator, --models or --compare, one of the four")
+    if arguments.kwargs is not None and arguments.calculator is None:
+        raise UserError("--kwargs belongs to --calculator; leave it out with a model folder")
+    plain = (arguments.frames, arguments.r_min, arguments.window) == (N_FRAMES, R_MIN, None)
+    if arguments.suites is not None and not plain:
+        raise UserError("--frames, --r-min and --window belong to the bond scan; leave them out with --suites")
+    if arguments.suites is not None and arguments.model is None and arguments.calculator is None:
+        raise UserError("--suites belongs to one model; give its folder or --calculator")
+    if arguments.compare:
+        return _compare(arguments)
     if arguments.window is not None and not arguments.window[0] < arguments.window[1]:
         low, high = arguments.window
         raise UserError(
@@ -231,3 +225,7 @@ def _print_model(folder: Path, calculator: Any) -> None:
             f"test set, {test['n_frames']} frames: energy MAE {test['energy_mae_meV']:.2f} meV, "
             f"force MAE {test['forces_mae_meV_per_A']:.2f} meV/Å"
         )
+
+
+COMMAND = Command("scan", DESCRIPTION, add_arguments, run)
+main, parser = COMMAND.main, COMMAND.parser
