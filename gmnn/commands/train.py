@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,9 +59,7 @@ def run(config_path: str, overrides: list[str], resume: bool, process: str | Non
         device.reserve(devices.share_of_process(config.train, group.size))
         return _train(config, resume, group)
 
-    if group.size == 1:
-        return body()
-    return group.leave(exit_code("train", lambda: group.run(body)))
+    return group.run(body, partial(exit_code, "train"))
 
 
 def _train(config: "Config", resume: bool, group: "Group") -> int:
