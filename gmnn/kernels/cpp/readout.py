@@ -3,6 +3,9 @@
 As `invariants.py` does for the invariants: `perceptron` stands for `gmnn.model.readout.perceptron` where one reverse
 pass is made and then a forward one through all of it, along features and cotangents but not along the weights. Threads
 meet a few times in a call and not at every product.
+
+A training step of configs/rmd17.yaml with 4 frames took 1.2 times as long by JAX's own layers, and one with 32 frames
+0.8 to 1.0 times (medians of 24 to 60 pairs on two cores with a load of 6 to 10, where threads wait for each other).
 """
 
 from functools import cache
