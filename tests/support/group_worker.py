@@ -4,6 +4,7 @@ After some rounds its event happens, recorded as the file FOLDER/event; "none" f
 "other": it has other data; "alone": it waits for five seconds only; "garbage": process 0 sends some to every listener.
 """
 
+import ipaddress
 import json
 import os
 import signal
@@ -32,7 +33,7 @@ GARBAGE = (
 
 
 def listeners() -> list[tuple[str, int]]:
-    """Addresses, as the kernel writes them, and ports at which this process listens."""
+    """Addresses and ports at which this process listens, as Linux lists them."""
     mine = set()
     for link in Path("/proc/self/fd").iterdir():
         try:
@@ -41,15 +42,22 @@ def listeners() -> list[tuple[str, int]]:
             continue
     rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
     places = [row[1].split(":") for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in mine]
-    return [(address, int(port, 16)) for address, port in places]
+    return [(decoded(address), int(port, 16)) for address, port in places]
 
 
-def disturb(ports: list[int]) -> list[socket.socket]:
+def decoded(address: str) -> str:
+    """An address of /proc/net, where every four bytes are in the order of the machine."""
+    words = [bytes.fromhex(address[k : k + 8])[::-1] for k in range(0, len(address), 8)]
+    whole = ipaddress.ip_address(b"".join(words))
+    return str(getattr(whole, "ipv4_mapped", None) or whole)
+
+
+def disturb(places: list[tuple[str, int]]) -> list[socket.socket]:
     """Connections of a stranger, left open, with garbage in them."""
     lines = []
-    for port in ports:
+    for place in places:
         for text in GARBAGE:
-            lines.append(socket.create_connection(("127.0.0.1", port), timeout=5))
+            lines.append(socket.create_connection(tuple(place), timeout=5))
             lines[-1].sendall(text)
     return lines
 
@@ -60,7 +68,7 @@ def body(group: Group, event: str, folder: Path) -> int:
     values = {"a": np.array([-0.0, np.nan, 1e-40], np.float32), "b": np.float64(np.pi), "c": np.zeros((2, 0), np.int32)}
     sent = group.tree_of_first(values if group.first else jax.tree.map(np.zeros_like, values))
     same = all(np.asarray(values[key]).tobytes() == sent[key].tobytes() for key in values)
-    places = [place for found in group.exchange(listeners()) for place in found]
+    places = [place for theirs in group.exchange(listeners()) for place in theirs]
     lines = []
     for k in range(60 if event == "garbage" else 2000):
         process_allgather(np.full(3, group.index))
@@ -70,7 +78,7 @@ def body(group: Group, event: str, folder: Path) -> int:
             if event == "mistake":
                 raise UserError("the loss is no longer finite")
             if event == "garbage":
-                lines = disturb([port for _, port in places]) if group.first else []
+                lines = disturb(places) if group.first else []
             else:
                 os.kill(os.getpid(), signal.Signals[event])
         time.sleep(0.02)

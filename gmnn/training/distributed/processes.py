@@ -1,6 +1,6 @@
 """Several processes that train one potential: how they agree, and how they learn that one of them is gone.
 
-They agree by JAX's key-value store, which also works where they see different numbers of devices. JAX notices a lost
+They agree by JAX's key-value store, which needs no devices: those of processes may differ. JAX notices a lost
 process and then aborts the others with a page of text and exit code 134, also with `jax_enable_recoverability` where
 process 0 is lost; the callback that could replace this ends in `std::bad_cast` (jaxlib 0.10.1). So its text is caught
 in a file, and a handler of SIGABRT writes one sentence instead.
@@ -50,7 +50,7 @@ class Group:
         return self.index == 0
 
     def connected(self) -> Self:
-        """Itself, once JAX's runtime has started."""
+        """This group, once JAX's runtime has started."""
         from jax._src.distributed import global_state  # JAX offers no public way to its key-value store
 
         self._client: Any = global_state.client
@@ -129,7 +129,7 @@ class Group:
             raise
 
     def _end_others(self, why: str) -> None:
-        """Before this process says it itself; where another thread already speaks, that one ends it."""
+        """Tell the others why, before this process does; where another thread already speaks, that one ends it."""
         self._ending.acquire()
         threading.Thread(target=self._announce, args=[why], daemon=True).start()  # which may wait for ever
         self._read.wait(NOTICED)
@@ -158,13 +158,13 @@ class Group:
             self._end(self._told)
 
     def _end(self, text: str, code: int = LOST) -> NoReturn:
-        """The first thread that comes here ends the process, unless it ends by itself."""
+        """Say why and end the process, which one thread does; no other comes back from here."""
         self._ending.acquire()
         print(f"train: {text}", file=sys.stderr, flush=True)
         _exit(code)
 
     def _catch_abort(self) -> None:
-        """Nothing on stdout but by the first; what libraries write to stderr goes to a file; SIGABRT comes to us."""
+        """Keep what libraries write to stderr in a file, and be called at SIGABRT; only process 0 has a stdout."""
         self._shown, self._caught = os.dup(2), tempfile.TemporaryFile()  # noqa: SIM115
         sys.stderr = os.fdopen(self._shown, "w", buffering=1)
         os.dup2(self._caught.fileno(), 2)
