@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import warnings
 from collections.abc import Iterator
+from functools import partial
 
 from gmnn.commands._frame import CONFIGURED, Command, add_configuration, exit_code
 
@@ -41,9 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
             _printing.report(result, config.output)
         return 0 if result.finished else 130
 
-    if group.size == 1:
-        return body()
-    return group.leave(exit_code("train", lambda: group.run(body)))
+    return group.run(body, partial(exit_code, "train"))
 
 
 @contextlib.contextmanager

@@ -44,23 +44,32 @@ def check_batch(config: TrainConfig, n_frames: int) -> None:
 
 
 def mesh_of(config: TrainConfig) -> Mesh | None:
-    """The devices of a training, as many of every process; None for one. UserError if there are not enough."""
+    """The devices of a training, as many of every process; None for one.
+
+    UserError if there are not enough, or if processes have different numbers of them.
+    """
     n_processes = jax.process_count()
     each = share_of_process(config, n_processes)
     if config.devices == 1:
         return None
-    found: list[list[Any]] = [[] for _ in range(n_processes)]
+    devices: list[list[Any]] = [[] for _ in range(n_processes)]
     for device in jax.devices():
-        found[device.process_index].append(device)
-    fewest = min(map(len, found))
+        devices[device.process_index].append(device)
+    counts = [len(several) for several in devices]
+    fewest, most = min(counts), max(counts)
     if fewest < each:
-        here = f"process {[len(one) for one in found].index(fewest)} has" if n_processes > 1 else "there is only"
+        here = f"process {counts.index(fewest)} has" if n_processes > 1 else "there is only"
         more = "" if n_processes > 1 else ", or start a process on every machine with --process (docs/training.md)"
         raise UserError(
             f"train.devices is {config.devices}, {each} in every process, but {here} {fewest} ({jax.default_backend()})"
             f"; set train.devices to at most {fewest * n_processes}{more}"
         )
-    return Mesh(np.array([device for one in found for device in one[:each]]), (AXIS,))
+    if fewest < most:
+        raise UserError(
+            f"process {counts.index(fewest)} has {fewest} devices, but process {counts.index(most)} has {most}; show "
+            "as many to every process, for GPUs with CUDA_VISIBLE_DEVICES"
+        )
+    return Mesh(np.array([device for several in devices for device in several[:each]]), (AXIS,))
 
 
 def rows_divided(axis: int) -> PartitionSpec:
