@@ -1,8 +1,6 @@
 """Dynamics on the device: against ASE's integrator, lists that grow, killed runs, statistics of thermostats."""
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +25,7 @@ from gmnn.md.pressure import least_stretch
 from gmnn.md.velocities import maxwell
 from gmnn.model.potential import Potential
 from gmnn.system import Prediction, System
+from tests.support import processes
 from tests.support.paths import ROOT
 
 Make = Callable[..., tuple[Any, dict]]
@@ -473,17 +472,10 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     frame = ethanol()[0]
     ase.io.write(tmp_path / "start.xyz", Atoms(frame.numbers, frame.positions))
     (tmp_path / "md.yaml").write_text(
-        f"model: examples/ethanol\nstructure: {tmp_path}/start.xyz\noutput: {tmp_path}/out\nensemble: nve\n"
+        f"model: {ROOT}/examples/ethanol\nstructure: {tmp_path}/start.xyz\noutput: {tmp_path}/out\nensemble: nve\n"
         "steps: 40\nevery: 10\ntrajectory_every: 20\n"
     )
-
-    def command(*arguments: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-m", "gmnn", "md", str(tmp_path / "md.yaml"), *arguments], capture_output=True, text=True,
-            check=False,
-        )  # fmt: skip
-
-    done = command()
+    done = processes.python("-m", "gmnn", "md", tmp_path / "md.yaml")
     assert done.returncode == 0, done.stderr
     assert re.search(r"drift of the total energy [+-]", done.stdout)
     approaches = re.findall(r"^([CHO]-[CHO]) +([0-9.]+) +([0-9.]+)$", done.stdout, re.M)
@@ -502,8 +494,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     ):
         assert md_command.main([str(tmp_path / "md.yaml"), *arguments]) == 2
         assert said in capsys.readouterr().err
-    longer = command("steps=60", "--resume")
-    assert longer.returncode == 0, longer.stderr
+    assert md_command.main([str(tmp_path / "md.yaml"), "steps=60", "--resume"]) == 0
     assert len((tmp_path / "out" / "log.csv").read_text().splitlines()) == 8
 
 

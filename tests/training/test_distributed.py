@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -19,6 +18,7 @@ from ase.io import write
 from gmnn import load
 from gmnn.data import embedded
 from tests.support.paths import ROOT
+from tests.support.processes import environment
 
 CONFIG = """
 output: {output}
@@ -29,15 +29,6 @@ train: {{epochs: 40, batch_size: 4, checkpoint_seconds: 0}}
 """
 WAIT = 300.0  # s; only a failing test waits so long
 NOTICED = 30.0  # s from the loss of a process to the end of the others
-
-
-def environment() -> dict[str, str]:
-    """Of a process: programs are compiled as quickly as can be and kept for the next one."""
-    return {
-        **os.environ, "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir), "PYTHONPATH": str(ROOT),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
