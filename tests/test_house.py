@@ -204,7 +204,7 @@ def test_ci_runs_what_the_readme_says() -> None:
     assert "$(block tests)" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
-def tests_of(folder: Path) -> list[Path]:
+def files_of_tests(folder: Path) -> list[Path]:
     return sorted(folder.rglob("test_*.py"))
 
 
@@ -212,12 +212,12 @@ def test_every_room_has_quick_tests() -> None:
     """Folders of tests are those of rooms, and none of them has only slow tests."""
     rooms_with_files = {home(file) for file in PACKAGE.rglob("*/*.py")}
     elsewhere = {"commands"}  # tested with what they call
-    folders = {path.name for path in TESTS.iterdir() if path.is_dir() and tests_of(path)}
+    folders = {path.name for path in TESTS.iterdir() if path.is_dir() and files_of_tests(path)}
     assert rooms_with_files - elsewhere <= folders
     for folder in folders:
         quick = [
             node.name
-            for file in tests_of(TESTS / folder)
+            for file in files_of_tests(TESTS / folder)
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_") and not marked_slow(node)
         ]
@@ -230,7 +230,7 @@ def marked_slow(function: ast.FunctionDef) -> bool:
 
 def test_tests_can_fail() -> None:
     """Every test asserts something, itself or by a function of its file, or expects an error."""
-    for file in tests_of(TESTS):
+    for file in files_of_tests(TESTS):
         tree = ast.parse(file.read_text(encoding="utf-8"))
         functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
         for name, function in functions.items():

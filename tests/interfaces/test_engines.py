@@ -44,6 +44,7 @@ def ours() -> tuple[np.ndarray, np.ndarray]:
     return np.array([one.state.positions for one in found]), np.array([one.energy for one in found])
 
 
+@pytest.mark.slow
 def test_openmm_moves_the_molecule_as_we_do(ours: tuple[np.ndarray, np.ndarray]) -> None:
     """Leapfrog from half a step back is velocity Verlet: positions to 1e-9 Å, energies to 1e-8 eV."""
     processes.engine("openmm")
@@ -72,6 +73,7 @@ def test_openmm_moves_the_molecule_as_we_do(ours: tuple[np.ndarray, np.ndarray])
     np.testing.assert_allclose(energies, ours[1], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_openmm_in_a_cell() -> None:
     """Forces of a periodic box; cells OpenMM cannot take, mixed periodicity and constraints are refused in words."""
     processes.engine("openmm")
@@ -147,6 +149,7 @@ def simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
         signal.signal(number, handler)
 
 
+@pytest.mark.slow
 def test_ipi_moves_the_molecule_as_we_do(
     ours: tuple[np.ndarray, np.ndarray], tmp_path: Path, simulation: Callable
 ) -> None:
@@ -162,6 +165,7 @@ def test_ipi_moves_the_molecule_as_we_do(
     np.testing.assert_allclose(energies, ours[1], rtol=2e-7)
 
 
+@pytest.mark.slow
 def test_ipi_path_integral(tmp_path: Path, simulation: Callable) -> None:
     """Four beads under a thermostat: all in one batch, each with the calculator's energy; quantum atoms spread out."""
     thermostat = (
@@ -186,6 +190,7 @@ def test_ipi_path_integral(tmp_path: Path, simulation: Callable) -> None:
     np.testing.assert_allclose(run.properties("potential"), np.mean(energies), rtol=2e-7)
 
 
+@pytest.mark.slow
 def test_ipi_gets_the_virial_it_expects(tmp_path: Path) -> None:
     """For a sheared cell, vectors as columns: minus dE/d(strain) by finite differences, Hartree."""
     processes.engine("ipi")
@@ -210,6 +215,7 @@ def test_ipi_gets_the_virial_it_expects(tmp_path: Path) -> None:
         np.testing.assert_allclose(virial[a, b], -slope, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_example_of_ipi_runs(tmp_path: Path) -> None:
     """examples/ipi as a user would copy it; its log and its beads are written."""
     processes.engine("ipi")
@@ -290,6 +296,7 @@ def example(name: str) -> Any:
     return module
 
 
+@pytest.mark.slow
 def test_examples_with_ase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Barrier of a hydroxyl group, elastic constants and phonons of silicon, within a tenth or so of what is known."""
     monkeypatch.chdir(tmp_path)
@@ -306,6 +313,7 @@ def test_examples_with_ase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert (tmp_path / "neb.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_example_of_openmm(capsys: pytest.CaptureFixture[str]) -> None:
     """Ten lines with finite energies and temperatures of a molecule near 300 K."""
     processes.engine("openmm")

@@ -144,20 +144,20 @@ def compare(found: dict[str, Any], atoms: Atoms, relative: float, largest: float
     np.testing.assert_allclose(found["pressure"], pressure, rtol=0, atol=relative * np.abs(pressure).max())
 
 
-@pytest.mark.parametrize("job", ["reference", "overlay", "apart"])
+@pytest.mark.slow
+@pytest.mark.parametrize(("results", "job"), [(1, "reference"), (1, "overlay"), (2, "apart")], indirect=["results"])
 def test_results_are_the_calculators(results: dict[str, Any], job: str) -> None:
     """In a cell smaller than the cutoff, so that an atom's neighbours are images of images, itself among them.
 
     And with a rank that has neither atoms nor ghosts.
     """
-    if job not in results:
-        pytest.skip("on one rank only, or on two")
     atoms = apart() if job == "apart" else thin()
     atoms.calc = calculator()
     assert not results[job]["errors"]
     compare(results[job]["steps"][0], atoms, 1e-6, 1e-5 if job == "apart" else 1e-3)  # the box is mostly empty
 
 
+@pytest.mark.slow
 def test_stress_of_atoms_sums_to_the_virial(results: dict[str, Any]) -> None:
     """And every atom has a share of its own."""
     found, volume = results["moved"]["steps"][0], moving().get_volume()
@@ -166,6 +166,7 @@ def test_stress_of_atoms_sums_to_the_virial(results: dict[str, Any]) -> None:
     assert np.abs(shares).max(axis=1).min() > 1e3  # bar Å^3
 
 
+@pytest.mark.slow
 def test_dynamics_are_those_of_ase(results: dict[str, Any]) -> None:
     """Fifty steps of velocity Verlet, lists made anew every three; the energy is kept."""
     atoms, (start, end, _) = moving(), results["moved"]["steps"]
@@ -182,6 +183,7 @@ def test_dynamics_are_those_of_ase(results: dict[str, Any]) -> None:
     assert abs(end["total"] - start["total"]) < 0.02 * abs(end["energy"] - start["energy"])
 
 
+@pytest.mark.slow
 def test_more_neighbours_than_there_was_room_for(results: dict[str, Any]) -> None:
     """A denser box needs more slots: they are made, nothing is left out."""
     atoms, (_, end, denser) = moving(), results["moved"]["steps"]
@@ -194,11 +196,13 @@ def test_more_neighbours_than_there_was_room_for(results: dict[str, Any]) -> Non
     compare(denser, atoms, 1e-6)
 
 
+@pytest.mark.slow
 def test_a_missing_model_ends_all_ranks(results: dict[str, Any]) -> None:
     """In words, and without waiting for each other for ever."""
     assert "nowhere is not a model folder" in results["absent"]["errors"][0]
 
 
+@pytest.mark.slow
 def test_errors_are_sentences(plugin: Path, tmp_path: Path, make_potential: Callable) -> None:
     """LAMMPS ends with what was wrong and what to do; Python does not show."""
     potential, params = make_potential(ensemble="full", members=2)
@@ -263,6 +267,7 @@ def test_the_command_says_what_is_missing(
         command.build(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["silicon", "water"])
 def test_the_examples_run_in_the_program(plugin: Path, tmp_path: Path, name: str) -> None:
     """`lmp` starts Python itself; the energy is kept, and most of the time goes to the potential."""

@@ -111,6 +111,7 @@ def liquid() -> Atoms:
     return Atoms(np.tile([1, 8], 14)[:27], 4.0 * np.indices((3, 3, 3)).reshape(3, -1).T, cell=[12.0] * 3, pbc=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ensemble", ["langevin", "bussi", "nose_hoover"])
 def test_the_bath_gives_the_canonical_distribution(potential: Potential, ensemble: str) -> None:
     """Kinetic energy, equipartition over elements and over each degree of freedom, in replicas of a liquid.
@@ -285,6 +286,7 @@ def elastic(_: Any, system: System) -> Prediction:
     return Prediction(jnp.sum(e), e, jnp.zeros_like(system.positions), virial, e[:1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "ensemble"), [("isotropic", "bussi"), ("anisotropic", "langevin")])
 def test_the_piston_gives_the_distribution_of_volumes(potential: Potential, kind: str, ensemble: str) -> None:
     """An ideal gas of N = 64 atoms, and one in an elastic cell that may change its shape.

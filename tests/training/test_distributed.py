@@ -41,6 +41,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return json.loads((folder / "found.json").read_text())
 
 
+@pytest.mark.slow
 def test_devices_train_the_same_potential(found: dict[str, Any]) -> None:
     """In float64, losses and parameters are those of one device up to the order of the sums: on 2, with frames of two
     shapes sent in portions, and of an ensemble on 4; each device has its share of every step's frames. Another order of
@@ -55,6 +56,7 @@ def test_devices_train_the_same_potential(found: dict[str, Any]) -> None:
         assert found[n]["streamed"] == (n == "2")
 
 
+@pytest.mark.slow
 def test_numbers_that_cannot_be(found: dict[str, Any]) -> None:
     assert "train.devices is 5" in found["too many"]
     assert "there is only 4 (cpu); set train.devices to at most 4" in found["too many"]
@@ -107,6 +109,7 @@ def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
     return [(p.returncode, *texts) for p, texts in zip(processes, said, strict=True)]
 
 
+@pytest.mark.slow
 def test_two_processes_lost_stopped_and_resumed(tmp_path: Path) -> None:
     """Process 0 is killed and the other ends with one sentence; then process 1 is told to stop and both do; in the end
     the potential is that of a single process on one device.
@@ -149,6 +152,7 @@ def test_two_processes_lost_stopped_and_resumed(tmp_path: Path) -> None:
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_processes_must_be_told_the_same(tmp_path: Path) -> None:
     """Another seed in one process, both started as by Slurm: both end with a sentence that says so."""
     results = ended(started(config(tmp_path, "other"), "seed={k}", slurm=True))
