@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gmnn.reference import Reference
     from gmnn.system import Prediction, System
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Calculator", "ModelConfig", "Potential", "Prediction", "Reference", "System", "UserError", "load"]
 
 _HOMES = {
