@@ -1,6 +1,8 @@
 """The study's machinery: trainings together equal trainings alone, dynamics that conserve and thermalise, counts."""
 
+import pickle
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,11 +39,21 @@ from gmnn.training.optimizer import learning_rate
 
 MODEL = ModelConfig(n_radial=2, n_basis=6, hidden=(8, 8), r_max=4.0)
 N_STEPS = 150
+Trained = tuple[list[Potential], list[Potential], np.ndarray, TrainConfig]
 
 
 @pytest.fixture(scope="module")
-def trained() -> tuple[list[Potential], list[Potential], np.ndarray, SeedTrainer]:
-    """Two members trained together, the second one alone as well, the losses of the first call, what trained them."""
+def trained(once_for_all: Callable[..., Path]) -> Trained:
+    """Two members trained together, the second one alone as well, the losses of the first call, how it trained."""
+
+    def build(place: Path) -> None:
+        (place / "trained.pickle").write_bytes(pickle.dumps(train()))
+
+    return pickle.loads((once_for_all("study", build) / "trained.pickle").read_bytes())
+
+
+def train() -> Trained:
+    """Train them on 60 frames."""
     data = read_dataset("ethanol").take(np.arange(60))
     config = Config(output="x", data=DataConfig(train="ethanol"), model=MODEL, train=TrainConfig())
     pool = on_device(
@@ -60,7 +72,7 @@ def trained() -> tuple[list[Potential], list[Potential], np.ndarray, SeedTrainer
         trainer = SeedTrainer(config, members[0].reference, pool, N_STEPS)
         together, losses = trainer.train(members, labels)
         alone, _ = trainer.train(members[1:] * 2, jax.tree.map(lambda leaf: leaf[jnp.array([1, 1])], labels))
-    return together, alone, losses, trainer
+    return together, alone, losses, trainer.train_config
 
 
 def test_members_do_not_see_each_other(trained: tuple) -> None:
@@ -75,7 +87,7 @@ def test_members_do_not_see_each_other(trained: tuple) -> None:
 
 def test_rate_ends_at_zero(trained: tuple) -> None:
     """Warm-up over a twentieth of the steps, then a cosine to zero at the last one, however many there are."""
-    rate = learning_rate(trained[3].train_config, N_STEPS)
+    rate = learning_rate(trained[3], N_STEPS)
     values = [float(rate(step)) for step in range(N_STEPS + 1)]
     assert values[0] == 0
     assert max(values) == pytest.approx(TrainConfig().learning_rate)
@@ -95,6 +107,7 @@ def test_evaluator_is_the_calculator(trained: tuple) -> None:
         np.testing.assert_allclose(forces[0], there.get_forces(), atol=1e-9)
 
 
+@pytest.mark.slow
 def test_nve_is_velocity_verlet(trained: tuple) -> None:
     """50 steps equal ASE's integrator with the calculator, and the total energy of 400 steps stays within 1 meV."""
     potential = trained[0][0]
@@ -111,6 +124,7 @@ def test_nve_is_velocity_verlet(trained: tuple) -> None:
     assert run.energies[0, 0] == pytest.approx(expected, abs=1e-7)
 
 
+@pytest.mark.slow
 def test_langevin_has_its_temperature(trained: tuple) -> None:
     """Kinetic temperature of many pairs after 10 friction times: 400 copies x 6 degrees of freedom, 30 K is 5 sigma.
 

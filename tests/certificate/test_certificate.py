@@ -208,9 +208,11 @@ def contribution(potential: Potential, vector: jax.Array, e: int, f: int) -> jax
     "changes",
     [
         {},
-        {"basis": "gaussian", "cutoff": "cosine", "core": replace(CORE, gate=False)},
-        {"core": replace(CORE, clamp=False)},
-        {"smoothness": 1.5},
+        pytest.param(
+            {"basis": "gaussian", "cutoff": "cosine", "core": replace(CORE, gate=False)}, marks=pytest.mark.slow
+        ),
+        pytest.param({"core": replace(CORE, clamp=False)}, marks=pytest.mark.slow),
+        pytest.param({"smoothness": 1.5}, marks=pytest.mark.slow),
     ],
     ids=lambda changes: "-".join(changes) or "default",
 )
@@ -256,7 +258,14 @@ def test_a_leaking_clamp_is_seen(full: Potential, monkeypatch: pytest.MonkeyPatc
     assert (along > bounds.along[where] + 1e-12).all()
 
 
-@pytest.mark.parametrize("settings", [{"window": "covalent"}, {"window": "cosine", "r_off": 3.0}, {"trainable": False}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"window": "covalent"},
+        pytest.param({"window": "cosine", "r_off": 3.0}, marks=pytest.mark.slow),
+        pytest.param({"trainable": False}, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("repulsion", ["zbl", "nlh"])
 def test_slopes_of_the_wall(make_potential: Make, settings: dict[str, Any], repulsion: str) -> None:
     """|V'| lies between its bounds on every interval, close to both, for both repulsions and both windows."""
@@ -331,6 +340,7 @@ def minimised(potential: Potential, atoms: Atoms, i: int, j: int, r: float) -> f
     return lowest
 
 
+@pytest.mark.slow
 def test_monotone_approach_survives_the_search(gentle: Potential) -> None:
     """Inside r_c no environment turns dE/dr; beyond it the same search finds some: the theorem is not empty."""
     rho = short_range.covalent_sums(gentle.reference.elements) * 0.8

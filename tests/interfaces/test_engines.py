@@ -249,7 +249,7 @@ except SystemExit as error:
 """
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 def test_exported_program_needs_no_gmnn(dtype: str, tmp_path: Path) -> None:
     """In a process that cannot import gmnn: the calculator's energies, forces and stress, to rounding."""
     from gmnn.__main__ import main

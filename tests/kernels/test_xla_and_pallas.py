@@ -47,6 +47,8 @@ KINDS = {
     "gaussian, nlh": {"basis": "gaussian", "repulsion": "nlh", "core": CoreConfig(gate=False)},
 }
 
+QUICK = ("core", "linear, no repulsion", "gaussian, nlh")
+
 
 def system_of(atoms: Atoms, r_max: float) -> System:
     return on_device(make_system(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc, r_max), "float64")
@@ -68,7 +70,9 @@ def test_invariants_and_their_adjoint(n: int) -> None:
 BY_KERNEL = {"core": 0, "agnesi, cosine, offset": pallas.FEW}  # from so many atoms one warp
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 def test_equals_autodiff(
     make_potential: Make, structures: dict[str, Atoms], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,7 +100,7 @@ def test_equals_autodiff(
                 np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * scale, err_msg=f"{name} of structure {k}")
 
 
-@pytest.mark.parametrize("path", [xla, pallas])
+@pytest.mark.parametrize("path", [xla, pytest.param(pallas, marks=pytest.mark.slow)])
 def test_forces_gathered_from_reverse_slots(make_potential: Make, structures: dict[str, Atoms], path: Any) -> None:
     """The forces that scattered additions give, of one system and of two; empty slots, atoms that see themselves."""
     potential, params = make_potential(core=CoreConfig())
@@ -124,7 +128,7 @@ def lowered_for_cuda(function: Callable[..., Any], *arguments: Any) -> str:
     return jax.jit(function).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
 
 
-@pytest.mark.parametrize("path", ["fast", "kernel"])
+@pytest.mark.parametrize("path", ["fast", pytest.param("kernel", marks=pytest.mark.slow)])
 def test_a_segment_of_dynamics_lowers_for_a_gpu(
     make_potential: Make, structures: dict[str, Atoms], path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,8 +43,17 @@ def moving(atoms: Atoms, temperature: float = 300.0) -> Atoms:
     return atoms
 
 
-@pytest.mark.parametrize("path", ["reference", "fast", "kernel"])
-@pytest.mark.parametrize("name", ["molecule", "crystal"])
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("molecule", "fast"),
+        ("crystal", "reference"),
+        ("crystal", "kernel"),
+        pytest.param("molecule", "reference", marks=pytest.mark.slow),
+        pytest.param("molecule", "kernel", marks=pytest.mark.slow),
+        pytest.param("crystal", "fast", marks=pytest.mark.slow),
+    ],
+)
 def test_fifty_steps_are_ases(potential: Potential, structures: dict[str, Atoms], name: str, path: str) -> None:
     """Velocity Verlet of ASE with the calculator, hot enough that lists are made again on the way; float64, float32.
 

@@ -64,7 +64,7 @@ def test_errors_over_mixed_sizes_ignore_padding() -> None:
     assert float(together.energy_mae) == pytest.approx(np.mean(energies), rel=1e-10)
 
 
-@pytest.mark.parametrize("ensemble", ["none", "shallow", "full"])
+@pytest.mark.parametrize("ensemble", ["none", "shallow", pytest.param("full", marks=pytest.mark.slow)])
 def test_a_batch_is_predicted_as_its_systems_are(
     make_potential: Callable[..., Model], structures: dict[str, Atoms], ensemble: str
 ) -> None:
@@ -80,7 +80,7 @@ def test_a_batch_is_predicted_as_its_systems_are(
             np.testing.assert_allclose(field[k], one, rtol=1e-9, atol=1e-10)
 
 
-@pytest.mark.parametrize("form", ["mse", "mae", "huber"])
+@pytest.mark.parametrize("form", ["huber", *(pytest.param(form, marks=pytest.mark.slow) for form in ("mse", "mae"))])
 def test_gradient_of_the_loss(make_potential: Callable[..., Model], structures: dict[str, Atoms], form: str) -> None:
     """Along a random direction of all parameters: the gradient against central differences, all three terms."""
     potential, params = make_potential()
@@ -99,6 +99,7 @@ def test_gradient_of_the_loss(make_potential: Callable[..., Model], structures: 
     assert float(slope) == pytest.approx(float(numeric), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_missing_labels_leave_the_gradient_of_what_there_is(
     make_potential: Callable[..., Model], structures: dict[str, Atoms]
 ) -> None:

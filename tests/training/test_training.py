@@ -208,6 +208,7 @@ def test_a_mistake_ends_the_process_without_a_traceback(tmp_path: Path) -> None:
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_patience_stops_early(tmp_path: Path) -> None:
     """With a learning rate of almost zero nothing improves for long, and the run ends before its epochs do."""
     still = ["train.patience=2", "train.learning_rate=1e-12", "train.averaging.form=none"]
