@@ -95,6 +95,7 @@ def test_rate_ends_at_zero(trained: tuple) -> None:
     assert values[-1] < 1e-9
 
 
+@pytest.mark.slow
 def test_evaluator_is_the_calculator(trained: tuple) -> None:
     """The study's evaluation in float64 equals the calculator's, for molecules and for smaller structures."""
     potential = trained[0][0]

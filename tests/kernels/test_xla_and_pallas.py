@@ -100,7 +100,8 @@ def test_equals_autodiff(
                 np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * scale, err_msg=f"{name} of structure {k}")
 
 
-@pytest.mark.parametrize("path", [xla, pytest.param(pallas, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [xla, pallas])
 def test_forces_gathered_from_reverse_slots(make_potential: Make, structures: dict[str, Atoms], path: Any) -> None:
     """The forces that scattered additions give, of one system and of two; empty slots, atoms that see themselves."""
     potential, params = make_potential(core=CoreConfig())

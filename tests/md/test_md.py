@@ -224,6 +224,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
         md.run(again, tmp_path / "cut", {"a": 1}, steps=80, resume=True, **settings)
 
 
+@pytest.mark.slow
 def test_replicas_are_runs_of_their_own(potential: Potential, structures: dict[str, Atoms]) -> None:
     """Each goes the way of a single run from its velocities, to rounding; under a bath each has noise of its own."""
     settings: dict[str, Any] = {"dtype": "float64", "path": "reference", "skin": 0.1}
@@ -268,6 +269,7 @@ def test_the_closest_approach_is_that_of_all_steps(potential: Potential, structu
     assert md.Dynamics(structures["crystal"], potential, md.Bath()).now.closest.size == 0
 
 
+@pytest.mark.slow
 def test_a_chain_and_a_cell_go_on_where_they_were(potential: Potential, tmp_path: Path) -> None:
     """Files of three replicas byte for byte from the state in the middle."""
     bath, piston = md.Bath("nose_hoover", 1000.0, 1000.0, steps=40), md.Piston("anisotropic", 1.0, 2.0, 40, 200.0)
@@ -370,6 +372,7 @@ def test_a_list_stays_right_while_the_cell_shrinks(potential: Potential, structu
     assert np.trace(run.now.pressure) / 3 * units.GPa == pytest.approx(slope + ideal, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_cell_that_shrinks_in_a_segment_gets_wider_bins(potential: Potential) -> None:
     """An ideal gas in a cube of 6.3 Å, of two bins across, which reach too short before the first segment ends."""
     atoms = Atoms("HOHO", np.random.default_rng(1).uniform(0, 6.3, (4, 3)), cell=[6.3] * 3, pbc=True)
@@ -418,6 +421,7 @@ def test_fixed_atoms_stay(potential: Potential, structures: dict[str, Atoms]) ->
     assert run.freedom == 6
 
 
+@pytest.mark.slow
 def test_fire_finds_the_minimum_of_ases(tmp_path: Path) -> None:
     """Ethanol with a fixed atom and the shipped model, against ASE's FIRE; to 1e-5 eV with forces below 1e-3 eV/Å.
 

@@ -9,12 +9,14 @@ import jax
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.io import write
 
 import gmnn
 from gmnn import data, training
 from gmnn.commands import train
 from gmnn.config.model import CoreConfig
 from gmnn.data import batches
+from gmnn.data.embedded import ethanol
 from gmnn.model import folder, short_range
 from gmnn.model.potential import Potential
 from gmnn.neighbors.host import make_system
@@ -42,7 +44,7 @@ def energy_of(potential: Potential, atoms: Atoms) -> np.ndarray:
     return np.asarray(energies(potential, potential.trained, system))
 
 
-@pytest.mark.parametrize("elements", [(1, 6), (1, 6, 7, 8), (3, 26)])
+@pytest.mark.parametrize("elements", [(1, 6, 7, 8), (3, 26), pytest.param((1, 6), marks=pytest.mark.slow)])
 def test_old_structures_keep_their_energies(
     old: Potential, structures: dict[str, Atoms], elements: tuple[int, ...]
 ) -> None:
@@ -101,8 +103,9 @@ def test_fine_tuning_from_the_command_line(tmp_path: Path, old: Potential, capsy
     """The frozen group ends as it was, another one moved; the old elements are still known; mistakes are named."""
     folder.save(tmp_path / "old", old, 3, {"training": {}, "data": {}})
     file = tmp_path / "c.yaml"
+    write(tmp_path / "few.extxyz", ethanol()[:30])
     file.write_text(
-        f"output: {tmp_path / 'new'}\ndata: {{train: ethanol, n_train: 20, n_valid: 4}}\n"
+        f"output: {tmp_path / 'new'}\ndata: {{train: {tmp_path / 'few.extxyz'}, n_train: 20, n_valid: 4}}\n"
         f"start: {{model: {tmp_path / 'old'}}}\ntrain: {{epochs: 2, rates: {{readout: 0}}}}\n"
     )
     assert train.main([str(file), "model.n_basis=7"]) == 2

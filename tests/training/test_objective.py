@@ -49,13 +49,14 @@ def test_errors_over_mixed_sizes_ignore_padding() -> None:
     params = jax.tree.map(lambda leaf: np.asarray(leaf, float), potential.init(0))
     trained = potential.with_params(params)
     systems, labels = batches.make_batch(frames, trained.reference, trained.config.r_max, "float64")
-    together = objective.errors(trained, LossConfig(), params, ((systems, labels),))
+    together = jax.jit(partial(objective.errors, trained, LossConfig()))(params, ((systems, labels),))
+    predict = jax.jit(trained.predict)
     differences, energies = [], []
     for k in range(3):
         system, label = batches.make_batch(
             frames.take(np.array([k])), trained.reference, trained.config.r_max, "float64"
         )
-        one = trained.predict(params, jax.tree.map(lambda leaf: leaf[0], system))
+        one = predict(params, jax.tree.map(lambda leaf: leaf[0], system))
         differences.append(np.asarray(one.forces - label.forces[0]).ravel())
         energies.append(abs(float(one.energy - label.energy[0])))
     errors = np.concatenate(differences)
@@ -178,13 +179,9 @@ def test_errors_over_buckets(make_potential: Callable[..., Model], structures: d
     data.energies[1] = np.nan
     buckets = batches.make_buckets(data, potential.reference, potential.config.r_max, "float64")
     assert len(buckets) > 1
-    many = objective.errors(potential, LossConfig(), params, tuple((b.systems, b.labels) for b in buckets))
-    one = objective.errors(
-        potential,
-        LossConfig(),
-        params,
-        (batches.make_batch(data, potential.reference, potential.config.r_max, "float64"),),
-    )
+    errors = jax.jit(partial(objective.errors, potential, LossConfig()))
+    many = errors(params, tuple((b.systems, b.labels) for b in buckets))
+    one = errors(params, (batches.make_batch(data, potential.reference, potential.config.r_max, "float64"),))
     np.testing.assert_allclose(many, one, rtol=1e-10)
     present = ~np.isnan(data.energies)
     energy = jax.jit(potential.energy)
