@@ -171,6 +171,7 @@ def test_slopes_of_swish() -> None:
     assert lipschitz.SWISH_SLOPES[1] >= float(slope.max()) > lipschitz.SWISH_SLOPES[1] - 1e-6
 
 
+@pytest.mark.slow
 def test_sensitivity_exceeds_every_gradient(full: Potential) -> None:
     """Gradient ascent on |dE_i/dM| over unbounded moments; a bound fifty times smaller is refuted."""
     certified, params = lipschitz.sensitivities(full), full.trained
@@ -295,6 +296,7 @@ def test_a_repulsion_that_turns_is_refused(make_potential: Make) -> None:
     assert not wall.falls(Potential(replace(potential.config, repulsion="nlh"), turning, params), 0, 1)
 
 
+@pytest.mark.slow
 def test_barrier(full: Potential, molecule: Atoms) -> None:
     """V brackets A + K at the radius, and no geometry with a pair inside it is as low, however the rest is arranged."""
     excess = 3.0
