@@ -142,6 +142,7 @@ def test_langevin_has_its_temperature(trained: tuple) -> None:
         assert late[bath == temperature].mean() == pytest.approx(temperature, rel=0.1)
 
 
+@pytest.mark.slow
 def test_fusion_and_loss_are_noticed(trained: tuple) -> None:
     """A pair that starts inside half its covalent sum is fused from the first step; a bond pulled apart is lost."""
     atoms = Atoms("OH", [[0, 0, 0], [0, 0, 0.97]])
@@ -152,6 +153,7 @@ def test_fusion_and_loss_are_noticed(trained: tuple) -> None:
     assert run.fused[1] == pytest.approx(0.01)
 
 
+@pytest.mark.slow
 def test_certified_columns(trained: tuple) -> None:
     """A model with a core has both radii of every pair, inside its bonds; one that may do anything has none."""
     potential = trained[0][0]

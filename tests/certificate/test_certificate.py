@@ -363,6 +363,7 @@ def test_monotone_approach_survives_the_search(gentle: Potential) -> None:
     assert monotone.monotone_radii(gentle, grid, rho, 1).radii[0, 1] > r_c
 
 
+@pytest.mark.slow
 def test_stationary(gentle: Potential, molecule: Atoms) -> None:
     """The network's virial stays below its bound in random clusters; inside r* the repulsion's exceeds it."""
     bare = Potential(replace(gentle.config, repulsion="none"), gentle.reference)
@@ -392,6 +393,7 @@ KEYS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_certificate_of_a_molecule(gentle: Potential, molecule: Atoms) -> None:
     """All three theorems, strict JSON, names in alphabetical order, and a table that rounds down."""
     certificate = certify(gentle, molecule, energy=2.0, samples=8)

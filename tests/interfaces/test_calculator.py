@@ -19,10 +19,16 @@ from gmnn.errors import UserError
 Make = Callable[..., tuple[Any, dict]]
 
 
+_made: list[Calculator] = []
+
+
 @pytest.fixture
 def calculator(make_potential: Make) -> Calculator:
-    potential, params = make_potential()
-    return Calculator(potential.with_params(params), dtype="float64")
+    """One for all tests of a worker, so that it compiles a shape of structure once."""
+    if not _made:
+        potential, params = make_potential()
+        _made.append(Calculator(potential.with_params(params), dtype="float64"))
+    return _made[0]
 
 
 def test_forces_and_stress_are_ases(calculator: Calculator, atoms: Atoms) -> None:

@@ -47,8 +47,8 @@ def moving(atoms: Atoms, temperature: float = 300.0) -> Atoms:
     ("name", "path"),
     [
         ("molecule", "fast"),
-        ("crystal", "reference"),
         ("crystal", "kernel"),
+        pytest.param("crystal", "reference", marks=pytest.mark.slow),
         pytest.param("molecule", "reference", marks=pytest.mark.slow),
         pytest.param("molecule", "kernel", marks=pytest.mark.slow),
         pytest.param("crystal", "fast", marks=pytest.mark.slow),

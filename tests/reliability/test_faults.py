@@ -112,7 +112,9 @@ class Job:
 KINDS = ("train", "md", "scan", "eval", "export")
 FAULTS = [(fault, kind) for fault in ("kill", "full", "denied") for kind in KINDS]
 FAULTS = FAULTS[:2] + FAULTS[6:14:7] + FAULTS[14:] if FEW else FAULTS
+FAULTS = [pytest.param(*one, marks=pytest.mark.slow) if one[0] == "denied" else one for one in FAULTS]
 STATES = [("flipped", "train"), ("cut", "md")] if FEW else [(kind, job) for kind in DAMAGES for job in ("train", "md")]
+STATES = [pytest.param(*one, marks=pytest.mark.slow) if one[1] == "train" else one for one in STATES]
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +165,7 @@ def hash_of(text: str) -> int:
     return sum(map(ord, text))
 
 
-@pytest.mark.parametrize("kind", DAMAGES[:2] if FEW else DAMAGES)
+@pytest.mark.parametrize("kind", [DAMAGES[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in DAMAGES[1:])])
 def test_damaged_model_folders(kind: str, tmp_path: Path) -> None:
     """Every file of a model folder, cut, changed or gone: a sentence, or exactly the energies it had."""
     atoms = ethanol()[3]
@@ -223,6 +225,7 @@ def _damage(file: Path, kind: str, rng: np.random.Generator) -> None:
         file.write_bytes(left)
 
 
+@pytest.mark.slow
 def test_a_history_with_a_hole_is_told(
     tmp_path: Path, undisturbed: Callable, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -172,6 +172,7 @@ def test_weights_switch_once() -> None:
     assert objective.weights(config, 0.6).tolist() == pytest.approx([9.0, 1.0, 1.0])
 
 
+@pytest.mark.slow
 def test_errors_over_buckets(make_potential: Callable[..., Model], structures: dict[str, Atoms]) -> None:
     """Frames in several shapes have the errors of the same frames in one; missing labels do not dilute them."""
     potential, params = make_potential()
