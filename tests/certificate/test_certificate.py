@@ -34,6 +34,7 @@ from gmnn.model import descriptor, short_range
 from gmnn.model.potential import Potential
 from gmnn.neighbors.host import make_system
 from gmnn.system import System
+from tests.support.paths import GOLDEN
 
 Make = Callable[..., tuple[Potential, dict[str, Any]]]
 CORE = CoreConfig()
@@ -467,14 +468,20 @@ def test_mistakes_are_named(full: Potential, arguments: dict[str, Any], part: st
         certify(full, **arguments)
 
 
+@pytest.mark.slow
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """A table and strict JSON for the golden model; one sentence and exit code 2 for mistakes."""
-    model, out, broken = "tests/golden/v2/model", tmp_path / "certificate.json", tmp_path / "broken.xyz"
+    """A table and strict JSON for the golden model."""
+    model, out = str(GOLDEN / "v2" / "model"), tmp_path / "certificate.json"
     assert command.main([model, "--structure", "ethanol", "--json", str(out)]) == 0
     values = json.loads(out.read_text())
     assert values.keys() >= KEYS
     assert values["barrier_radius"]["C-H"] > 0.1
     assert "C-H" in capsys.readouterr().out
+
+
+def test_mistakes_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """One sentence and exit code 2."""
+    model, broken = str(GOLDEN / "v2" / "model"), tmp_path / "broken.xyz"
     broken.write_text("3\nhello\nC 0 0\n")
     for wrong in (["--structure", "nowhere.xyz"], ["--structure", str(broken)], ["--energy", "-3"]):
         assert command.main([model, *wrong]) == 2
