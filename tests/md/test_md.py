@@ -249,6 +249,7 @@ def test_replicas_are_runs_of_their_own(potential: Potential, structures: dict[s
     assert abs(np.corrcoef(kicks[0].ravel(), kicks[1].ravel())[0, 1]) < 5 / np.sqrt(kicks[0].size)
 
 
+@pytest.mark.slow
 def test_the_closest_approach_is_that_of_all_steps(potential: Potential, structures: dict[str, Atoms]) -> None:
     """A hot molecule, every step looked at; nothing is watched in a crystal."""
     atoms = moving(structures["molecule"], 1500.0)

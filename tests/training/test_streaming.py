@@ -45,7 +45,8 @@ def start(config: Config, data: Dataset) -> tuple[Potential, list[batches.Bucket
     return potential, batches.make_buckets(data, potential.reference, potential.config.r_max, "float64")
 
 
-@pytest.mark.parametrize("ensemble", ["none", pytest.param("full", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("ensemble", ["none", "full"])
 def test_portions_train_the_same_potential(ensemble: str) -> None:
     """Three epochs with all frames on the device and with portions of a few steps, the last of them filled up: equal
     losses and parameters to rounding, although a portion is another program than an epoch."""
