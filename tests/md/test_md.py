@@ -78,6 +78,7 @@ def test_fifty_steps_are_ases(potential: Potential, structures: dict[str, Atoms]
         assert end.rebuilds > 3
 
 
+@pytest.mark.slow
 def test_a_list_that_overflows_is_made_larger(potential: Potential, structures: dict[str, Atoms]) -> None:
     """The segment is done again, and the trajectory is that of a run with room enough from the start, bit for bit."""
     atoms = moving(structures["crystal"], 1000.0)

@@ -98,6 +98,7 @@ def test_what_was_validated_is_what_is_saved(finished: Path) -> None:
     assert found["energy_mae_meV"] == pytest.approx(float(best["valid_energy_mae_meV"]), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_head_room_is_the_distance_to_the_floor(finished: Path) -> None:
     """Reported floor and lowest energy, against the atomic energies of `predict` less the repulsion's share."""
     data = split(Config.model_validate(_config(finished)))
