@@ -484,6 +484,7 @@ def test_numbers_that_are_not_finite_end_the_run(potential: Potential, structure
     assert np.isfinite(run.now.positions).all()
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     """A short run with the shipped model, its table, its files; a wrong key and a missing file in one sentence."""
     frame = ethanol()[0]
@@ -513,6 +514,24 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         assert said in capsys.readouterr().err
     assert md_command.main([str(tmp_path / "md.yaml"), "steps=60", "--resume"]) == 0
     assert len((tmp_path / "out" / "log.csv").read_text().splitlines()) == 8
+
+
+def test_mistakes_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(md_command, "_use_all_cores", lambda: None)
+    (tmp_path / "md.yaml").write_text(
+        f"model: nowhere\nstructure: nowhere.xyz\noutput: {tmp_path}/out\nsteps: 40\nevery: 10\n"
+    )
+    for arguments, said in (
+        (("temperatur_K=3",), "did you mean temperature_K"),
+        (("every=30",), "multiple of every"),
+        ((), "nowhere"),
+    ):
+        assert md_command.main([str(tmp_path / "md.yaml"), *arguments]) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
 
 
 def test_a_fall_in_energy_is_told(capsys: pytest.CaptureFixture) -> None:
