@@ -1,16 +1,16 @@
-"""Drive every bond of a structure together with a model: does its energy rise all the way to contact?
+"""Drive every bond of a structure together with a model and check that its energy rises all the way to contact.
 
-    python scan.py MODEL                                   the folder of a trained model, on the packaged ethanol frame
-    python scan.py MODEL --structure my.extxyz@3           on a structure of yours
-    python scan.py --calculator ase.calculators.emt:EMT    any other ASE calculator
-    python scan.py --calculator gfn2-xtb                   one of the presets, as --help lists them
-    python scan.py --models models.yaml                    several, in one figure and one table
-    python scan.py --compare scan_a scan_b                 finished scans side by side, from any environment
-    python scan.py MODEL --suites all                      ten suites of other approaches, and relaxations
+    python scan.py MODEL                                   scan a model folder on the packaged ethanol frame
+    python scan.py MODEL --structure my.extxyz@3           scan a structure of yours
+    python scan.py --calculator ase.calculators.emt:EMT    scan with any other ASE calculator
+    python scan.py --calculator gfn2-xtb                   scan with one of the presets that --help lists
+    python scan.py --models models.yaml                    scan with several, in one figure and one table
+    python scan.py --compare scan_a scan_b                 compare finished scans from any environments
+    python scan.py MODEL --suites all                      judge ten suites of other approaches, and relaxations
     python scan.py --help
 
-Writes scan.csv, scan.json, scan.png and panels.png, and prints a verdict per bond.
-Exit code: 0 every bond passes, 1 a bond fails, 2 misuse.
+It writes scan.csv, scan.json, scan.png and panels.png, and prints a verdict per bond.
+Exit code: 0 if every bond passes, 1 if a bond fails, 2 for misuse or a model that could not be made.
 """
 
 import sys

@@ -45,15 +45,8 @@ def run(what: str, size: int) -> None:
         counts = Path(place) / "counts"
         counts.touch()
         environment = os.environ | {SIZE[what]: str(size), "GMNN_COUNTS": str(counts)}
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-n",
-            "0",
-            "-q",
-            str(ROOT / "tests" / "reliability" / f"test_{what}.py"),
-        ]
+        file = ROOT / "tests" / "reliability" / f"test_{what}.py"
+        command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-m", "", "-k", "not more_of_every_kind", str(file)]
         done = subprocess.run(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE)
         right = collections.Counter(json.loads(line)[0] for line in counts.read_text().splitlines())
     print(done.stdout)

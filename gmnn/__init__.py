@@ -13,19 +13,11 @@ if TYPE_CHECKING:
     from gmnn.system import Prediction, System
     from gmnn.training import TrainingResult, train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
-    "Calculator",
-    "ModelConfig",
-    "Potential",
-    "Prediction",
-    "Reference",
-    "System",
-    "TrainingResult",
-    "UserError",
-    "load",
+    "Calculator", "ModelConfig", "Potential", "Prediction", "Reference", "System", "TrainingResult", "UserError", "load",
     "train",
-]
+]  # fmt: skip
 
 _HOMES = {
     "Calculator": "interfaces.calculator",

@@ -4,16 +4,14 @@ The compile cache lies in $GMNN_TEST_CACHE, or else in the folder for temporary 
 """
 
 import os
-import tempfile
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # silences false alarms about machine features of cached programs
-# compiles three times faster
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
+from tests.support import processes
+
+os.environ |= processes.settings()  # before JAX reads it
 
 import jax
 import numpy as np
@@ -29,12 +27,6 @@ from gmnn.reference import Reference
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update(
-    "jax_compilation_cache_dir",
-    os.environ.get("GMNN_TEST_CACHE") or str(Path(tempfile.gettempdir()) / "gmnn-tests-jax-cache"),
-)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 LONG = {
     "test_md",
@@ -89,6 +81,13 @@ NAMES = ("molecule", "crystal", "triclinic", "slab", "dimer", "atom", "tiny_cell
 def _few_optimisations(request: pytest.FixtureRequest) -> None:
     """Most tests compile longer than they compute."""
     jax.config.update("jax_disable_most_optimizations", request.path.stem not in LONG)
+
+
+@pytest.fixture(scope="session")
+def once_for_all(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[..., Path]:
+    """once_for_all(name, build) -> folder: what `build(folder)` leaves there, made once for all workers of this run."""
+    base = tmp_path_factory.getbasetemp()
+    return partial(processes.once_for_all, base if worker_id == "master" else base.parent)
 
 
 @pytest.fixture

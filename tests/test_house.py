@@ -1,16 +1,22 @@
-"""The house: imports go down only, modules stay short, importing is quick and light, the README works."""
+"""The rules of the house: imports go down only, modules stay short, importing is light, commands and README work.
+
+And of its tests: every room has quick ones, and every process that they start has one environment.
+"""
 
 import ast
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from gmnn import __version__
+from gmnn.__main__ import main
+from gmnn.commands import COMMANDS
+from tests.support import processes
 from tests.support.paths import ROOT
 
-PACKAGE = ROOT / "gmnn"
+PACKAGE, TESTS = ROOT / "gmnn", ROOT / "tests"
+TEXTS = {".py", ".md", ".yaml", ".yml", ".toml", ".cff", ".cpp", ".h", ".sh", ".json", ".xml"}
 FLOORS = {
     "errors": 0,
     "elements": 1, "files": 1, "system": 1, "checking": 1,
@@ -23,6 +29,7 @@ FLOORS = {
     "commands": 8,
     "__main__": 9, "__init__": 9,
 }  # fmt: skip
+STARTS = re.compile(r"subprocess\.(run|Popen|call|check_\w+)$")
 OTHER_ENVIRONMENTS = {"scanning": {"errors", "files"}}  # rooms that run where most of the package cannot
 
 
@@ -102,13 +109,8 @@ def test_only_the_model_imports_flax() -> None:
 
 
 def modules_after(code: str) -> set[str]:
-    done = subprocess.run(
-        [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-    )
+    done = processes.python("-c", f"{code}\nimport sys; print(*sys.modules)")
+    assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
 
 
@@ -133,17 +135,17 @@ system = gmnn.System(np.array([[0., 0, 0], [0, 0, 1.1]], "f4"), np.array([6, 1])
                      np.array([[1], [0]]), np.zeros((2, 1, 3), int))
 print(float(potential.predict(potential.params, system).energy))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    done = processes.python("-c", code)
     assert done.returncode == 0, done.stderr
     assert abs(float(done.stdout)) < 100
 
 
-def test_readme_python_block_runs(tmp_path: Path) -> None:
+def test_readme_python_block_runs() -> None:
     """The README's Python is run as it stands there, on the shipped example model."""
-    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
     assert block is not None
     assert len(block[1].strip().splitlines()) <= 10
-    done = subprocess.run([sys.executable, "-c", block[1]], capture_output=True, text=True, cwd=ROOT, check=False)
+    done = processes.python("-c", block[1])
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 
@@ -156,17 +158,122 @@ def test_map_of_the_rooms_is_complete() -> None:
             assert f"`{room}`" in page or f"`{room}/`" in page, room
 
 
-def test_commands_explain_themselves() -> None:
-    for arguments, code in (
-        (["--help"], 0),
-        (["--version"], 0),
-        (["fly"], 2),
-        (["train"], 2),
-        (["eval", "nowhere", "x"], 2),
-    ):
-        done = subprocess.run(
-            [sys.executable, "-m", "gmnn", *arguments], capture_output=True, text=True, cwd=ROOT, check=False
-        )
-        assert done.returncode == code, done.stderr
-        assert "Traceback" not in done.stderr
-        assert done.stdout or done.stderr
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["--help"], 0), (["--version"], 0), (["fly"], 2), (["train"], 2), (["eval", "no", "x"], 2)]
+)
+def test_commands_explain_themselves(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code and a text: on stdout where it was asked for, on stderr where something is wrong."""
+    try:
+        found = main(arguments)
+    except SystemExit as end:
+        found = end.code
+    assert found == code
+    out, err = capsys.readouterr()
+    assert bool(out) == (code == 0)
+    assert bool(err) == (code == 2)
+
+
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in COMMANDS:
+        with pytest.raises(SystemExit) as end:
+            main([command, "--help"])
+        assert end.value.code == 0
+        assert "usage: " in capsys.readouterr().out
+
+
+def test_a_mistake_has_its_exit_code_outside() -> None:
+    """The process itself: a sentence on stderr, no traceback, exit code 2."""
+    done = processes.python("-m", "gmnn", "eval", "nowhere", "x")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("eval: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_versions_agree() -> None:
+    """The package, the newest release of the changelog and the citation name one version."""
+    releases = re.findall(r"^## (\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert releases[0] == __version__
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
+def test_ci_runs_what_the_readme_says() -> None:
+    """The README's blocks after `<!-- main -->` and `<!-- tests -->` are commands, and .ci/run takes the tests' one."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for marker in ("main", "tests"):
+        assert re.search(rf"<!-- {marker} -->\n```bash\n\S.*\n```", readme), marker
+    assert "$(block tests)" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def files_of_tests(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("test_*.py"))
+
+
+def test_every_room_has_quick_tests() -> None:
+    """Folders of tests are those of rooms, and none of them has only slow tests."""
+    rooms_with_files = {home(file) for file in PACKAGE.rglob("*/*.py")}
+    elsewhere = {"commands"}  # tested with what they call
+    folders = {path.name for path in TESTS.iterdir() if path.is_dir() and files_of_tests(path)}
+    assert rooms_with_files - elsewhere <= folders
+    for folder in folders:
+        quick = [
+            node.name
+            for file in files_of_tests(TESTS / folder)
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_") and not marked_slow(node)
+        ]
+        assert quick, f"tests/{folder} has only slow tests"
+
+
+def marked_slow(function: ast.FunctionDef) -> bool:
+    return any(ast.unparse(decorator) == "pytest.mark.slow" for decorator in function.decorator_list)
+
+
+def test_tests_can_fail() -> None:
+    """Every test asserts something, itself or by a function of its file, or expects an error."""
+    for file in files_of_tests(TESTS):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+        for name, function in functions.items():
+            if name.startswith("test_"):
+                assert checks(function, functions, set()), f"{file.name}: {name} asserts nothing"
+
+
+def checks(function: ast.FunctionDef, functions: dict[str, ast.FunctionDef], seen: set[str]) -> bool:
+    seen.add(function.name)
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assert):
+            return True
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if re.search(r"assert_|^pytest\.(raises|warns|fail)$", called):
+                return True
+            if called in functions and called not in seen and checks(functions[called], functions, seen):
+                return True
+        if isinstance(node, ast.Attribute) and re.search("assert_", node.attr):
+            return True
+    return False
+
+
+def test_one_environment_for_all_processes() -> None:
+    """Whoever starts a process in a test says which environment it has."""
+    for file in TESTS.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and re.match(
+                r"subprocess\.(run|Popen|check_\w+|call)$", ast.unparse(node.func)
+            ):
+                given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                assert re.search(r"environment\(|variables", given.get("env", "")), f"{file.name}:{node.lineno}"
+
+
+def test_nothing_names_a_machine() -> None:
+    """No text of the repository knows a path of somebody's machine or the host of a package registry."""
+    foreign = re.compile(r"(?<![\w.])/(root|work|home)/\w|pypi\.(org|python)|pythonhosted\.org")
+    named = []
+    for top in ("gmnn", "docs", "tests", "benchmarks", "configs", "examples", ".ci", ".github"):
+        for file in (ROOT / top).rglob("*"):
+            if file.suffix in TEXTS and foreign.search(file.read_text(encoding="utf-8")):
+                named.append(str(file.relative_to(ROOT)))
+    for file in ROOT.iterdir():
+        if file.suffix in TEXTS and file.is_file() and foreign.search(file.read_text(encoding="utf-8")):
+            named.append(file.name)
+    assert named in ([], ["tests/test_house.py"])

@@ -1,8 +1,8 @@
 """Any ASE calculator by name: MODULE:CALLABLE, a preset, or declared in a file with module, class and arguments.
 
-A declaration is an object with `module` and one of `class`, `class_name` (as MLIPX has it) or `factory`; `kwargs` and
-`args` may hold declarations again, whose results are passed. `preset: NAME` takes one of presets.json, whose kwargs
-may be added to, and `folder: DIR` a model folder of gmnn.
+A declaration is an object with `module` and one of `class`, `class_name` (the key of MLIPX) or `factory`. `kwargs` and
+`args` may contain further declarations, whose results are passed. `preset: NAME` takes an entry of presets.json, whose
+kwargs may be extended. `folder: DIR` takes a model folder of gmnn.
 """
 
 import importlib
@@ -23,12 +23,12 @@ KEYS = {"module", *NAMES, "kwargs", "args", "preset", "folder"}
 
 @cache
 def presets() -> dict[str, dict[str, Any]]:
-    """Declarations that come with the package, with what to install for them and where their weights are from."""
+    """Declarations that come with the package, with what to install for them and the origin of their weights."""
     return json.loads((importlib.resources.files("gmnn") / "commands" / "presets.json").read_text())
 
 
 def load_calculator(text: str, kwargs: str | None) -> tuple[BaseCalculator, str]:
-    """The calculator of MODULE:CALLABLE or of a preset, made with the JSON object kwargs, and its name."""
+    """Make the calculator of MODULE:CALLABLE or of a preset with the JSON object kwargs, and name it."""
     more = _json_object(kwargs)
     module, colon, name = text.partition(":")
     if not colon and text in presets():
@@ -42,7 +42,7 @@ def load_calculator(text: str, kwargs: str | None) -> tuple[BaseCalculator, str]
 
 
 def declared(file: str) -> dict[str, dict[str, Any]]:
-    """The declarations of a JSON or YAML file, name by name; UserError says what is wrong with it."""
+    """Read the declarations of a JSON or YAML file, by name. UserError names what is wrong with the file."""
     path = Path(file)
     try:
         text = path.read_text()
@@ -51,26 +51,26 @@ def declared(file: str) -> dict[str, dict[str, Any]]:
             f"The models cannot be read, got '{file}' ({getattr(error, 'strerror', None) or error}); a JSON or YAML "
             "file is needed; correct the path."
         ) from error
-    found = _parsed(path, text)
-    if not isinstance(found, dict) or not found or not all(isinstance(one, dict) for one in found.values()):
+    models = _parsed(path, text)
+    if not isinstance(models, dict) or not models or not all(isinstance(entry, dict) for entry in models.values()):
         raise UserError(
             f"The models are not named objects, got '{file}'; an example of its content is "
             '{"emt": {"module": "ase.calculators.emt", "class": "EMT"}}; correct the file.'
         )
-    for name, one in found.items():
-        unknown = sorted(map(str, set(one) - KEYS))
+    for name, entry in models.items():
+        unknown = sorted(map(str, set(entry) - KEYS))
         if unknown:
             raise UserError(
                 f"The model {name} has the keys {', '.join(unknown)}, got '{file}'; allowed are "
                 f"{', '.join(sorted(KEYS))}; correct the file."
             )
         if "/" in str(name) or str(name) in ("", ".", ".."):
-            raise UserError(f"The model '{name}' gives its name to a folder, which cannot be; choose another name.")
-    return {str(name): one for name, one in found.items()}
+            raise UserError(f"The model '{name}' gives its name to a folder, but no folder can be named so; rename it.")
+    return {str(name): entry for name, entry in models.items()}
 
 
 def make(declaration: dict[str, Any], name: str) -> BaseCalculator:
-    """The calculator that a declaration stands for; UserError with what to install, or what was refused."""
+    """Make the calculator of a declaration. UserError names what to install, or what was refused."""
     if "folder" in declaration:
         return load_model(Path(declaration["folder"]))
     hint = "install the package or correct the name"
@@ -105,8 +105,8 @@ def _made(declaration: dict[str, Any], name: str, hint: str) -> Any:
     kwargs = {key: _inner(value, name, hint) for key, value in (declaration.get("kwargs") or {}).items()}
     arguments: list[Any] = []
     for value in declaration.get("args") or []:
-        one = _inner(value, name, hint)
-        arguments += one if isinstance(one, tuple) else [one]  # a model and what it needs to see a structure
+        argument = _inner(value, name, hint)
+        arguments += argument if isinstance(argument, tuple) else [argument]  # a model and its reader of structures
     try:
         return factory(*arguments, **kwargs)
     except UserError:
@@ -124,7 +124,7 @@ def _inner(value: Any, name: str, hint: str) -> Any:
 
 
 def load_model(folder: Path) -> BaseCalculator:
-    """The calculator of a model folder, in double precision and by the energy itself, without tables."""
+    """Make the calculator of a model folder, in double precision and by the energy itself, without tables."""
     try:
         module = importlib.import_module("gmnn.interfaces.calculator")
     except ImportError as error:
@@ -132,11 +132,11 @@ def load_model(folder: Path) -> BaseCalculator:
             f"A gmnn model cannot be loaded here, got {type(error).__name__}: {error}; the package with its "
             "dependencies is needed; install it, or pass --calculator."
         ) from error
-    return module.Calculator(folder, dtype="float64", path="reference")  # no verdict is a matter of rounding
+    return module.Calculator(folder, dtype="float64", path="reference")  # rounding decides no verdict
 
 
 def provider(calculator: BaseCalculator) -> dict[str, str]:
-    """The package that a calculator comes from and its version."""
+    """Package that a calculator comes from, with its version; empty if unknown."""
     top = type(calculator).__module__.partition(".")[0]
     try:
         names = packages_distributions().get(top, [])
@@ -164,7 +164,7 @@ def _parsed(path: Path, text: str) -> Any:
 
 
 def _json_object(text: str | None) -> dict[str, Any]:
-    """The keyword arguments of --kwargs."""
+    """Read the keyword arguments of --kwargs."""
     if text is None:
         return {}
     try:

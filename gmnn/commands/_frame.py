@@ -1,4 +1,4 @@
-"""The frame of every command: its parser, its exit code, and one clear sentence for a mistake."""
+"""The frame of every command: its parser, its exit code, and one clear sentence for a mistake of the user."""
 
 import argparse
 import sys
@@ -8,30 +8,33 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Command:
-    """A word of `gmnn --help`: what it is told on the command line and what it does with that."""
+    """A command of `gmnn`: its name, its arguments and what it does with them."""
 
     name: str
     description: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
-    """The body, which returns the exit code; UserError for a mistake of the user."""
+    """The body. It returns the exit code and raises UserError for a mistake of the user."""
     usage: str | None = None
 
     def parser(self) -> argparse.ArgumentParser:
-        """The command-line parser."""
+        """Make the command-line parser."""
         usage = self.usage and f"gmnn {self.name} {self.usage}"
         parser = argparse.ArgumentParser(prog=f"gmnn {self.name}", usage=usage, description=self.description)
         self.add_arguments(parser)
         return parser
 
     def main(self, argv: list[str] | None = None) -> int:
-        """The exit code of a run with these arguments, by default those of the process."""
+        """Run with these arguments, by default those of the process, and return the exit code."""
         arguments = self.parser().parse_intermixed_args(argv)
         return exit_code(self.name, lambda: self.run(arguments))
 
 
 def exit_code(name: str, run: Callable[[], int]) -> int:
-    """Run a command's body; a UserError becomes one sentence on stderr and 2, Ctrl-C becomes 130."""
+    """Run a command's body and return its exit code.
+
+    A UserError or a file error prints one sentence on stderr and gives 2, Ctrl-C gives 130.
+    """
     from gmnn.errors import UserError
 
     try:
@@ -54,7 +57,17 @@ CONFIGURED = "CONFIG [key.path=value ...] [--resume]"
 
 
 def add_configuration(parser: argparse.ArgumentParser, overrides: str) -> None:
-    """Add CONFIG, overrides such as those in `overrides`, and --resume."""
-    parser.add_argument("config", metavar="CONFIG", help="YAML file; docs/config.md explains every key")
-    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help=f"for example {overrides}")
-    parser.add_argument("--resume", action="store_true", help="continue the run in the output folder, if there is one")
+    """Add CONFIG, overrides with the example `overrides`, and --resume."""
+    parser.add_argument(
+        "config", metavar="CONFIG", help="YAML file with the configuration; docs/config.md explains every key"
+    )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key.path=value",
+        help=f"values that replace those of CONFIG, for example {overrides}",
+    )
+    parser.add_argument(
+        "--resume", action="store_true",
+        help="continue the run in the output folder, if there is one; default: refuse a folder that holds a run",
+    )  # fmt: skip

@@ -16,13 +16,13 @@ from gmnn.scanning.reference import ReferenceCurve, unpack
 
 
 def file_and_index(text: str) -> tuple[Path, str]:
-    """FILE[@INDEX]; the index is empty if left out."""
+    """Split FILE[@INDEX] into the file and the index, which is empty if left out."""
     name, at, index = text.rpartition("@")
     return (Path(name), index) if at and index.removeprefix("-").isdigit() else (Path(text), "")
 
 
 def read_frames(path: Path, index: str) -> list[Atoms]:
-    """The frames that an index, or ":" for all, selects."""
+    """Read the frames that an index selects, or all for ":". UserError if there are none or the file is unreadable."""
     if not path.is_file():
         raise UserError(
             f"The structure file was not found, got '{path}'; a file that ASE reads is needed, with @INDEX for one of "
@@ -31,10 +31,10 @@ def read_frames(path: Path, index: str) -> list[Atoms]:
     require_whole(path)
     try:
         if path.suffix == ".xz":
-            found = ase.io.read(io.StringIO(unpack(path)), index=index, format="extxyz")
+            frames = ase.io.read(io.StringIO(unpack(path)), index=index, format="extxyz")
         else:
-            found = ase.io.read(path, index=index)
-        return [found] if isinstance(found, Atoms) else list(found)
+            frames = ase.io.read(path, index=index)
+        return [frames] if isinstance(frames, Atoms) else list(frames)
     except (IndexError, StopIteration) as error:
         raise UserError(
             f"The structure index is out of range, got {index} for '{path}'; the frames of the file, counted from 0, "
@@ -52,7 +52,7 @@ STRUCTURE_FILE, REFERENCE_FILE = "ethanol.extxyz.xz", "ethanol_curves.extxyz.xz"
 
 
 def load_structure(text: str | None) -> tuple[Atoms, str]:
-    """The structure of FILE[@INDEX] (index 0 if left out) and its name for titles."""
+    """Read the structure of FILE[@INDEX], by default index 0 or packaged ethanol, and name it for titles."""
     if text is None:
         with _packaged_structures() as path:
             return read_frames(path, "0")[0], "ethanol frame 0"
@@ -61,7 +61,7 @@ def load_structure(text: str | None) -> tuple[Atoms, str]:
 
 
 def other_frames(text: str | None, atoms: Atoms) -> list[Atoms]:
-    """Frames of the same atoms, but not the structure itself, from the file that it came from."""
+    """Read the frames of the same atoms from the structure's own file, without the structure itself."""
     if text is None:
         with _packaged_structures() as path:
             frames = read_frames(path, ":")
@@ -76,7 +76,7 @@ def _packaged_structures() -> AbstractContextManager[Path]:
 
 
 def load_reference(text: str | None, atoms: Atoms) -> dict[str, ReferenceCurve] | None:
-    """The curves asked for, or the packaged ones if they are there and of a structure with the same atoms."""
+    """Read the curves of a file, by default the packaged ones if the structure has the same atoms; None for `none`."""
     if text == "none":
         return None
     if text is not None:

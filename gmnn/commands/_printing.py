@@ -1,4 +1,4 @@
-"""Errors as text for the terminal."""
+"""Text for the terminal: reports of evaluations and of trainings."""
 
 import resource
 import sys
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from gmnn.training import TrainingResult
 
 
-SHOWN = 30  # rows of config types; all are in evaluation.json
+SHOWN = 30  # config types that are printed; evaluation.json has all
 QUANTITIES = (  # label and unit, key of the number of labels, keys of MAE and RMSE
     ("energy, meV", "n_energies", "energy_{}_meV"),
     ("energy, meV/atom", "n_energies", "energy_{}_meV_per_atom"),
@@ -27,7 +27,7 @@ WORST = (
 
 
 def evaluation(report: dict[str, Any]) -> str:
-    """The report of `gmnn eval`: all frames, atoms by element and by force, config types, the worst frames."""
+    """Format the report of `gmnn eval`: all frames, atoms by element and by force, config types, the worst frames."""
     present = [row for row in QUANTITIES if report[row[1]]]
     lines = [_row("", "frames", "MAE", "RMSE")]
     lines += [_errors(label, report[count], report, key) for label, count, key in present]
@@ -46,7 +46,7 @@ def evaluation(report: dict[str, Any]) -> str:
 
 
 def parts(metrics: dict[str, Any]) -> str:
-    """Errors of the parts of a training, one line each; stress only where there are labels."""
+    """Format the errors of the parts of a training, one line each, with stress only if a part has labels of it."""
     rows = {part: metrics[part] for part in ("train", "valid", "test") if part in metrics}
     stress = any(row["n_stresses"] for row in rows.values())
     head = f"{'set':<6} {'frames':>7} {'E, meV':>9} {'E, meV/atom':>12} {'F, meV/Å':>10} {'F rmse':>8}"
@@ -60,7 +60,7 @@ def parts(metrics: dict[str, Any]) -> str:
 
 
 def uncertainty(found: dict[str, dict[str, Any]]) -> list[str]:
-    """Calibration of an ensemble, one line for each quantity."""
+    """Format the calibration of an ensemble, one line for each quantity."""
     return [
         f"uncertainty of {key}: miscalibration {row['miscalibration_bare']:.3f}, {row['miscalibration']:.3f} after "
         f"scaling by {row['scale']:.2f} ({row['labels']} labels)"
@@ -69,7 +69,7 @@ def uncertainty(found: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Fixed digits; a dash where there is nothing."""
+    """Format a number with fixed digits; a dash for None."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
@@ -87,7 +87,7 @@ def _range(row: dict[str, Any]) -> str:
 
 
 def _config_types(groups: dict[str, dict[str, Any]], present: list[tuple[str, str, str]]) -> list[str]:
-    """MAE and RMSE of every config type, energies per atom."""
+    """Format MAE and RMSE of every config type, energies per atom."""
     if not groups:
         return []
     columns = [row for row in present if row[0] in ("energy, meV/atom", "forces, meV/Å", "stress, meV/Å³")]
@@ -119,20 +119,20 @@ def describe(config: "Config", splits: "Splits", reference: "Reference") -> None
             print(f"labels, {part}: {frames.summary()}")
     energies = zip(reference.elements, reference.E0, strict=True)
     print("atomic references, eV: " + ", ".join(f"{SYMBOLS[z]} {energy:.3f}" for z, energy in energies), flush=True)
-    found = regression(splits.train)
-    if config.data.atomic_energies is None and found.undetermined:
+    fit = regression(splits.train)
+    if config.data.atomic_energies is None and fit.undetermined:
         print(
-            f"energies of {', '.join(SYMBOLS[z] for z in found.undetermined)} are not determined one by one, only in "
-            f"sums as in the frames: the compositions have rank {found.rank} of {len(found.elements)}"
+            f"energies of {', '.join(SYMBOLS[z] for z in fit.undetermined)} are not determined one by one, only in "
+            f"sums as in the frames: the compositions have rank {fit.rank} of {len(fit.elements)}"
         )
 
 
 def report(result: "TrainingResult", output: str) -> None:
-    """Print the errors of a training, what it took and where it is; a line for one that was stopped."""
+    """Print the errors, the cost and the folder of a training, or one line if it was stopped."""
     from gmnn.evaluation import used_up
 
     if not result.finished:
-        print(f"stopped after epoch {result.epochs}; the best potential so far is in {output}. Go on: --resume")
+        print(f"stopped after epoch {result.epochs}; the best potential so far is in {output}. Continue with --resume")
         return
     metrics = result.metrics
     if metrics["repulsion"]:
@@ -161,8 +161,8 @@ def report(result: "TrainingResult", output: str) -> None:
 
 
 def _device_peak() -> str:
-    """What an accelerator says of its memory; nothing on a CPU."""
+    """Format the peak memory that an accelerator reports; empty on a CPU."""
     import jax
 
-    found = jax.devices()[0].memory_stats() or {}
-    return f" on the host, {found['peak_bytes_in_use'] / 1e6:.0f} MB on the device" if found else ""
+    stats = jax.devices()[0].memory_stats() or {}
+    return f" on the host, {stats['peak_bytes_in_use'] / 1e6:.0f} MB on the device" if stats else ""

@@ -1,37 +1,54 @@
-"""`gmnn certify MODEL`: what is proved about the close approach of two atoms with a trained potential."""
+"""`gmnn certify MODEL`: proved bounds on how close two atoms can come with a trained potential."""
 
 import argparse
 from pathlib import Path
 
 from gmnn.commands._frame import Command
 
-DESCRIPTION = """Certified radii of every pair of elements: a barrier that no trajectory of a given structure crosses
-(T1), a distance below which the energy rises at every step of an approach (T2) and one that no stationary point has
-(T3). docs/certificate.md has the theorems. Without --structure there is only T2."""
+DESCRIPTION = """Compute certified radii (Å) for every pair of elements and print them as a table. The barrier radius
+(T1) is a distance that no trajectory reaches whose energy is at most K above that of the structure. Below the monotone
+radius (T2) the energy rises at every step of an approach. No stationary point has a pair within the stationary radius
+(T3). A dash means that nothing is proved. Without --structure there is only T2. docs/certificate.md has the theorems
+and their assumptions."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command is told."""
+    """Add the arguments of the command."""
     parser.add_argument("model", metavar="MODEL", help="folder of a trained model")
-    parser.add_argument("--structure", metavar="FILE", help="FILE[@INDEX], anything ASE reads, or `ethanol`")
-    parser.add_argument("--energy", metavar="K", type=float, help="energy above the structure's, eV; default: 5")
-    parser.add_argument("--rho", metavar="R", type=float, help="closest other contact, Å; default: 0.8 covalent sums")
-    parser.add_argument("--n", metavar="N", type=int, help="most other atoms in range; default: the structure's, or 8")
-    parser.add_argument("--json", metavar="OUT", help="write the numbers into OUT")
+    parser.add_argument(
+        "--structure", metavar="FILE",
+        help="structure as FILE[@INDEX] in any format that ASE reads, INDEX from 0 (default 0), or `ethanol` for "
+        "frame 0 of the packaged set; default: none",
+    )  # fmt: skip
+    parser.add_argument(
+        "--energy", metavar="K", type=float,
+        help="energy above that of the structure for T1, eV, 0 or more; default: 5",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rho", metavar="R", type=float,
+        help="smallest distance of other atoms to the pair for T2, Å, above 0 and below r_max; default: 0.8 summed "
+        "covalent radii of each pair",
+    )  # fmt: skip
+    parser.add_argument(
+        "--n", metavar="N", type=int,
+        help="largest number of other atoms within r_max of either atom for T2, 0 or more; default: that of the "
+        "structure, or 8",
+    )  # fmt: skip
+    parser.add_argument("--json", metavar="OUT", help="file for the numbers as JSON; default: none is written")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Load, certify, report."""
+    """Load the potential, certify it and report."""
     from gmnn import files
     from gmnn.certificate import certify
     from gmnn.commands._inputs import load_structure
     from gmnn.model import folder
 
     potential = folder.load(arguments.model)
-    named = arguments.structure == "ethanol" and not Path("ethanol").exists()  # then frame 0 of the embedded set
-    atoms = load_structure(None if named else arguments.structure)[0] if arguments.structure else None
-    given = {} if arguments.energy is None else {"energy": arguments.energy}
-    certificate = certify(potential, atoms, rho=arguments.rho, n=arguments.n, **given)
+    packaged = arguments.structure == "ethanol" and not Path("ethanol").exists()  # then frame 0 of the packaged set
+    atoms = load_structure(None if packaged else arguments.structure)[0] if arguments.structure else None
+    energy = {} if arguments.energy is None else {"energy": arguments.energy}
+    certificate = certify(potential, atoms, rho=arguments.rho, n=arguments.n, **energy)
     about = f" and {arguments.structure}, {certificate.energy:g} eV above it" if arguments.structure else ""
     print(f"{arguments.model}{about}\n{certificate.table()}")
     if arguments.json:

@@ -1,4 +1,4 @@
-"""`gmnn completion SHELL`: what a shell needs to complete commands, options and files."""
+"""`gmnn completion SHELL`: print the script with which a shell completes commands, options and files."""
 
 import argparse
 from importlib import import_module
@@ -7,18 +7,18 @@ from typing import Any
 from gmnn.commands._frame import Command
 
 SHELLS = ("bash", "zsh", "tcsh")
-DESCRIPTION = """Print the completions of `gmnn` for a shell, made by shtab (pip install shtab). For bash:
-gmnn completion bash > ~/.local/share/bash-completion/completions/gmnn; for zsh: into a file _gmnn of a folder in
-$fpath."""
+DESCRIPTION = """Print the script with which a shell (bash, zsh or tcsh) completes the commands, options and files of
+`gmnn`. The package shtab makes it (pip install shtab). For bash, run: gmnn completion bash >
+~/.local/share/bash-completion/completions/gmnn. For zsh, write it to a file _gmnn in a folder of $fpath."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command is told."""
+    """Add the arguments of the command."""
     parser.add_argument("shell", choices=SHELLS)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the completions."""
+    """Print the script."""
     from gmnn.errors import UserError
 
     try:
@@ -30,18 +30,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def whole(files: Any) -> argparse.ArgumentParser:
-    """The parser of all commands; what is no choice of words is the name of a file."""
+    """Make the parser of all commands. Arguments that are neither choices nor numbers complete to names of files."""
     from gmnn.commands import COMMANDS
 
     root = argparse.ArgumentParser(prog="gmnn")
     root.add_argument("--version", action="store_true", help="print the version")
     commands = root.add_subparsers(metavar="COMMAND")
     for name, (module, text) in COMMANDS.items():
-        own = import_module(module).parser()
-        for action in own._actions:
+        command = import_module(module).parser()
+        for action in command._actions:
             if action.nargs != 0 and action.choices is None and action.type is not float and action.type is not int:
                 action.complete = files
-        commands.add_parser(name, parents=[own], help=text, description=own.description, conflict_handler="resolve")
+        commands.add_parser(
+            name, parents=[command], help=text, description=command.description, conflict_handler="resolve"
+        )
     return root
 
 

@@ -11,27 +11,37 @@ if TYPE_CHECKING:
 
     from gmnn.config.reading import Config
 
-DESCRIPTION = """Make N distorted frames from the training frames of CONFIG: atoms displaced by up to 0.12 Å (standard
-deviation), some pulled from their nearest neighbour by up to 1 Å. The label of each is that of the frame it was made
-from plus the difference that a cheap CALCULATOR finds between the two. Trained on with data.extra and a small weight
-they keep bonds from breaking where the data end (docs/dataset.md)."""
-TRIES = 20  # for every frame that is wanted
+DESCRIPTION = """Make N distorted frames from the training frames of CONFIG. All atoms are displaced, with standard
+deviations of up to 0.12 Å, and some are pulled from their nearest neighbour by up to 1 Å. The label of a distorted
+frame is that of its original plus the difference that a cheap calculator finds between the two. Added to a training as
+data.extra with a small weight, the frames keep bonds from breaking where the data end (docs/dataset.md)."""
+TRIES = 20  # attempts for every frame that is asked for
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command is told."""
-    parser.add_argument("config", metavar="CONFIG", help="YAML file of the training that is to know these frames")
-    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="e.g. data.train=my.xyz")
+    """Add the arguments of the command."""
+    parser.add_argument("config", metavar="CONFIG", help="YAML file of the training that is to use the frames")
     parser.add_argument(
-        "--calculator", required=True, metavar="NAME", help="cheap method: gfn2-xtb, another preset or MODULE:CALLABLE"
+        "overrides", nargs="*", metavar="key.path=value",
+        help="values that replace those of CONFIG, for example data.train=my.xyz",
+    )  # fmt: skip
+    parser.add_argument(
+        "--calculator", required=True, metavar="NAME",
+        help="cheap method: gfn2-xtb, another preset of gmnn scan, or MODULE:CALLABLE of an ASE calculator; required",
+    )  # fmt: skip
+    parser.add_argument(
+        "--kwargs", metavar="JSON", help="keyword arguments of the calculator as a JSON object; default: none"
     )
-    parser.add_argument("--kwargs", metavar="JSON", help="arguments of the calculator, as a JSON object")
-    parser.add_argument("-n", type=int, default=240, metavar="N", help="number of frames; default: 240")
-    parser.add_argument("--out", metavar="FILE", default="distorted.extxyz", help="default: distorted.extxyz")
+    parser.add_argument(
+        "-n", type=int, default=240, metavar="N", help="number of frames to make, 1 or more; default: 240"
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", default="distorted.extxyz", help="new file for the frames; default: distorted.extxyz"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read, distort, label, write."""
+    """Read frames, distort and label them, and write them."""
     import numpy as np
 
     from gmnn.config.reading import read_config
@@ -46,13 +56,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"-n is {arguments.n}, but must be 1 or more")
     config = read_config(arguments.config, arguments.overrides)
     done, tried = _distorted(config, arguments)
-    for one in done:  # found under the names that the configuration gives
+    for atoms in done:  # labels also under the names that the configuration gives
         if config.data.energy_key not in (None, "energy"):
-            one.info[config.data.energy_key] = one.get_potential_energy()
+            atoms.info[config.data.energy_key] = atoms.get_potential_energy()
         if config.data.forces_key not in (None, "forces"):
-            one.arrays[config.data.forces_key] = one.get_forces()
+            atoms.arrays[config.data.forces_key] = atoms.get_forces()
     write_whole(out, done)
-    rise = np.array([one.info[distortion.RISE] for one in done])
+    rise = np.array([atoms.info[distortion.RISE] for atoms in done])
     print(f"{arguments.n} of {tried} distorted frames written to {out}; {np.median(rise):.2f} eV above the frames they "
           f"were made from in the median, {rise.max():.2f} at most")  # fmt: skip
     weight = f"'data.config_type_weights={{{distortion.KIND}: {distortion.WEIGHT}}}'"
@@ -61,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _distorted(config: "Config", arguments: argparse.Namespace) -> "tuple[list[Atoms], int]":
-    """As many frames as are wanted, and how many were tried."""
+    """Make the number of frames that is asked for; return them and the number of attempts."""
     import numpy as np
     from tqdm import tqdm
 
@@ -87,11 +97,11 @@ def _distorted(config: "Config", arguments: argparse.Namespace) -> "tuple[list[A
                     f"lie too high; is {name} made for these elements?"
                 )
             try:
-                for one in distortion.labelled(data, rng.choice(complete, arguments.n - len(done)), calculator, rng):
+                for atoms in distortion.labelled(data, rng.choice(complete, arguments.n - len(done)), calculator, rng):
                     tried += 1
-                    done += [] if one is None else [one]
-                    bar.update(one is not None)
-            except Exception as error:  # of the undistorted frames, any
+                    done += [] if atoms is None else [atoms]
+                    bar.update(atoms is not None)
+            except Exception as error:  # any failure at an undistorted frame
                 raise UserError(f"{name} fails at a frame of {data.name}: {reason(error, 200)}") from None
     return done, tried
 

@@ -5,25 +5,30 @@ from pathlib import Path
 
 from gmnn.commands._frame import Command
 
-DESCRIPTION = """Energies, forces and stresses of every frame of FILE beside its labels: errors of all frames, by
-element, by size of the force and by config_type, and the worst frames, as a table and in evaluation.json; a parity
-figure. A frame without a label is left out of that quantity only. FILE is anything ASE reads, or `ethanol` for the
-embedded set."""
+DESCRIPTION = """Compare the energies, forces and stresses of a trained model with the labels of FILE. The command
+prints errors over all frames, by element, by size of the force and by config_type, and the worst frames. It writes them
+to evaluation.json and draws parity.png and, for an ensemble, calibration.png. A frame without a label is left out of
+that quantity only."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command is told."""
+    """Add the arguments of the command."""
     parser.add_argument("model", metavar="MODEL", help="folder of a trained model")
-    parser.add_argument("file", metavar="FILE", help="labelled frames")
+    parser.add_argument(
+        "file", metavar="FILE", help="labelled frames in any format that ASE reads, or `ethanol` for the packaged set"
+    )
     parser.add_argument(
         "labels", nargs="*", metavar="key=value",
-        help="as in the data section of a configuration: energy_key=REF_energy, units.energy=kcal/mol, stress_sign=-1",
+        help="settings of the labels, as in the data section of a configuration: energy_key=REF_energy, "
+        "units.energy=kcal/mol, stress_sign=-1; default: that section's defaults",
     )  # fmt: skip
-    parser.add_argument("--out", metavar="DIR", help="where the results go; default: MODEL/eval_NAME")
+    parser.add_argument(
+        "--out", metavar="DIR", help="folder of the results; default: MODEL/eval_NAME, with the NAME of FILE"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Load, compare, report."""
+    """Load the potential and the frames, compare them and report."""
     from gmnn import evaluation, files
     from gmnn.commands import _printing
     from gmnn.config.data import LabelsConfig

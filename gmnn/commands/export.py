@@ -1,4 +1,4 @@
-"""`gmnn export MODEL OUT`: a trained potential as StableHLO, which runs without this package."""
+"""`gmnn export MODEL OUT`: write a trained potential as a StableHLO program, which runs without this package."""
 
 import argparse
 from pathlib import Path
@@ -6,19 +6,21 @@ from pathlib import Path
 from gmnn.commands._frame import Command
 
 DESCRIPTION = """Write the energies and forces of a trained model as a StableHLO program, parameters included, that runs
-with JAX alone: OUT/potential.bin and OUT/export.json, which says what goes in and what comes out. examples/exported.py
-is an ASE calculator of such a folder."""
+with JAX alone. OUT gets the program, potential.bin, and export.json, which describes its arguments and results.
+examples/exported.py is an ASE calculator of such a folder."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command is told."""
+    """Add the arguments of the command."""
     parser.add_argument("model", metavar="MODEL", help="folder of a trained model")
-    parser.add_argument("output", metavar="OUT", type=Path, help="folder to write")
-    parser.add_argument("--dtype", default="float32", choices=["float32", "float64"], help="default: %(default)s")
+    parser.add_argument("output", metavar="OUT", type=Path, help="folder to write into")
+    parser.add_argument(
+        "--dtype", default="float32", choices=["float32", "float64"], help="precision; default: %(default)s"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Load, write, report."""
+    """Load the potential, write the program and report."""
     from gmnn import files
     from gmnn.interfaces.export import DESCRIPTION as about
     from gmnn.interfaces.export import PROGRAM, export

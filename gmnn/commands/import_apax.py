@@ -1,26 +1,29 @@
-"""`gmnn import-apax DIR OUT`: a model folder from a model that was trained with Apax."""
+"""`gmnn import-apax DIR OUT`: make a model folder from a model that was trained with Apax."""
 
 import argparse
 from pathlib import Path
 
 from gmnn.commands._frame import Command
 
-DESCRIPTION = """Write the model folder OUT with the function that Apax 0.14 trained in DIR, the folder
-directory/experiment of its configuration with config.yaml and best/. Energies and forces are the same; where an atom
-sees its own periodic image, which Apax leaves out, and below 0.02 Å they are not."""
+DESCRIPTION = """Write the model folder OUT from a model that Apax 0.14 trained in DIR. Energies and forces are the
+same, except below 0.02 Å and where an atom sees its own periodic image, which Apax leaves out."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command is told."""
-    parser.add_argument("model", metavar="DIR", help="folder of a model trained with Apax")
-    parser.add_argument("out", metavar="OUT", help="folder to write")
+    """Add the arguments of the command."""
     parser.add_argument(
-        "--elements", metavar="H,C,O", help="trained elements; default: those whose scale or shift was fitted"
-    )
+        "model", metavar="DIR",
+        help="folder directory/experiment of the Apax configuration, with config.yaml and best/",
+    )  # fmt: skip
+    parser.add_argument("out", metavar="OUT", help="new model folder; it must not exist")
+    parser.add_argument(
+        "--elements", metavar="H,C,O",
+        help="trained elements, symbols with commas; default: those whose scale or shift was fitted",
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read, translate, write."""
+    """Read the model, translate it and write it."""
     from gmnn.elements import SYMBOLS
     from gmnn.errors import UserError
     from gmnn.interfaces import apax

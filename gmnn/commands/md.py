@@ -16,19 +16,20 @@ if TYPE_CHECKING:
     from gmnn.config.md import DynamicsConfig
     from gmnn.md import Dynamics
 
-DESCRIPTION = """Run molecular dynamics as CONFIG says. The folder `output` of the configuration gets trajectory.extxyz,
-log.csv and the state, from which a run that was stopped or killed continues with --resume and ends as if it had not
-been. On a CPU all cores are used."""
-LEAST_FALL, FALL_PER_ATOM = 1.0, 0.1  # eV below the start, from which on the summary warns: melts and reactions do less
+DESCRIPTION = """Run the molecular dynamics or the minimisation of CONFIG. The folder `output` of the configuration gets
+trajectory.extxyz, log.csv and the state. With --resume a run that was stopped or killed continues from the state and
+ends with the same files as an uninterrupted run. On a CPU all cores are used. Exit code: 0 if the run ended, 2 for
+misuse or a step that failed, 130 if interrupted."""
+LEAST_FALL, FALL_PER_ATOM = 1.0, 0.1  # eV, eV per atom below the start, to warn of; melts and reactions fall less
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command is told."""
+    """Add the arguments of the command."""
     add_configuration(parser, "temperature_K=500 output=runs/hot")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read the configuration and the structure, run, report."""
+    """Read the configuration and the structure, run and report."""
     from gmnn.config.md import DynamicsConfig
     from gmnn.config.reading import read_any
 
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     from gmnn.model import folder
 
     path = config.path if config.path != "auto" else choose_for_cpu(folder.read_config(config.model)).path
-    if path != "kernel":  # which uses all cores on one device
+    if path != "kernel":  # the kernel uses all cores on one device
         _use_all_cores()
 
     potential = folder.load(config.model)
@@ -60,9 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
         config.tf32_network, config.replicas,
     )  # fmt: skip
     ramps = (config.final_temperature_K, config.final_pressure_GPa)
-    a_longer_run_is_another = any(end is not None for end in ramps)  # as they follow the share of steps
+    a_longer_run_is_another = any(end is not None for end in ramps)  # a ramp follows the share of steps
     facts = config.model_dump(mode="json", exclude={"output"} if a_longer_run_is_another else {"output", "steps"})
-    facts["path"] = dynamics.path  # `auto` may stand for another one on another machine
+    facts["path"] = dynamics.path  # `auto` may stand for another path on another machine
     facts["parameters"] = folder.tree_digest(potential.trained)
     total, count = _total(dynamics), len(atoms) * config.replicas
     precision = "float32, network in TF32" if config.tf32_network else config.dtype
@@ -73,12 +74,12 @@ def run(arguments: argparse.Namespace) -> int:
     with tqdm(total=config.steps, unit="step", disable=None) as bar:
 
         def report(dynamics: "Dynamics") -> None:
-            mean = sum(one.temperature for one in dynamics.replicas) / config.replicas
-            said = f"{mean:.0f} K, total {1e3 * (_total(dynamics) - total) / count:+.3f} meV/atom"
+            mean = sum(replica.temperature for replica in dynamics.replicas) / config.replicas
+            status = f"{mean:.0f} K, total {1e3 * (_total(dynamics) - total) / count:+.3f} meV/atom"
             if config.ensemble == "minimise":
-                said = f"largest force {dynamics.largest_force:.3g} eV/Å"
+                status = f"largest force {dynamics.largest_force:.3g} eV/Å"
             session.steps += dynamics.now.step - max(int(bar.n), dynamics.now.step - config.every)
-            bar.set_postfix_str(f"{said}, {session.speed(time.perf_counter() - session.began)}")
+            bar.set_postfix_str(f"{status}, {session.speed(time.perf_counter() - session.began)}")
             bar.update(dynamics.now.step - bar.n)
 
         seconds = md.run(
@@ -95,27 +96,27 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _total(dynamics: "Dynamics") -> float:
-    return sum(one.energy + one.kinetic for one in dynamics.replicas)
+    return sum(replica.energy + replica.kinetic for replica in dynamics.replicas)
 
 
 @dataclass
 class Session:
-    """How fast this run goes, files and lists included."""
+    """Speed of this session, with the time for files and lists."""
 
     atoms: int
     timestep_fs: float
     steps: int = 0
-    """Done since it was started or resumed."""
+    """Steps done since the run was started or resumed."""
     began: float = field(default_factory=time.perf_counter)
 
     def speed(self, seconds: float) -> str:
-        """Of the steps done in some seconds."""
-        each = seconds / self.steps
-        return f"{86400e-6 * self.timestep_fs / each:.3g} ns/day, {1e6 * each / self.atoms:.3g} µs/atom-step"
+        """Format the speed if the steps took `seconds`."""
+        per_step = seconds / self.steps
+        return f"{86400e-6 * self.timestep_fs / per_step:.3g} ns/day, {1e6 * per_step / self.atoms:.3g} µs/atom-step"
 
 
 def structure(config: "DynamicsConfig") -> "Atoms":
-    """The structure of the configuration, repeated; UserError if it cannot be read."""
+    """Read the structure of the configuration and repeat it; UserError if it cannot be read or repeated."""
     from gmnn.commands._inputs import file_and_index, read_frames
 
     file, index = file_and_index(config.structure)
@@ -128,7 +129,7 @@ def structure(config: "DynamicsConfig") -> "Atoms":
 
 
 def _use_all_cores() -> None:
-    """One device per core of the CPU, which share the atoms; where JAX was used before, the devices that it has."""
+    """Ask JAX for one device per CPU core, among which the atoms are divided. No effect once JAX has been used."""
     import os
 
     from gmnn import device
@@ -138,7 +139,7 @@ def _use_all_cores() -> None:
 
 
 def _approaches(dynamics: "Dynamics", atoms: "Atoms", rows: list[dict[str, str]]) -> None:
-    """How near pairs of an isolated structure came, beside what its energy allows (T1 of docs/certificate.md)."""
+    """Print how close pairs of an isolated structure came, beside the bound of its energy (T1, docs/certificate.md)."""
     from gmnn.certificate.barrier import barrier_radii
     from gmnn.elements import pair_name
     from gmnn.md import approach_column
@@ -157,7 +158,7 @@ def _approaches(dynamics: "Dynamics", atoms: "Atoms", rows: list[dict[str, str]]
 
 
 def _fallen(atoms: "Atoms", rows: list[dict[str, str]]) -> None:
-    """A line where the potential energy fell far below the start, as real structures do not near a minimum."""
+    """Warn if the potential energy fell far below the start, as that of a real structure near a minimum does not."""
     lowest = min(rows, key=lambda row: float(row["potential_eV"]))
     fall = float(rows[0]["potential_eV"]) - float(lowest["potential_eV"])
     if fall > max(LEAST_FALL, FALL_PER_ATOM * len(atoms)):
@@ -177,7 +178,7 @@ def _summary(config: "DynamicsConfig", dynamics: "Dynamics", atoms: "Atoms") -> 
     mean = np.mean([float(row["temperature_K"]) for row in warm])
     if config.ensemble == "minimise":
         verdict = "converged" if dynamics.converged else "NOT converged"
-        energies = ", ".join(f"{one.energy:.6f}" for one in dynamics.replicas)
+        energies = ", ".join(f"{replica.energy:.6f}" for replica in dynamics.replicas)
         print(f"{verdict} after {dynamics.now.step} steps: largest force {dynamics.largest_force:.3g} eV/Å, asked for "
               f"{config.fmax_eV_per_A:g}; energy {energies} eV")  # fmt: skip
         return

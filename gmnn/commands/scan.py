@@ -1,4 +1,4 @@
-"""`gmnn scan`: drive every bond of a structure together with a model and say whether its energy always rises."""
+"""`gmnn scan`: drive every bond of a structure together with a model and check that its energy always rises."""
 
 import argparse
 import importlib
@@ -32,39 +32,71 @@ from gmnn.scanning.report import format_table
 from gmnn.scanning.suites import check_names
 
 SUITE_BATCH = 4096  # structures between two lines of progress
-DESCRIPTION = """Drive every bond of a structure (pairs within 1.6 Å) from its length, X-H from twice its length, to
-0.1 Å, and test densely that the energy rises all the way in; with --suites, many more approaches instead. Several
-models: --models scans all that a file declares, --compare lays finished scans side by side, wherever they were made.
-Exit code: 0 everything passes, 1 a curve fails, 2 misuse, or a model that could not be made."""
+DESCRIPTION = """Drive the atoms of every bond of a structure (pairs within 1.6 Å) together to 0.1 Å and check on a
+dense grid that the energy of a model rises all the way in. Plotted curves start at the length of the bond, X-H curves
+at twice that length. The command prints a verdict per bond and writes scan.csv, scan.json, scan.png and panels.png.
+--suites judges many more approaches instead and writes suites.csv, suites.json and suites.png. --models scans with
+every model that a file declares; --compare reads finished scans, wherever they were made. Both write
+comparison.md, comparison.json and comparison.png. Exit code: 0 if everything passes, 1 if a curve fails, 2 for misuse
+or a model that could not be made, 130 if interrupted."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command is told."""
+    """Add the arguments of the command."""
     add = parser.add_argument
-    add("model", nargs="?", metavar="MODEL", help="folder of a trained model")
+    add(
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        help="folder of a trained model; --calculator, --models or --compare may take its place",
+    )
     add(
         "--calculator", metavar="NAME",
-        help=f"any ASE calculator: MODULE:CALLABLE, as ase.calculators.emt:EMT, or one of {', '.join(presets())}",
+        help=f"ASE calculator: MODULE:CALLABLE, such as ase.calculators.emt:EMT, or a preset: {', '.join(presets())}",
     )  # fmt: skip
-    add("--models", metavar="FILE", help="JSON or YAML: names with module, class and kwargs, a preset or a folder each")
-    add("--compare", metavar="DIR", nargs="+", help="folders of finished scans of the same structure")
-    add("--kwargs", metavar="JSON", help="keyword arguments of --calculator as a JSON object")
-    add("--structure", metavar="FILE[@INDEX]", help="default: frame 0 of the packaged ethanol set")
-    add("--reference", metavar="FILE", help="curves to compare with, or 'none'; default: the packaged ones of ethanol")
-    add("--out", metavar="DIR", help="where the report goes; default: MODEL/scan, scan_NAME, of several scan_models")
-    add("--frames", type=int, default=N_FRAMES, metavar="N", help="points of a plotted curve (default %(default)s)")
-    add("--r-min", type=float, default=R_MIN, metavar="R", help="where the scan ends, Å (default %(default)s)")
-    add("--window", type=float, nargs=2, metavar=("LO", "HI"), help="energies shown in scan.png, eV above E(r_eq)")
+    add(
+        "--models", metavar="FILE",
+        help="JSON or YAML file of models: each name has module, class and kwargs, or a preset, or a folder",
+    )  # fmt: skip
+    add("--compare", metavar="DIR", nargs="+", help="folders of finished scans of the same structure to compare")
+    add("--kwargs", metavar="JSON", help="keyword arguments of --calculator as a JSON object; default: none")
+    add(
+        "--structure", metavar="FILE[@INDEX]",
+        help="structure in any format that ASE reads, INDEX from 0 (default 0); default: frame 0 of packaged ethanol",
+    )  # fmt: skip
+    add(
+        "--reference", metavar="FILE",
+        help="file of curves to compare with, or 'none'; default: the packaged ones for the atoms of ethanol",
+    )  # fmt: skip
+    add(
+        "--out", metavar="DIR",
+        help="folder of the report; default: MODEL/scan, scan_NAME with --calculator, scan_models for several models",
+    )  # fmt: skip
+    add(
+        "--frames", type=int, default=N_FRAMES, metavar="N",
+        help="number of points of a plotted curve, 2 or more (default %(default)s)",
+    )  # fmt: skip
+    add(
+        "--r-min", type=float, default=R_MIN, metavar="R",
+        help="distance at which the scan ends, Å, above 0 and below about 0.4 (default %(default)s)",
+    )  # fmt: skip
+    add(
+        "--window", type=float, nargs=2, metavar=("LO", "HI"),
+        help="lowest and highest energy in scan.png, eV above E(r_eq); default: from below the lowest point to 60",
+    )  # fmt: skip
     add(
         "--suites",
         metavar="NAMES",
-        help=f"judge suites of approaches instead: 'all' or some (A,B) of {', '.join(SUITES)}",
+        help=f"suites of approaches to judge instead of the bonds: 'all' or some, as A,B, of {', '.join(SUITES)}",
     )
-    add("--seed", type=int, default=0, metavar="N", help="of the random choices of the suites (default %(default)s)")
+    add(
+        "--seed", type=int, default=0, metavar="N",
+        help="seed of the random choices of the suites, 0 or more (default %(default)s)",
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Scan, judge or compare; the exit code is 0 if everything passes and 1 if a curve fails."""
+    """Scan, judge or compare; return 0 if everything passes, 1 if a curve fails, 2 if a model cannot be made."""
     sources = (arguments.model, arguments.calculator, arguments.models, arguments.compare)
     if sum(source is not None for source in sources) != 1:
         raise UserError("give a model folder, --calculator, --models or --compare, one of the four")
@@ -104,7 +136,7 @@ def _scan(
     arguments: argparse.Namespace, atoms: Atoms, structure: str, reference: dict[str, ReferenceCurve] | None,
     calculator: BaseCalculator, name: str, out: Path,
 ) -> bool:  # fmt: skip
-    """Scan the bonds with one calculator, write and print; whether all pass."""
+    """Scan the bonds with one calculator, write and print the report, and return whether all pass."""
     with _progress("bond") as progress:
         result = scan_bonds(
             atoms, calculator, reference, n_frames=arguments.frames, r_min=arguments.r_min, progress=progress
@@ -127,7 +159,7 @@ def _scan(
 def _run_models(
     arguments: argparse.Namespace, atoms: Atoms, structure: str, reference: dict[str, ReferenceCurve] | None
 ) -> int:
-    """Scan with every model of a file; those that cannot be made are named, the others are compared."""
+    """Scan with every model of a file and compare the scans. Models that cannot be made are named and left out."""
     out, done, missing = Path(arguments.out or "scan_models"), [], []
     for name, declaration in declared(arguments.models).items():
         try:
@@ -144,7 +176,7 @@ def _run_models(
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    """Finished scans, with the reference's curves where the scans were compared with them."""
+    """Compare finished scans, with the reference's curves where the scans were compared with them."""
     scans = [read_scan(folder) for folder in arguments.compare]
     reference = load_reference(arguments.reference, load_structure(arguments.structure)[0])
     _show(scans, Path(arguments.out or "scan_models"), reference)
@@ -158,7 +190,7 @@ def _show(scans: list[StoredScan], out: Path, reference: dict[str, ReferenceCurv
 
 
 def _suite_names(text: str | None) -> tuple[str, ...]:
-    """The suites of --suites, none without it."""
+    """Names of the suites of --suites; none without it."""
     if text is None:
         return ()
     names = SUITES if text.strip() == "all" else tuple(name.strip() for name in text.split(",") if name.strip())
@@ -191,7 +223,7 @@ def _run_suites(
 
 @contextmanager
 def _progress(unit: str) -> Iterator[Callable[[int, int, str], None] | None]:
-    """A function (done, total, label) that draws a bar on stderr; None where stderr is no terminal."""
+    """Yield a function (done, total, label) that draws a bar on stderr; None if stderr is no terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -212,7 +244,7 @@ def _progress(unit: str) -> Iterator[Callable[[int, int, str], None] | None]:
 
 
 def _print_model(folder: Path, calculator: Any) -> None:
-    """What the model folder says of itself: strengths of the repulsion and errors on its test set."""
+    """Print facts from the model folder: strengths of the repulsion and errors on its test set."""
     from gmnn.evaluation import repulsion_table
     from gmnn.model.folder import read_description
 

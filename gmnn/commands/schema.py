@@ -6,7 +6,8 @@ from typing import Any
 
 from gmnn.commands._frame import Command
 
-DESCRIPTION = "Print the JSON schema of the training configuration, or with --markdown a table of all keys."
+DESCRIPTION = """Print the JSON schema of the training configuration. With --markdown print docs/config.md
+instead, which has tables of all keys of training and dynamics."""
 TABLE = """
 |key|default|meaning|
 |---|---|---|
@@ -32,8 +33,8 @@ These are the keys of `gmnn md` ([md.md](md.md)).
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
-    parser.add_argument("--markdown", action="store_true", help="a table of all keys instead of the schema")
+    """Add the arguments of the command."""
+    parser.add_argument("--markdown", action="store_true", help="print tables of all keys instead of the schema")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def page() -> str:
-    """Return docs/config.md: the keys of training, the rare ones in a table of their own, and those of dynamics."""
+    """Make docs/config.md: tables of the usual keys of training, of the rare ones, and of the keys of dynamics."""
     from gmnn.config.md import DynamicsConfig
     from gmnn.config.model import RARE
     from gmnn.config.reading import schema
@@ -58,7 +59,7 @@ def page() -> str:
 
 
 def rows(root: dict[str, Any], node: dict[str, Any] | None = None, prefix: str = "") -> list[str]:
-    """Return one table row per key, sections unfolded. Choices that the description does not name follow it."""
+    """Make one table row per key, with sections unfolded. Choices that a description lacks are added to it."""
     from gmnn.config.reading import section_of
 
     lines: list[str] = []

@@ -1,4 +1,4 @@
-"""`gmnn select MODEL FILE`: which frames of a file to compute and train on next."""
+"""`gmnn select MODEL FILE`: choose the frames of a file to compute and train on next."""
 
 import argparse
 from pathlib import Path
@@ -9,26 +9,36 @@ from gmnn.commands._frame import Command
 if TYPE_CHECKING:
     from ase import Atoms
 
-DESCRIPTION = """Choose N frames of FILE, labelled or not, that differ most from each other and from the frames that the
-model was trained on, in the features of the model's last layer. They are written in the order in which they were
-chosen, so that a smaller batch is the beginning of a larger one."""
+DESCRIPTION = """Choose N frames of FILE, labelled or not, that differ most from each other and from those of --known in
+the features of the model's last layer. The command prints their indices, from 0, and writes the frames in the order in
+which they were chosen, so that a smaller batch is the beginning of a larger one."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command is told."""
+    """Add the arguments of the command."""
     parser.add_argument("model", metavar="MODEL", help="folder of a trained model")
-    parser.add_argument("file", metavar="FILE", help="frames to choose from, anything ASE reads")
-    parser.add_argument("-n", type=int, required=True, metavar="N", help="number of frames to choose")
-    parser.add_argument("--known", metavar="FILE", help="frames that are computed already, as the training set")
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        help="frames to choose from, in any format that ASE reads, or `ethanol` for the packaged set",
+    )
+    parser.add_argument(
+        "-n", type=int, required=True, metavar="N", help="number of frames to choose, from 1 to all of FILE; required"
+    )
+    parser.add_argument(
+        "--known", metavar="FILE", help="frames that are computed already, such as the training set; default: none"
+    )
     parser.add_argument(
         "--by", choices=("determinant", "distance"), default="determinant",
-        help="largest determinant of the kernel (default) or largest distance to the nearest frame",
+        help="largest determinant of the kernel, or largest distance to the nearest frame; default: determinant",
     )  # fmt: skip
-    parser.add_argument("--out", metavar="FILE", default="selected.extxyz", help="default: selected.extxyz")
+    parser.add_argument(
+        "--out", metavar="FILE", default="selected.extxyz", help="new file for the frames; default: selected.extxyz"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read, choose, write."""
+    """Read the frames, choose some and write them."""
     import numpy as np
 
     from gmnn.errors import UserError

@@ -1,4 +1,4 @@
-"""Training: from a configuration to a model folder, and its parts: scales, objective, optimiser, loop."""
+"""Training from a configuration to a model folder, and its parts: scales, objective, optimiser, loop."""
 
 from gmnn.training.finetune import fit_references, start_from
 from gmnn.training.loop import TrainingResult, optimise

@@ -1,4 +1,4 @@
-"""Training that starts from a trained potential: what is kept of it, and what its new elements start with."""
+"""Training from a trained potential: the parameters that are kept, and the start of new elements."""
 
 from dataclasses import replace
 
@@ -12,10 +12,10 @@ from gmnn.reference import Reference
 
 
 def start_from(old: Potential, data: Reference, reset: tuple[str, ...], seed: int) -> Potential:
-    """The potential of `old` for its own elements and those of the new data, with parameters to start from.
+    """Extend the potential `old` to the elements of the new data, with parameters to start from.
 
     Groups in `reset` and the rows of elements that `old` does not know start as in a new potential. Scales of the
-    features and bounds of the moments stay, so that the readout sees what it was trained on.
+    features and bounds of the moments stay, so that the readout sees the features that it was trained on.
     """
     reference = merged(old.reference, data)
     potential = Potential(old.config, reference)
@@ -27,11 +27,11 @@ def start_from(old: Potential, data: Reference, reset: tuple[str, ...], seed: in
 
 
 def merged(old: Reference, new: Reference) -> Reference:
-    """Elements of both; what was learnt from the old data stays, the smallest distances are those of both."""
+    """Merge two references. Facts from the old data stay; a smallest distance is the smaller of the two."""
     elements = tuple(sorted({*old.elements, *new.elements}))
 
     def of(field: str) -> tuple[float, ...]:
-        tables = [dict(zip(r.elements, getattr(r, field), strict=True)) for r in (new, old)]  # the old one wins
+        tables = [dict(zip(r.elements, getattr(r, field), strict=True)) for r in (new, old)]  # old values win
         return tuple(({**tables[0], **tables[1]})[z] for z in elements)
 
     def pairs(reference: Reference, values: tuple) -> dict[tuple[int, int], float | None]:
@@ -41,10 +41,10 @@ def merged(old: Reference, new: Reference) -> Reference:
 
     closest: tuple[float | None, ...] = ()
     if old.closest:
-        both = pairs(old, old.closest), pairs(new, new.closest)
-        wanted = [(elements[e], elements[f]) for e, f in zip(*np.triu_indices(len(elements)), strict=True)]
-        found = [[table[pair] for table in both if table.get(pair) is not None] for pair in wanted]
-        closest = tuple(min(values) if values else None for values in found)  # type: ignore[type-var]
+        tables = pairs(old, old.closest), pairs(new, new.closest)
+        all_pairs = [(elements[e], elements[f]) for e, f in zip(*np.triu_indices(len(elements)), strict=True)]
+        by_pair = [[table[pair] for table in tables if table.get(pair) is not None] for pair in all_pairs]
+        closest = tuple(min(values) if values else None for values in by_pair)  # type: ignore[type-var]
     bound = dict(zip(old.elements, old.moment_scale, strict=True)) if old.moment_scale else {}
     return replace(
         old,
@@ -59,27 +59,27 @@ def merged(old: Reference, new: Reference) -> Reference:
 
 
 def _kept(group: str, old: Params, start: Params, before: Reference, now: Reference) -> Params:
-    """The old parameters of a group, in the places of their elements among the new ones."""
+    """Copy the old parameters of a group to the places of their elements among the new ones."""
     places = np.array([now.elements.index(z) for z in before.elements])
     if group == "readout":
         return jax.tree.map(np.array, old)
-    kept = jax.tree.map(np.copy, start)
+    params = jax.tree.map(np.copy, start)
     for name, values in old.items():
         if group == "radial":
-            kept[name][np.ix_(places, places)] = values
+            params[name][np.ix_(places, places)] = values
         elif group == "scale_shift":
-            kept[name][places] = values
+            params[name][places] = values
         else:
             upper = np.triu_indices(len(places))
-            kept[name][element_pairs(len(now.elements))[places[upper[0]], places[upper[1]]]] = values
-    return kept
+            params[name][element_pairs(len(now.elements))[places[upper[0]], places[upper[1]]]] = values
+    return params
 
 
 def fit_references(potential: Potential, buckets: list[Bucket]) -> np.ndarray:
-    """What is to be added to E0 so that the energies of these frames come out right in the mean.  [E] eV
+    """Change of E0 that brings the energies of these frames into line with their labels on average.  [E] eV
 
-    The smallest change in the sense of least squares: none where the potential is right, the difference between two
-    methods where the new data come from another one.
+    It is the smallest least-squares solution: zero where the potential is right, and the difference between the two
+    methods where the new data come from another method.
     """
     elements = np.array(potential.reference.elements)
     rows, rest = [], []

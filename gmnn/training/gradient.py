@@ -1,8 +1,8 @@
-"""The gradient of the loss by the parameters: one forward derivative of a reverse pass.
+"""The gradient of the loss with respect to the parameters: one forward derivative of a reverse pass.
 
 For a loss L of energies E and forces F = -dE/dx, with e = dL/dE and f = dL/dF,
 dL/dtheta = sum e dE/dtheta - f d2E/dx dtheta. Both terms together are the derivative, at epsilon = 0, of
-d[sum (1 + epsilon e) E(x - epsilon f)]/dtheta: the reverse pass that found the forces, differentiated along (e, -f).
+d[sum (1 + epsilon e) E(x - epsilon f)]/dtheta: the reverse pass that gives the forces, differentiated along (e, -f).
 Strain and virial are one more pair like x and F.
 """
 
@@ -23,7 +23,7 @@ from gmnn.training.objective import Batch, batch_loss
 
 
 def with_fast_functions(potential: Potential) -> Potential:
-    """The same potential, on a CPU with functions in C++; itself, and a sentence, where they cannot be compiled."""
+    """Give the potential its functions in C++ on a CPU. If they do not compile, print why and return it as is."""
     if jax.default_backend() != "cpu":
         return potential
     try:
@@ -38,7 +38,7 @@ def with_fast_functions(potential: Potential) -> Potential:
 def value_and_gradient(
     potential: Potential, config: LossConfig, params: Params, batch: Batch, progress: Any = 1.0
 ) -> tuple[Array, Params]:
-    """The loss of a batch [] and its gradient by the parameters."""
+    """Loss of a batch, [], and its gradient with respect to the parameters."""
     systems, labels = batch
 
     def pulled(positions: Array, strain: Array, seeds: Array) -> tuple[Array, tuple[Params, Array, Array]]:
@@ -53,7 +53,7 @@ def value_and_gradient(
 
     n_members = potential.config.n_members
     mean = jnp.full((n_members, *systems.numbers.shape), 1.0 / n_members, systems.positions.dtype)
-    found, along = jax.linearize(pulled, systems.positions, no_strain(systems), mean)
-    members, (_, gradient, virial) = found
+    primals, tangents_along = jax.linearize(pulled, systems.positions, no_strain(systems), mean)
+    members, (_, gradient, virial) = primals
     loss, (by_members, by_gradient, by_virial) = jax.value_and_grad(value, (0, 1, 2))(members, gradient, virial)
-    return loss, along(by_gradient, by_virial, by_members)[1][0]
+    return loss, tangents_along(by_gradient, by_virial, by_members)[1][0]

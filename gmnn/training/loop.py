@@ -1,7 +1,7 @@
 """The training loop: epochs as compiled scans, validation, checkpoints, resume.
 
-The order of the frames depends on seed and epoch alone and a state holds every number that changes, so a run that was
-stopped, killed or resumed any number of times ends with the parameters of one that was not.
+The order of the frames depends on seed and epoch alone, and a state holds every number that changes. A run that was
+stopped, killed or resumed any number of times therefore ends with the parameters of an uninterrupted run.
 """
 
 import math
@@ -45,8 +45,8 @@ class TrainingResult:
     compile_seconds: float
     programs: int  # compiled for this run: the order of an epoch, its steps, validation; 0 if nothing was left to do
     steps: int
-    streamed: bool  # frames were sent to the device in portions
-    metrics: dict[str, Any] = field(default_factory=dict)  # errors and more, as in metrics.json; of a finished one
+    streamed: bool  # whether frames were sent to the device in portions
+    metrics: dict[str, Any] = field(default_factory=dict)  # errors and more, as in metrics.json; empty if not finished
 
 
 def optimise(
@@ -58,11 +58,11 @@ def optimise(
     facts: dict[str, Any],
     group: Group | None = None,
 ) -> TrainingResult:
-    """Train from the last state in `path`, or from the start, and leave the best potential and the last state there.
+    """Train from the last state in `path`, or from the start, and save the best potential and the last state there.
 
     SIGINT and SIGTERM end the run after the epoch in progress, with everything saved. UserError if the loss is no
-    longer finite, or if there are not the devices that are asked for. `facts` go into ``config.json``. Of a `group` of
-    processes all call this with the same arguments; the first reads and writes `path`.
+    longer finite or if there are fewer devices than the configuration asks for. `facts` go into ``config.json``. All
+    processes of a `group` call this with the same arguments; the first reads and writes `path`.
     """
     group = group or Group()
     check_batch(config.train, sum(len(bucket.frames) for bucket in train_set))
@@ -104,13 +104,13 @@ def optimise(
             moving, total = run_epoch(run, feed, int(state.epoch), state.moving, factor)
             train_loss = total * per_frame
             state = state._replace(moving=moving, epoch=state.epoch + 1)
-            found = validate(moving.average, valid)
-            state = _judge(config.train, state, *group.broadcast((float(found.loss), train_loss)))
+            valid_errors = validate(moving.average, valid)
+            state = _judge(config.train, state, *group.broadcast((float(valid_errors.loss), train_loss)))
             state = state._replace(seconds=state.seconds + (time.perf_counter() - clock))
             if history is not None:
-                now = float(rate(np.max(np.asarray(state.moving.step)))) * float(state.rate_factor)
-                history.append(state, now, train_loss, found)
-            report(found, int(state.best_epoch))
+                current_rate = float(rate(np.max(np.asarray(state.moving.step)))) * float(state.rate_factor)
+                history.append(state, current_rate, train_loss, valid_errors)
+            report(valid_errors, int(state.best_epoch))
             finished = _is_finished(config.train, state)
             if time.perf_counter() - saved_at >= config.train.checkpoint_seconds:
                 checkpoint()
@@ -136,7 +136,7 @@ def _compile(
     feed: BatchStream,
     valid: tuple[Batch, ...],
 ) -> tuple[Run, Callable[..., Errors]]:
-    """The two large programs of a run, compiled ahead: the steps of an epoch or of a portion of it, one validation."""
+    """Compile the two large programs of a run ahead: the steps of an epoch or of a portion of it, and a validation."""
     n_steps, fast = feed.n_steps * config.train.epochs, with_fast_functions(potential)
     take = partial(take_steps, config.train, fast, optimizer, n_steps, feed.filled_up)
     moving, factor = state.moving, state.rate_factor
@@ -150,7 +150,7 @@ def _compile(
 
 
 def _judge(config: TrainConfig, state: State, loss: float, train_loss: float) -> State:
-    """Keep the best average; lower the rate at a plateau; UserError for a loss that is not finite."""
+    """Keep the best average and lower the rate at a plateau; UserError for a loss that is not finite."""
     if not (math.isfinite(loss) and math.isfinite(train_loss)):
         raise UserError(
             f"the loss is no longer finite in epoch {int(state.epoch)}; lower train.learning_rate or look for frames "

@@ -1,4 +1,4 @@
-"""What training minimises, and the errors it reports: functions of parameters and a batch."""
+"""The loss that training minimises and the errors that it reports, as functions of parameters and a batch."""
 
 from typing import NamedTuple
 
@@ -14,16 +14,16 @@ from gmnn.training.distributed.devices import own_columns, sum_over_devices
 
 Batch = tuple[System, Labels]
 CHUNK = 32  # frames of a set that are evaluated at once
-SMALLEST_SPREAD = 1e-5  # eV per atom, added in quadrature: the derivatives of a score at equal members are finite
+SMALLEST_SPREAD = 1e-5  # eV per atom, added in quadrature: keeps the derivatives of a score finite at equal members
 
 
 class Errors(NamedTuple):
-    """Errors over a set of frames, of every label that there is; NaN where there is none at all."""
+    """Errors over a set of frames, over all labels of a kind; NaN if no frame has such a label."""
 
     loss: Array
     energy_mae: Array  # eV
     energy_mae_per_atom: Array  # eV
-    forces_mae: Array  # eV/Å, every atom and component of equal weight, padding left out
+    forces_mae: Array  # eV/Å, equal weight for every atom and component, without padding
     forces_rmse: Array  # eV/Å
     stress_mae: Array  # eV/Å^3, over the nine components
 
@@ -39,12 +39,13 @@ def penalty(term: EnergyTerm | ForcesTerm | StressTerm, error: Array) -> Array:
 
 
 def spread_penalty(term: EnergyTerm, error: Array, members: Array) -> Array:
-    """x^2 of the mean x of the members' errors, with the derivatives of a score of their standard deviation s as well.
+    """x^2 of the mean x of the members' errors, with the derivatives of a score of x and their standard deviation s.
 
-    The score of the normal distribution is multiplied by what gives it the unit of x^2, held fixed in derivatives.
-    nll: s^2 (x^2 / s^2 + log s^2), along x the square (Seitzer et al., ICLR 2022, beta = 1). crps: 2 s times that of
-    Gneiting and Raftery, JASA 102, 359 (2007), eq. 21, whose slope far out is 2 s, Huber's with delta = s. Energies
-    learn thus as fast as without an ensemble, whatever the spread.
+    The score is that of the normal distribution, times a factor that gives it the unit of x^2 and is held fixed in
+    derivatives. nll: s^2 (x^2 / s^2 + log s^2), whose derivative along x is that of the square (Seitzer et al., ICLR
+    2022, beta = 1). crps: 2 s times the score of Gneiting and Raftery, JASA 102, 359 (2007), eq. 21, whose slope far
+    out is 2 s, like Huber's with delta = s. Energies are thus learnt as fast as without an ensemble, whatever the
+    spread.
     """
     fixed = jax.lax.stop_gradient
     s = jnp.sqrt(jnp.var(members, ddof=1) + SMALLEST_SPREAD**2)
@@ -58,7 +59,7 @@ def spread_penalty(term: EnergyTerm, error: Array, members: Array) -> Array:
 
 
 def weights(config: LossConfig, progress: Array | float) -> Array:
-    """Weights of energy, forces and stress when the share `progress` of all steps is done.  [3]"""
+    """Weights of energy, forces and stress after the share `progress` of all steps.  [3]"""
     parts = (config.energy, config.forces, config.stress)
     first = jnp.array([part.weight for part in parts])
     last = jnp.array([part.weight if part.final_weight is None else part.final_weight for part in parts])
@@ -68,8 +69,8 @@ def weights(config: LossConfig, progress: Array | float) -> Array:
 def terms(config: LossConfig, prediction: Prediction, labels: Labels, system: System) -> Array:
     """Energy, forces and stress terms of one frame, each 0 where the frame has no such label.  [3]
 
-    N l(dE / N), the mean of l(dF) over the components, the mean of N l(V dS / N) over the nine components: errors of
-    extensive quantities per atom, counted for every atom. l is the `form` of the term.
+    They are N l(dE / N), the mean of l(dF) over the components, and the mean of N l(V dS / N) over the nine components.
+    Errors of extensive quantities are taken per atom and counted for every atom. l is the `form` of the term.
     """
     real = system.numbers > 0
     n = jnp.sum(real)
@@ -85,7 +86,7 @@ def terms(config: LossConfig, prediction: Prediction, labels: Labels, system: Sy
 
 
 def volume(system: System) -> Array:
-    """Volume of the cell, [] Å^3; 0 where a vector is missing.  (Written out: no LAPACK inside of a loss.)"""
+    """Volume of the cell, [] Å^3; 0 where a vector is missing. Written out to keep LAPACK out of the loss."""
     a, b, c = system.cell
     return jnp.abs(jnp.dot(a, jnp.cross(b, c), precision="highest"))
 
@@ -93,7 +94,7 @@ def volume(system: System) -> Array:
 def loss(
     config: LossConfig, prediction: Prediction, labels: Labels, system: System, progress: Array | float = 1.0
 ) -> Array:
-    """The weighted sum of the terms of one frame, []."""
+    """Weighted sum of the terms of one frame, []."""
     return jnp.dot(weights(config, progress).astype(labels.weights.dtype), terms(config, prediction, labels, system))
 
 
@@ -111,9 +112,9 @@ def batch_loss(
 def errors(
     potential: Potential, config: LossConfig, params: Params, buckets: tuple[Batch, ...], n_devices: int = 1
 ) -> Errors:
-    """Errors over all frames of all buckets, CHUNK frames at a time; the loss has the weights of the end of a run.
+    """Errors over all frames of all buckets, CHUNK frames at a time. The loss has the weights of the end of a run.
 
-    Of several devices, each evaluates its share of a chunk.
+    With several devices, each evaluates its share of a chunk.
     """
 
     def one(prediction: Prediction, labels: Labels, system: System) -> tuple[Array, ...]:
@@ -140,8 +141,8 @@ def errors(
             systems, labels = select(bucket, chosen)
             return jax.vmap(one)(potential.predict(params, systems), labels, systems)
 
-        found = jax.lax.map(chunk, rows)
-        sums = [jnp.sum(jnp.where(real, field, 0.0)) for field in found]
+        fields = jax.lax.map(chunk, rows)
+        sums = [jnp.sum(jnp.where(real, field, 0.0)) for field in fields]
         return sums if n_devices == 1 else sum_over_devices(sums)
 
     value, frames, energy, per_atom, with_energy, absolute, square, components, stress, stresses = (

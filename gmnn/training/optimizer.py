@@ -1,4 +1,4 @@
-"""Optimisers of optax with a rate for each group of parameters, weight decay, clipping, schedules, averaging."""
+"""Optimisers of optax with a rate for each group of parameters, weight decay, clipping, schedules and averaging."""
 
 import inspect
 from collections.abc import Callable
@@ -25,13 +25,13 @@ class Moving(NamedTuple):
 
 
 def learning_rate(config: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
-    """Step -> learning rate of a group with multiple 1, without the factors of a plateau."""
+    """Learning rate as a function of the step, for a group with multiple 1 and without the factors of a plateau."""
     schedule, peak = config.schedule, config.learning_rate
     warmup = round(schedule.warmup_epochs * steps_per_epoch)
     total = max(config.epochs * steps_per_epoch, warmup + 1)
     final = schedule.final if schedule.final is not None else 1e-3 if schedule.form == "exponential" else 0.0
 
-    def share(step: Array) -> Array:  # of the peak, after the warm-up
+    def share(step: Array) -> Array:  # share of the peak, after the warm-up
         done = jnp.clip((step - warmup) / (total - warmup), 0.0, 1.0)
         if schedule.form in ("constant", "plateau"):
             return jnp.ones_like(done)
@@ -45,7 +45,7 @@ def learning_rate(config: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
 
 
 def make_optimizer(config: TrainConfig, params: Params, steps_per_epoch: int) -> optax.GradientTransformation:
-    """One optimiser per top-level group of the parameters; a group with rate 0 stays as it is."""
+    """Make one optimiser per top-level group of the parameters. A group with rate 0 stays as it is."""
     schedule = learning_rate(config, steps_per_epoch)
 
     def of(multiple: float) -> optax.GradientTransformation:
@@ -64,11 +64,12 @@ def make_optimizer(config: TrainConfig, params: Params, steps_per_epoch: int) ->
 
 
 def clip_spikes(factor: float, decay: float = 0.99) -> optax.GradientTransformation:
-    """No gradient is longer than `factor` times the running mean of what the gradients before were clipped to.
+    """Limit the norm of each gradient to `factor` times the running mean of the clipped norms before it.
 
     A step of Adam is no shorter for a gradient a hundred times the usual, but goes where that one batch points, and so
-    do the next ten: late in a training, where norms are far below a fixed limit, this can bring the bounded readout to
-    its floor, where no slope leads back. The mean can grow by a fiftieth a step: what stays large is soon followed.
+    do the next ten. Late in a training, where norms are far below a fixed limit, this can bring the bounded readout to
+    its floor, where no slope leads back. The mean can grow by a fiftieth a step, so it soon follows norms that stay
+    large.
     """
 
     def init(_: Params) -> Array:
@@ -76,19 +77,19 @@ def clip_spikes(factor: float, decay: float = 0.99) -> optax.GradientTransformat
 
     def update(gradient: Params, mean: Array, params: Params | None = None) -> tuple[Params, Array]:
         columns = [jnp.sum(jnp.atleast_1d(leaf) ** 2, axis=0) for leaf in jax.tree.leaves(gradient)]
-        columns = jax.lax.optimization_barrier(columns)  # summed in one go, a CPU needs as long as for all of Adam
+        columns = jax.lax.optimization_barrier(columns)  # in one sum, a CPU takes as long as for all of Adam
         norm = jnp.sqrt(sum(jnp.sum(column) for column in columns)).astype(mean.dtype)
         limit = jnp.where(mean > 0, factor * mean, jnp.inf)
-        kept = jnp.minimum(norm, limit)
+        clipped = jnp.minimum(norm, limit)
         share = jnp.where(norm > limit, limit / norm, 1.0)
-        after = jnp.where(mean > 0, decay * mean + (1.0 - decay) * kept, kept)
+        after = jnp.where(mean > 0, decay * mean + (1.0 - decay) * clipped, clipped)
         return jax.tree.map(lambda g: share.astype(g.dtype) * g, gradient), after
 
     return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
 
 
 def direction(config: OptimizerConfig) -> optax.GradientTransformation:
-    """The optimiser at learning rate 1; UserError for a name or an argument that optax does not have."""
+    """Make the optimiser at learning rate 1. UserError for a name or an argument that optax does not have."""
     make: Callable[..., Any] | None = getattr(optax, config.name, None)
     takes = list(inspect.signature(make).parameters) if callable(make) and not inspect.isclass(make) else []
     if make is None or "learning_rate" not in takes:
@@ -120,7 +121,7 @@ def advance(
     gradient: Params,
     factor: Array | float = 1.0,
 ) -> Moving:
-    """One step of `n_steps` in all; `factor` multiplies the learning rate."""
+    """Take one of `n_steps` steps. `factor` multiplies the learning rate."""
     update, state = optimizer.update(gradient, moving.optimizer, moving.params)
     params = optax.apply_updates(moving.params, jax.tree.map(lambda u: jnp.asarray(factor, u.dtype) * u, update))
     weight = _weight(averaging, moving.step, n_steps)
@@ -129,13 +130,13 @@ def advance(
 
 
 def _weight(averaging: AveragingConfig, step: Array | np.ndarray, n_steps: int) -> Array:
-    """Weight of the new parameters in the average, when `step` steps were done before them.  []"""
+    """Weight of the new parameters in the average after `step` earlier steps.  []"""
     if averaging.form == "ema":
-        return 1.0 - jnp.minimum(averaging.decay, (1.0 + jnp.asarray(step)) / (10.0 + step))  # short at the start
+        return 1.0 - jnp.minimum(averaging.decay, (1.0 + jnp.asarray(step)) / (10.0 + step))  # short early memory
     first = round(averaging.start * n_steps) if averaging.form == "swa" else n_steps
     return 1.0 / jnp.maximum(jnp.asarray(step) - first + 1.0, 1.0)
 
 
 def _weights(params: Params) -> Params:
-    """True for the weight matrices of the readout, the parameters that decay."""
+    """Mask of the parameters that decay: True for the weight matrices of the readout."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1] == jax.tree_util.DictKey("kernel"), params)

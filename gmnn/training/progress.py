@@ -1,4 +1,4 @@
-"""What a training shows while it runs: ``history.csv``, a progress bar; and how it is asked to stop."""
+"""Progress of a training: ``history.csv``, a progress bar, and signals that stop the run."""
 
 import csv
 import io
@@ -24,17 +24,18 @@ COLUMNS = (
 
 
 class History:
-    """``history.csv``: one line per epoch, cut back to the epoch a resumed run continues from."""
+    """``history.csv`` with one line per epoch, cut back to the epoch that a resumed run continues from."""
 
     def __init__(self, path: Path, epoch: int) -> None:
         self.path = path
-        kept = [line for line in _text(path).splitlines() if line.count(",") == len(COLUMNS) - 1] if epoch else []
-        rows = [line for line in kept if line.split(",")[0].isdigit() and int(line.split(",")[0]) <= epoch]
+        complete = [line for line in _text(path).splitlines() if line.count(",") == len(COLUMNS) - 1] if epoch else []
+        rows = [line for line in complete if line.split(",")[0].isdigit() and int(line.split(",")[0]) <= epoch]
         if lost := sorted(set(range(1, epoch + 1)) - {int(line.split(",")[0]) for line in rows}):
             warnings.warn(f"{path} is damaged: it has no line of epoch {', '.join(map(str, lost))}", stacklevel=2)
         files.write_text(path, "\n".join([",".join(COLUMNS), *rows]) + "\n")
 
     def append(self, state: State, rate: float, train_loss: float, found: Errors) -> None:
+        """Append the line of the epoch that `state` completed; `found` are its validation errors."""
         values = [
             int(state.epoch), rate, train_loss, float(found.loss), *(1e3 * float(value) for value in found[1:]),
             int(state.best_epoch), float(state.seconds),
@@ -54,7 +55,7 @@ def _text(path: Path) -> str:
 
 @contextmanager
 def stop_requested() -> Iterator[Callable[[], bool]]:
-    """Within this context the first SIGINT or SIGTERM asks to stop; the second acts as usual."""
+    """Yield a function that is true once SIGINT or SIGTERM has asked to stop. A second signal acts as usual."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
@@ -70,28 +71,31 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
     try:
         yield asked.is_set
     finally:
-        for asked_for, handler in previous.items():
-            signal.signal(asked_for, handler)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
 def progress(epochs: int, done: int, shown: bool = True) -> Iterator[Callable[[Errors, int], None]]:
-    """A bar with the current errors on a terminal, a line every tenth of the run elsewhere; nothing if not `shown`."""
+    """Yield a function that shows an epoch's errors: a bar on a terminal, else a line every tenth of the run.
+
+    Without `shown` it shows nothing.
+    """
     if not shown:
-        yield lambda found, best: None
+        yield lambda errors, best: None
         return
     with tqdm(total=epochs, initial=done, unit="epoch", disable=None, dynamic_ncols=True) as bar:
         count = done
 
-        def report(found: Errors, best: int) -> None:
+        def report(errors: Errors, best: int) -> None:
             nonlocal count
             count += 1
             parts = (
-                (found.forces_mae, "F {:.1f} meV/Å"), (found.energy_mae, "E {:.1f} meV"),
-                (found.stress_mae, "S {:.2f} meV/Å³"),
+                (errors.forces_mae, "F {:.1f} meV/Å"), (errors.energy_mae, "E {:.1f} meV"),
+                (errors.stress_mae, "S {:.2f} meV/Å³"),
             )  # fmt: skip
-            shown = [form.format(1e3 * float(value)) for value, form in parts if np.isfinite(value)]
-            text = ", ".join([*shown, f"best epoch {best}"])
+            texts = [form.format(1e3 * float(value)) for value, form in parts if np.isfinite(value)]
+            text = ", ".join([*texts, f"best epoch {best}"])
             bar.set_postfix_str(text)
             bar.update()
             if bar.disable and (count % max(1, epochs // 10) == 0 or count == epochs):

@@ -1,4 +1,4 @@
-"""From a configuration to a model folder: read and split frames, train, evaluate, save."""
+"""Training from a configuration to a model folder: read and split frames, train, evaluate, save."""
 
 import contextlib
 from collections.abc import Callable, Mapping
@@ -38,15 +38,15 @@ def train(
     group: Group | None = None,
     announce: Announce | None = None,
 ) -> TrainingResult:
-    """Train a potential and evaluate it; everything lands in the configuration's `output` folder.
+    """Train a potential, evaluate it and write everything into the configuration's `output` folder.
 
     `config`: a Config, its plain values, or a YAML file. `resume` continues a run that was stopped. `group`: the
     processes of a common training, all of which call this. `announce` is called once the data are read. SIGINT ends
-    the run after the epoch in progress, with `finished` false in the result. UserError for every mistake of the input.
+    the run after the epoch in progress, with `finished` false in the result. UserError for every mistake in the input.
     """
     config, group = as_config(config), group or Group()
     device.reserve(devices.share_of_process(config.train, group.size))
-    direction(config.train.optimizer)  # names a mistake before the data are read
+    direction(config.train.optimizer)  # reports a mistake before the data are read
     old = folder.load(config.start.model) if config.start else None
     if old is not None:
         config = _with_model_of(old, config)
@@ -78,7 +78,7 @@ def train(
 
 
 def as_config(config: Config | Mapping[str, Any] | str | PathLike) -> Config:
-    """The configuration itself, or that of plain values or of a YAML file."""
+    """Return the configuration itself, or make one from plain values or a YAML file."""
     if isinstance(config, Config):
         return config
     if isinstance(config, Mapping):
@@ -87,7 +87,7 @@ def as_config(config: Config | Mapping[str, Any] | str | PathLike) -> Config:
 
 
 def _with_broadcast_reference(group: Group, config: Config, potential: Potential) -> Potential:
-    """With what process 0 found in the data or in the folder; UserError if another was given another configuration."""
+    """Take the reference that process 0 fitted or read. UserError if versions or configurations of processes differ."""
     if group.size == 1:
         return potential
     group.check_same(f"gmnn {__version__} {config.model_dump_json(exclude={'output'})}", "another configuration")
@@ -95,7 +95,7 @@ def _with_broadcast_reference(group: Group, config: Config, potential: Potential
 
 
 def _with_model_of(old: Potential, config: Config) -> Config:
-    """The configuration with the model section of the potential it starts from; UserError if it has another one."""
+    """Take the model section from the potential to start from. UserError if the configuration has another one."""
     if "model" in config.model_fields_set and config.model != old.config:
         raise UserError(
             "the model section differs from that of the potential in start.model, which fine-tuning cannot change; "
@@ -105,7 +105,7 @@ def _with_model_of(old: Potential, config: Config) -> Config:
 
 
 def _first_potential(config: Config, old: Potential | None, reference: Reference, frames: Dataset) -> Potential:
-    """The potential before its first step: scaled by the data, or a trained one with atomic references for the data."""
+    """Potential before the first step: scaled by the data, or a trained one with atomic references for the data."""
     if old is None:
         potential = Potential(config.model, reference)
         systems = [bucket.systems for bucket in make_buckets(frames, potential.reference, potential.config.r_max)]
@@ -123,7 +123,10 @@ def _first_potential(config: Config, old: Potential | None, reference: Reference
 
 
 def _started(output: Path, resume: bool) -> dict[str, Any] | None:
-    """What ``split.json`` of an earlier run in this folder says; UserError if there is one and it is not resumed."""
+    """Content of an earlier run's ``split.json``, None if there is none. UserError unless that run is resumed.
+
+    UserError also for a folder that holds a model without ``split.json``.
+    """
     record = output / "split.json"
     if not record.exists():
         if (output / "config.json").exists():
@@ -135,14 +138,14 @@ def _started(output: Path, resume: bool) -> dict[str, Any] | None:
 
 
 def _begin(output: Path, started: dict[str, Any] | None, config: Config, splits: Splits, potential: Any) -> Any:
-    """Record configuration, split and reference of a new run, or check that a resumed one has the same."""
-    kept = config.model_dump(mode="json", exclude={"output": True, "train": {"devices"}})
-    record = {"config": kept, "splits": splits.describe()}
+    """Record configuration, split and reference of a new run, or check that a resumed run has the same."""
+    settings = config.model_dump(mode="json", exclude={"output": True, "train": {"devices"}})
+    record = {"config": settings, "splits": splits.describe()}
     if started is None:
         files.write_json(output / "split.json", files.sealed({**record, "reference": to_dict(potential.reference)}))
         return potential
-    here, there = _flat(record["config"]), _flat(started["config"])
-    changed = [key for key in {**here, **there} if here.get(key) != there.get(key)]
+    now, before = _flat(record["config"]), _flat(started["config"])
+    changed = [key for key in {**now, **before} if now.get(key) != before.get(key)]
     if changed:
         raise UserError(
             f"the run in {output} was started with another configuration ({', '.join(sorted(changed))} differ); "
@@ -167,17 +170,17 @@ def _facts(config: Config, splits: Splits) -> dict[str, Any]:
 
 
 def _calibrated(result: TrainingResult, valid: Dataset) -> TrainingResult:
-    """An ensemble with its spreads scaled to the errors of the validation frames; anything else as it is."""
+    """Scale the spreads of an ensemble to the errors of the validation frames; return anything else as it is."""
     potential = result.potential
     if potential.config.n_members == 1:
         return result
-    found = evaluation.spreads(potential, valid)
-    scale = found["energy"].scale, found["forces"].scale
+    spreads = evaluation.spreads(potential, valid)
+    scale = spreads["energy"].scale, spreads["forces"].scale
     return replace(result, potential=replace(potential, reference=replace(potential.reference, spread_scale=scale)))
 
 
 def _evaluated(config: Config, result: TrainingResult, splits: Splits, output: Path) -> dict[str, Any]:
-    """Errors of the best averaged parameters on every part, with their figures."""
+    """Compute the errors of the best averaged parameters on every part, and draw the figures."""
     metrics: dict[str, Any] = {}
     for part in ("train", "valid", "test"):
         frames = getattr(splits, part)

@@ -1,7 +1,7 @@
-"""Which of many frames to compute next: batches by largest distance or largest determinant in last-layer features.
+"""Selection of the frames to compute next: batches by largest distance or determinant in last-layer features.
 
-Zaverkin, Holzmüller, Steinwart, Kästner, Digital Discovery 1, 605 (2022): features are the derivatives of the energy by
-the weights of the last layer; two frames with equal features teach the last layer the same.
+Zaverkin, Holzmüller, Steinwart, Kästner, Digital Discovery 1, 605 (2022): features are the derivatives of the energy
+with respect to the weights of the last layer. Two frames with equal features teach the last layer the same.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from gmnn.model.potential import Params, Potential
 from gmnn.system import System
 
 CHUNK = 32  # frames evaluated at once
-NOISE = 1e-6  # of the mean square length of the features, added to the diagonal of their kernel
+NOISE = 1e-6  # share of the mean square length of the features, added to the diagonal of their kernel
 
 
 def frame_features(potential: Potential, frames: Sequence[Atoms]) -> np.ndarray:
     """dE / d(weights of the last layer), per atom, of every frame.  [n, D]; UserError for unknown elements.
 
-    D is the width of the last hidden layer, times the members of an ensemble.
+    D is the width of the last hidden layer, times the number of members of an ensemble.
     """
     for atoms in frames:
         potential.require_elements(atoms.numbers)
@@ -33,26 +33,28 @@ def frame_features(potential: Potential, frames: Sequence[Atoms]) -> np.ndarray:
         readout = {**params["readout"], last: {**params["readout"][last], "kernel": kernel}}
         return member.energy({**params, "readout": readout}, system)
 
-    slopes = [jax.jit(jax.vmap(jax.grad(partial(energy, one)), (None, None, 0))) for one in potential.member_potentials]
-    found: list[np.ndarray] = [np.empty(0)] * len(frames)
+    slopes = [
+        jax.jit(jax.vmap(jax.grad(partial(energy, member)), (None, None, 0))) for member in potential.member_potentials
+    ]
+    rows_of_frames: list[np.ndarray] = [np.empty(0)] * len(frames)
     for systems, places in in_groups(frames, potential.config.r_max):
         for start in range(0, len(places), CHUNK):
-            rows = np.minimum(np.arange(start, start + CHUNK), len(places) - 1)  # the last frame again: one shape
-            some = on_device(jax.tree.map(lambda leaf, rows=rows: leaf[rows], systems), "float32")
+            rows = np.minimum(np.arange(start, start + CHUNK), len(places) - 1)  # repeats the last frame: one shape
+            chunk = on_device(jax.tree.map(lambda leaf, rows=rows: leaf[rows], systems), "float32")
             parts = [
-                np.asarray(slope(one.trained["readout"][last]["kernel"], one.trained, some), float)
-                for slope, one in zip(slopes, potential.member_potentials, strict=True)
+                np.asarray(slope(member.trained["readout"][last]["kernel"], member.trained, chunk), float)
+                for slope, member in zip(slopes, potential.member_potentials, strict=True)
             ]
             features = np.concatenate([part.reshape(CHUNK, -1) for part in parts], axis=1)
             for row, k in enumerate(places[start : start + CHUNK]):
-                found[k] = features[row] / len(frames[k])
-    return np.stack(found)
+                rows_of_frames[k] = features[row] / len(frames[k])
+    return np.stack(rows_of_frames)
 
 
 def by_distance(features: np.ndarray, n: int, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """MaxDist: each frame is the one furthest from all that are known or chosen.  [n], [n] distances
+    """Choose by MaxDist: each time the frame furthest from all that are known or chosen.  [n], [n] distances
 
-    `known` [m, D]: features of the frames trained on; without any, the first is the one furthest from the mean.
+    `known` [m, D]: features of the frames trained on. Without any, the first choice is furthest from the mean.
     """
     centres = known if len(known) else features.mean(axis=0, keepdims=True)
     nearest = np.min(_square_distances(features, centres), axis=1)
@@ -69,12 +71,13 @@ def by_distance(features: np.ndarray, n: int, known: np.ndarray) -> tuple[np.nda
 
 
 def by_determinant(features: np.ndarray, n: int, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """MaxDet: each frame is the one that raises the determinant of the kernel matrix of all most.  [n], [n] variances
+    """Choose by MaxDet: each time the frame that raises the determinant of the kernel matrix most.  [n], [n] variances
 
-    A pivoted Cholesky decomposition: what is left of the diagonal is the variance of a frame given the others.
+    The kernel matrix is that of all known and chosen frames. In its pivoted Cholesky decomposition, the remainder of
+    the diagonal is the variance of a frame given the others.
     """
     noise = NOISE * float(np.mean(np.sum(features**2, axis=1)))
-    precision = known.T @ known + noise * np.eye(features.shape[1])  # of a linear model with the known frames
+    precision = known.T @ known + noise * np.eye(features.shape[1])  # of a linear model of the known frames
     left = np.linalg.solve(np.linalg.cholesky(precision), features.T) * np.sqrt(noise)  # [D, N]
     variance = np.sum(left**2, axis=0) + noise
     factors = np.zeros((0, len(features)))

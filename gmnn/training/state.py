@@ -1,4 +1,4 @@
-"""Everything that changes while training: what a checkpoint holds and a resumed run begins with."""
+"""The state of a training, which a checkpoint holds and a resumed run begins with."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -14,21 +14,21 @@ from gmnn.training.optimizer import Moving
 
 
 class State(NamedTuple):
-    """Everything that changes while training."""
+    """Everything that changes during training."""
 
     moving: Moving  # parameters, optimiser, average, steps
     best: Params  # the average with the lowest validation loss
     epoch: Array  # [] int, completed epochs
     best_epoch: Array  # [] int
     best_loss: Array  # []
-    rate_factor: Array  # [] of the learning rate, lowered at plateaus
-    lowered_epoch: Array  # [] int, when it was lowered last
-    seconds: Array  # [] wall time of training so far, compilation apart
+    rate_factor: Array  # [] factor of the learning rate, lowered at plateaus
+    lowered_epoch: Array  # [] int, epoch in which the rate was last lowered
+    seconds: Array  # [] wall time of training so far, without compilation
     compile_seconds: Array  # []
 
 
 def initial(params: Params, optimizer: optax.GradientTransformation, members: int | None = None) -> State:
-    """Before the first step; everything that moves has a leading axis for the members of a full ensemble."""
+    """State before the first step. Everything in `moving` has a leading axis for the members of a full ensemble."""
     zero, clock = np.zeros((), np.int32), np.zeros((), np.float64)
     start = optimizer.init(params) if members is None else jax.vmap(optimizer.init)(params)
     steps = zero if members is None else np.zeros(members, np.int32)
@@ -37,6 +37,6 @@ def initial(params: Params, optimizer: optax.GradientTransformation, members: in
 
 
 def resume(path: Path, start: State) -> State:
-    """The last state saved in a model folder, or `start`."""
+    """Load the last state saved in a model folder; return `start` if there is none."""
     template = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf), leaf.dtype), start)
     return folder.load_state(path, template) or start

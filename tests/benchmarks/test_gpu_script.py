@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks import gpu
 from benchmarks.timing import Record
 from gmnn import load
 from tests.support.paths import ROOT
 
 
+@pytest.mark.slow
 def test_no_row_fails(tmp_path: Path) -> None:
     """Energy and forces, steps, parts of the kernels, drift and replicas of nine atoms, each with its time."""
     structure = tmp_path / "water.xyz"

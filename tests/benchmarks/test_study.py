@@ -1,5 +1,7 @@
 """The study's machinery: trainings together equal trainings alone, dynamics that conserve and thermalise, counts."""
 
+import pickle
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,11 +34,21 @@ from gmnn.training.optimizer import learning_rate
 
 MODEL = ModelConfig(n_radial=2, n_basis=6, hidden=(8, 8), r_max=4.0)
 N_STEPS = 150
+Trained = tuple[list[Potential], list[Potential], np.ndarray, TrainConfig]
 
 
 @pytest.fixture(scope="module")
-def trained() -> tuple[list[Potential], list[Potential], np.ndarray, SeedTrainer]:
-    """Two members trained together, the second one alone as well, the losses of the first call, what trained them."""
+def trained(once_for_all: Callable[..., Path]) -> Trained:
+    """Two members trained together, the second one alone as well, the losses of the first call, how it trained."""
+
+    def build(place: Path) -> None:
+        (place / "trained.pickle").write_bytes(pickle.dumps(train()))
+
+    return pickle.loads((once_for_all("study", build) / "trained.pickle").read_bytes())
+
+
+def train() -> Trained:
+    """Train them on 60 frames."""
     data = read_dataset("ethanol").take(np.arange(60))
     config = Config(output="x", data=DataConfig(train="ethanol"), model=MODEL, train=TrainConfig())
     pool = on_device(
@@ -55,7 +67,7 @@ def trained() -> tuple[list[Potential], list[Potential], np.ndarray, SeedTrainer
         trainer = SeedTrainer(config, members[0].reference, pool, N_STEPS)
         together, losses = trainer.train(members, labels)
         alone, _ = trainer.train(members[1:] * 2, jax.tree.map(lambda leaf: leaf[jnp.array([1, 1])], labels))
-    return together, alone, losses, trainer
+    return together, alone, losses, trainer.train_config
 
 
 def test_members_do_not_see_each_other(trained: tuple) -> None:
@@ -70,7 +82,7 @@ def test_members_do_not_see_each_other(trained: tuple) -> None:
 
 def test_rate_ends_at_zero(trained: tuple) -> None:
     """Warm-up over a twentieth of the steps, then a cosine to zero at the last one, however many there are."""
-    rate = learning_rate(trained[3].train_config, N_STEPS)
+    rate = learning_rate(trained[3], N_STEPS)
     values = [float(rate(step)) for step in range(N_STEPS + 1)]
     assert values[0] == 0
     assert max(values) == pytest.approx(TrainConfig().learning_rate)
@@ -78,6 +90,7 @@ def test_rate_ends_at_zero(trained: tuple) -> None:
     assert values[-1] < 1e-9
 
 
+@pytest.mark.slow
 def test_evaluator_is_the_calculator(trained: tuple) -> None:
     """The study's evaluation in float64 equals the calculator's, for molecules and for smaller structures."""
     potential = trained[0][0]
@@ -90,6 +103,7 @@ def test_evaluator_is_the_calculator(trained: tuple) -> None:
         np.testing.assert_allclose(forces[0], copy.get_forces(), atol=1e-9)
 
 
+@pytest.mark.slow
 def test_nve_is_velocity_verlet(trained: tuple) -> None:
     """50 steps equal ASE's integrator with the calculator, and the total energy of 400 steps stays within 1 meV."""
     potential = trained[0][0]
@@ -106,6 +120,7 @@ def test_nve_is_velocity_verlet(trained: tuple) -> None:
     assert run.energies[0, 0] == pytest.approx(expected, abs=1e-7)
 
 
+@pytest.mark.slow
 def test_langevin_has_its_temperature(trained: tuple) -> None:
     """Kinetic temperature of many pairs after 10 friction times: 400 copies x 6 degrees of freedom, 30 K is 5 sigma.
 
@@ -122,6 +137,7 @@ def test_langevin_has_its_temperature(trained: tuple) -> None:
         assert late[bath == temperature].mean() == pytest.approx(temperature, rel=0.1)
 
 
+@pytest.mark.slow
 def test_fusion_and_loss_are_noticed(trained: tuple) -> None:
     """A pair that starts inside half its covalent sum is fused from the first step; a bond pulled apart is lost."""
     atoms = Atoms("OH", [[0, 0, 0], [0, 0, 0.97]])
@@ -132,6 +148,7 @@ def test_fusion_and_loss_are_noticed(trained: tuple) -> None:
     assert run.fused[1] == pytest.approx(0.01)
 
 
+@pytest.mark.slow
 def test_certified_columns(trained: tuple) -> None:
     """A model with a core has both radii of every pair, inside its bonds; one that may do anything has none."""
     potential = trained[0][0]

@@ -34,6 +34,7 @@ from gmnn.model import descriptor, short_range
 from gmnn.model.potential import Potential
 from gmnn.neighbors.host import make_system
 from gmnn.system import System
+from tests.support.paths import GOLDEN
 
 Make = Callable[..., tuple[Potential, dict[str, Any]]]
 CORE = CoreConfig()
@@ -171,6 +172,7 @@ def test_slopes_of_swish() -> None:
     assert lipschitz.SWISH_SLOPES[1] >= float(slope.max()) > lipschitz.SWISH_SLOPES[1] - 1e-6
 
 
+@pytest.mark.slow
 def test_sensitivity_exceeds_every_gradient(full: Potential) -> None:
     """Gradient ascent on |dE_i/dM| over unbounded moments; a bound fifty times smaller is refuted."""
     certified, params = lipschitz.sensitivities(full), full.trained
@@ -208,9 +210,11 @@ def contribution(potential: Potential, vector: jax.Array, e: int, f: int) -> jax
     "changes",
     [
         {},
-        {"basis": "gaussian", "cutoff": "cosine", "core": replace(CORE, gate=False)},
-        {"core": replace(CORE, clamp=False)},
-        {"smoothness": 1.5},
+        pytest.param(
+            {"basis": "gaussian", "cutoff": "cosine", "core": replace(CORE, gate=False)}, marks=pytest.mark.slow
+        ),
+        pytest.param({"core": replace(CORE, clamp=False)}, marks=pytest.mark.slow),
+        pytest.param({"smoothness": 1.5}, marks=pytest.mark.slow),
     ],
     ids=lambda changes: "-".join(changes) or "default",
 )
@@ -256,7 +260,14 @@ def test_a_leaking_clamp_is_seen(full: Potential, monkeypatch: pytest.MonkeyPatc
     assert (along > bounds.along[where] + 1e-12).all()
 
 
-@pytest.mark.parametrize("settings", [{"window": "covalent"}, {"window": "cosine", "r_off": 3.0}, {"trainable": False}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"window": "covalent"},
+        pytest.param({"window": "cosine", "r_off": 3.0}, marks=pytest.mark.slow),
+        pytest.param({"trainable": False}, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("repulsion", ["zbl", "nlh"])
 def test_slopes_of_the_wall(make_potential: Make, settings: dict[str, Any], repulsion: str) -> None:
     """|V'| lies between its bounds on every interval, close to both, for both repulsions and both windows."""
@@ -286,6 +297,7 @@ def test_a_repulsion_that_turns_is_refused(make_potential: Make) -> None:
     assert not wall.falls(Potential(replace(potential.config, repulsion="nlh"), turning, params), 0, 1)
 
 
+@pytest.mark.slow
 def test_barrier(full: Potential, molecule: Atoms) -> None:
     """V brackets A + K at the radius, and no geometry with a pair inside it is as low, however the rest is arranged."""
     excess = 3.0
@@ -331,6 +343,7 @@ def minimised(potential: Potential, atoms: Atoms, i: int, j: int, r: float) -> f
     return lowest
 
 
+@pytest.mark.slow
 def test_monotone_approach_survives_the_search(gentle: Potential) -> None:
     """Inside r_c no environment turns dE/dr; beyond it the same search finds some: the theorem is not empty."""
     rho = short_range.covalent_sums(gentle.reference.elements) * 0.8
@@ -351,6 +364,7 @@ def test_monotone_approach_survives_the_search(gentle: Potential) -> None:
     assert monotone.monotone_radii(gentle, grid, rho, 1).radii[0, 1] > r_c
 
 
+@pytest.mark.slow
 def test_stationary(gentle: Potential, molecule: Atoms) -> None:
     """The network's virial stays below its bound in random clusters; inside r* the repulsion's exceeds it."""
     bare = Potential(replace(gentle.config, repulsion="none"), gentle.reference)
@@ -380,6 +394,7 @@ KEYS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_certificate_of_a_molecule(gentle: Potential, molecule: Atoms) -> None:
     """All three theorems, strict JSON, names in alphabetical order, and a table that rounds down."""
     certificate = certify(gentle, molecule, energy=2.0, samples=8)
@@ -453,14 +468,20 @@ def test_mistakes_are_named(full: Potential, arguments: dict[str, Any], part: st
         certify(full, **arguments)
 
 
+@pytest.mark.slow
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """A table and strict JSON for the golden model; one sentence and exit code 2 for mistakes."""
-    model, out, broken = "tests/golden/v2/model", tmp_path / "certificate.json", tmp_path / "broken.xyz"
+    """A table and strict JSON for the golden model."""
+    model, out = str(GOLDEN / "v2" / "model"), tmp_path / "certificate.json"
     assert command.main([model, "--structure", "ethanol", "--json", str(out)]) == 0
     values = json.loads(out.read_text())
     assert values.keys() >= KEYS
     assert values["barrier_radius"]["C-H"] > 0.1
     assert "C-H" in capsys.readouterr().out
+
+
+def test_mistakes_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """One sentence and exit code 2."""
+    model, broken = str(GOLDEN / "v2" / "model"), tmp_path / "broken.xyz"
     broken.write_text("3\nhello\nC 0 0\n")
     for wrong in (["--structure", "nowhere.xyz"], ["--structure", str(broken)], ["--energy", "-3"]):
         assert command.main([model, *wrong]) == 2

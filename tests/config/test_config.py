@@ -1,8 +1,6 @@
 """The configuration: what is accepted, and one clear sentence for what is not."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ from gmnn.config.md import DynamicsConfig
 from gmnn.config.model import ModelConfig, model_config_from_dict, to_dict
 from gmnn.config.reading import Config, read_any, read_config
 from gmnn.errors import UserError
+from tests.support import processes
 from tests.support.paths import ROOT
 
 
@@ -89,9 +88,7 @@ def test_every_key_is_documented() -> None:
 
 
 def test_schema_command_prints_json() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "gmnn", "schema"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    done = processes.python("-m", "gmnn", "schema")
     assert json.loads(done.stdout)["properties"]["data"]
 
 

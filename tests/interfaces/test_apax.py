@@ -60,6 +60,7 @@ def test_same_energies_and_forces(name: str, tmp_path: Path) -> None:
     assert (np.abs(our_forces - forces).max(axis=(1, 2)) < 1e-5 * (1.0 + steep / 10.0)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES[1:])
 def test_the_repulsion_matters(name: str) -> None:
     """Without it no frame would pass, and the compressed ones least."""

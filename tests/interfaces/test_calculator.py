@@ -19,10 +19,16 @@ from gmnn.errors import UserError
 Make = Callable[..., tuple[Any, dict]]
 
 
+_made: list[Calculator] = []
+
+
 @pytest.fixture
 def calculator(make_potential: Make) -> Calculator:
-    potential, params = make_potential()
-    return Calculator(potential.with_params(params), dtype="float64")
+    """One for all tests of a worker, so that it compiles a shape of structure once."""
+    if not _made:
+        potential, params = make_potential()
+        _made.append(Calculator(potential.with_params(params), dtype="float64"))
+    return _made[0]
 
 
 def test_forces_and_stress_are_ases(calculator: Calculator, atoms: Atoms) -> None:
@@ -58,7 +64,7 @@ def test_stress_only_where_it_means_something(calculator: Calculator, structures
 def test_skin_changes_nothing(make_potential: Make, structures: dict[str, Atoms]) -> None:
     """Small and large moves, changes of cell, species and periodicity: always the energy of a new list."""
     potential, params = make_potential()
-    kept = Calculator(potential.with_params(params), dtype="float64", skin=0.6)
+    kept, fresh = (Calculator(potential.with_params(params), dtype="float64", skin=skin) for skin in (0.6, 0.0))
     rng = np.random.default_rng(0)
     atoms = structures["crystal"]
     for step in range(12):
@@ -71,7 +77,6 @@ def test_skin_changes_nothing(make_potential: Make, structures: dict[str, Atoms]
             atoms.pbc = [True, True, False]
         if step == 10:
             atoms.positions[3] += 2 * atoms.cell[0]
-        fresh = Calculator(potential.with_params(params), dtype="float64", skin=0.0)
         atoms.calc = kept
         energy, forces = atoms.get_potential_energy(), atoms.get_forces()
         atoms.calc = fresh

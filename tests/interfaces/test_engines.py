@@ -4,7 +4,6 @@ import importlib.util
 import json
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from gmnn import Calculator, md
 from gmnn.data.embedded import ethanol
 from gmnn.errors import UserError
 from gmnn.model import folder
+from tests.support import processes
 from tests.support.paths import ROOT
 
 MODEL = ROOT / "examples" / "ethanol"
@@ -44,9 +44,12 @@ def ours() -> tuple[np.ndarray, np.ndarray]:
     return np.array([one.state.positions for one in found]), np.array([one.energy for one in found])
 
 
+@pytest.mark.slow
 def test_openmm_moves_the_molecule_as_we_do(ours: tuple[np.ndarray, np.ndarray]) -> None:
     """Leapfrog from half a step back is velocity Verlet: positions to 1e-9 Å, energies to 1e-8 eV."""
-    openmm = pytest.importorskip("openmm")
+    processes.engine("openmm")
+    import openmm
+
     from gmnn.interfaces.openmm import KJ_PER_MOL, NM, system
 
     atoms, calculator = distorted(), Calculator(MODEL, dtype="float64")
@@ -70,9 +73,12 @@ def test_openmm_moves_the_molecule_as_we_do(ours: tuple[np.ndarray, np.ndarray])
     np.testing.assert_allclose(energies, ours[1], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_openmm_in_a_cell() -> None:
     """Forces of a periodic box; cells OpenMM cannot take, mixed periodicity and constraints are refused in words."""
-    openmm = pytest.importorskip("openmm")
+    processes.engine("openmm")
+    import openmm
+
     from gmnn.interfaces.openmm import KJ_PER_MOL, NM, system
 
     calculator, atoms = Calculator(MODEL, dtype="float64"), distorted()
@@ -133,7 +139,9 @@ def ipi_input(folder: Path, beads: int, dynamics: str) -> str:
 @pytest.fixture
 def simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
     """i-PI in this process; it writes into the working directory and takes over signals, which are given back."""
-    scripting = pytest.importorskip("ipi.utils.scripting")
+    processes.engine("ipi")
+    from ipi.utils import scripting
+
     monkeypatch.chdir(tmp_path)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield scripting.InteractiveSimulation
@@ -141,6 +149,7 @@ def simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
         signal.signal(number, handler)
 
 
+@pytest.mark.slow
 def test_ipi_moves_the_molecule_as_we_do(
     ours: tuple[np.ndarray, np.ndarray], tmp_path: Path, simulation: Callable
 ) -> None:
@@ -156,6 +165,7 @@ def test_ipi_moves_the_molecule_as_we_do(
     np.testing.assert_allclose(energies, ours[1], rtol=2e-7)
 
 
+@pytest.mark.slow
 def test_ipi_path_integral(tmp_path: Path, simulation: Callable) -> None:
     """Four beads under a thermostat: all in one batch, each with the calculator's energy; quantum atoms spread out."""
     thermostat = (
@@ -180,9 +190,10 @@ def test_ipi_path_integral(tmp_path: Path, simulation: Callable) -> None:
     np.testing.assert_allclose(run.properties("potential"), np.mean(energies), rtol=2e-7)
 
 
+@pytest.mark.slow
 def test_ipi_gets_the_virial_it_expects(tmp_path: Path) -> None:
     """For a sheared cell, vectors as columns: minus dE/d(strain) by finite differences, Hartree."""
-    pytest.importorskip("ipi")
+    processes.engine("ipi")
     from gmnn.interfaces.ipi import Driver
 
     atoms = distorted()
@@ -204,14 +215,15 @@ def test_ipi_gets_the_virial_it_expects(tmp_path: Path) -> None:
         np.testing.assert_allclose(virial[a, b], -slope, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_example_of_ipi_runs(tmp_path: Path) -> None:
     """examples/ipi as a user would copy it; its log and its beads are written."""
-    pytest.importorskip("ipi")
+    processes.engine("ipi")
     for file in (ROOT / "examples" / "ipi").iterdir():
         text = file.read_text().replace("../ethanol", str(MODEL)).replace("> 2000 <", "> 4 <")
         (tmp_path / file.name).write_text(text)
     program = Path(sys.executable).with_name("i-pi")
-    done = subprocess.run([program, "input.xml"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = processes.run(program, "input.xml", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     log = np.loadtxt(tmp_path / "ethanol.properties")
     assert log.shape[0] == 5
@@ -237,7 +249,7 @@ except SystemExit as error:
 """
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 def test_exported_program_needs_no_gmnn(dtype: str, tmp_path: Path) -> None:
     """In a process that cannot import gmnn: the calculator's energies, forces and stress, to rounding."""
     from gmnn.__main__ import main
@@ -249,7 +261,7 @@ def test_exported_program_needs_no_gmnn(dtype: str, tmp_path: Path) -> None:
     frames = [distorted(), cell]
     ase.io.write(tmp_path / "frames.traj", frames)
     shutil.copy(ROOT / "examples" / "exported.py", tmp_path)
-    done = subprocess.run([sys.executable, "-c", ALONE], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = processes.python("-c", ALONE, cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert done.returncode == 0, done.stderr
     *found, refused = map(json.loads, done.stdout.splitlines())
     assert "Si" in refused
@@ -284,6 +296,7 @@ def example(name: str) -> Any:
     return module
 
 
+@pytest.mark.slow
 def test_examples_with_ase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Barrier of a hydroxyl group, elastic constants and phonons of silicon, within a tenth or so of what is known."""
     monkeypatch.chdir(tmp_path)
@@ -300,9 +313,10 @@ def test_examples_with_ase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert (tmp_path / "neb.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_example_of_openmm(capsys: pytest.CaptureFixture[str]) -> None:
     """Ten lines with finite energies and temperatures of a molecule near 300 K."""
-    pytest.importorskip("openmm")
+    processes.engine("openmm")
     example("openmm_ethanol").main(steps="100")
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 10

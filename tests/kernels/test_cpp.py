@@ -36,7 +36,15 @@ def system_of(atoms: Atoms, r_max: float, dtype: str = "float64") -> System:
     return on_device(make_system(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc, r_max), dtype)
 
 
-@pytest.mark.parametrize(("n", "hidden"), [(1, (4,)), (6, (7, 5)), (7, (13,)), (14, (3,))])
+@pytest.mark.parametrize(
+    ("n", "hidden"),
+    [
+        (6, (7, 5)),
+        (14, (3,)),
+        pytest.param(1, (4,), marks=pytest.mark.slow),
+        pytest.param(7, (13,), marks=pytest.mark.slow),
+    ],
+)
 def test_channels_and_layers(make_potential: Make, structures: dict[str, Atoms], n: int, hidden: tuple) -> None:
     """One register of channels or two, full or not; layers whose rows are no whole tiles."""
     made, params = make_potential(core=CoreConfig(), n_radial=n, hidden=hidden)

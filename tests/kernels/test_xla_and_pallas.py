@@ -1,11 +1,10 @@
 """The fast path and the kernels against autodiff: invariants, adjoint, tables, predictions, batches, devices, GPU."""
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -28,6 +27,8 @@ from gmnn.model import descriptor
 from gmnn.model.potential import Potential
 from gmnn.neighbors.host import make_system, stack
 from gmnn.system import Prediction, System
+from tests.support import processes
+from tests.support.paths import ROOT
 
 Make = Callable[..., tuple[Any, dict]]
 FINE = 8192  # intervals, so that tables are exact to 1e-8
@@ -45,6 +46,8 @@ KINDS = {
     },
     "gaussian, nlh": {"basis": "gaussian", "repulsion": "nlh", "core": CoreConfig(gate=False)},
 }
+
+QUICK = ("core", "linear, no repulsion", "gaussian, nlh")
 
 
 def system_of(atoms: Atoms, r_max: float) -> System:
@@ -67,7 +70,9 @@ def test_invariants_and_their_adjoint(n: int) -> None:
 BY_KERNEL = {"core": 0, "agnesi, cosine, offset": pallas.FEW}  # from so many atoms one warp
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 def test_equals_autodiff(
     make_potential: Make, structures: dict[str, Atoms], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,6 +100,7 @@ def test_equals_autodiff(
                 np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * scale, err_msg=f"{name} of structure {k}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [xla, pallas])
 def test_forces_gathered_from_reverse_slots(make_potential: Make, structures: dict[str, Atoms], path: Any) -> None:
     """The forces that scattered additions give, of one system and of two; empty slots, atoms that see themselves."""
@@ -123,7 +129,7 @@ def lowered_for_cuda(function: Callable[..., Any], *arguments: Any) -> str:
     return jax.jit(function).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
 
 
-@pytest.mark.parametrize("path", ["fast", "kernel"])
+@pytest.mark.parametrize("path", ["fast", pytest.param("kernel", marks=pytest.mark.slow)])
 def test_a_segment_of_dynamics_lowers_for_a_gpu(
     make_potential: Make, structures: dict[str, Atoms], path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,30 +209,17 @@ def test_a_batch_is_its_members(make_potential: Make, structures: dict[str, Atom
         assert not np.any(batch.energies[k, n:])
 
 
-@pytest.mark.parametrize("path", ["fast", "kernel"])
-def test_devices_share_the_blocks(path: str) -> None:
-    """Two devices of the CPU give the numbers of one, in float64 to rounding."""
-    code = """
-import sys, jax, numpy as np
-jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
-jax.config.update("jax_enable_x64", True)
-import gmnn
-from gmnn import fast
-from gmnn.batches import on_device
-from gmnn.embedded import ethanol
-from gmnn.neighbors import make_system, stack
-frames = [make_system(a.positions, a.numbers, a.cell.array, a.pbc, 5.0) for a in ethanol()[:40]]
-params, predict = fast.evaluator(gmnn.load("examples/ethanol"), sys.argv[2], "float64")
-found = fast.compiled(predict)(params, on_device(stack(frames), "float64"))
-print(jax.device_count(), *np.concatenate([np.ravel(found.forces), np.ravel(found.virial), found.energy]).tolist())
-"""
-    numbers = []
-    for devices in ("1", "2"):
-        done = subprocess.run([sys.executable, "-c", code, devices, path], capture_output=True, text=True, check=True)
-        count, *values = done.stdout.split()
-        assert count == devices
-        numbers.append(np.array(values, float))
-    np.testing.assert_allclose(numbers[0], numbers[1], rtol=1e-9, atol=1e-9)
+def test_devices_share_the_blocks(tmp_path: Path) -> None:
+    """Two devices of the CPU give the numbers of one on both paths, in float64 to rounding."""
+    worker, numbers = ROOT / "tests" / "support" / "sharing_worker.py", []
+    for devices in (1, 2):
+        done = processes.python(worker, str(devices), tmp_path / "numbers.npz")
+        assert done.returncode == 0, done.stderr
+        numbers.append(dict(np.load(tmp_path / "numbers.npz")))
+        assert numbers[-1].pop("devices") == devices
+    assert set(numbers[0]) == {"fast", "kernel"}
+    for path in numbers[0]:
+        np.testing.assert_allclose(numbers[1][path], numbers[0][path], rtol=1e-9, atol=1e-9, err_msg=path)
 
 
 def test_the_calculator_takes_a_path(make_potential: Make, structures: dict[str, Atoms]) -> None:

@@ -1,8 +1,6 @@
 """Dynamics on the device: against ASE's integrator, lists that grow, killed runs, statistics of thermostats."""
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +25,7 @@ from gmnn.md.pressure import least_stretch
 from gmnn.md.velocities import maxwell
 from gmnn.model.potential import Potential
 from gmnn.system import Prediction, System
+from tests.support import processes
 from tests.support.paths import ROOT
 
 Make = Callable[..., tuple[Any, dict]]
@@ -44,8 +43,17 @@ def moving(atoms: Atoms, temperature: float = 300.0) -> Atoms:
     return atoms
 
 
-@pytest.mark.parametrize("path", ["reference", "fast", "kernel"])
-@pytest.mark.parametrize("name", ["molecule", "crystal"])
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("molecule", "fast"),
+        ("crystal", "kernel"),
+        pytest.param("crystal", "reference", marks=pytest.mark.slow),
+        pytest.param("molecule", "reference", marks=pytest.mark.slow),
+        pytest.param("molecule", "kernel", marks=pytest.mark.slow),
+        pytest.param("crystal", "fast", marks=pytest.mark.slow),
+    ],
+)
 def test_fifty_steps_are_ases(potential: Potential, structures: dict[str, Atoms], name: str, path: str) -> None:
     """Velocity Verlet of ASE with the calculator, hot enough that lists are made again on the way; float64, float32.
 
@@ -70,6 +78,7 @@ def test_fifty_steps_are_ases(potential: Potential, structures: dict[str, Atoms]
         assert end.rebuilds > 3
 
 
+@pytest.mark.slow
 def test_a_list_that_overflows_is_made_larger(potential: Potential, structures: dict[str, Atoms]) -> None:
     """The segment is done again, and the trajectory is that of a run with room enough from the start, bit for bit."""
     atoms = moving(structures["crystal"], 1000.0)
@@ -112,6 +121,7 @@ def liquid() -> Atoms:
     return Atoms(np.tile([1, 8], 14)[:27], 4.0 * np.indices((3, 3, 3)).reshape(3, -1).T, cell=[12.0] * 3, pbc=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ensemble", ["langevin", "bussi", "nose_hoover"])
 def test_the_bath_gives_the_canonical_distribution(potential: Potential, ensemble: str) -> None:
     """Kinetic energy, equipartition over elements and over each degree of freedom, in replicas of a liquid.
@@ -215,6 +225,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
         md.run(again, tmp_path / "cut", {"a": 1}, steps=80, resume=True, **settings)
 
 
+@pytest.mark.slow
 def test_replicas_are_runs_of_their_own(potential: Potential, structures: dict[str, Atoms]) -> None:
     """Each goes the way of a single run from its velocities, to rounding; under a bath each has noise of its own."""
     settings: dict[str, Any] = {"dtype": "float64", "path": "reference", "skin": 0.1}
@@ -239,6 +250,7 @@ def test_replicas_are_runs_of_their_own(potential: Potential, structures: dict[s
     assert abs(np.corrcoef(kicks[0].ravel(), kicks[1].ravel())[0, 1]) < 5 / np.sqrt(kicks[0].size)
 
 
+@pytest.mark.slow
 def test_the_closest_approach_is_that_of_all_steps(potential: Potential, structures: dict[str, Atoms]) -> None:
     """A hot molecule, every step looked at; nothing is watched in a crystal."""
     atoms = moving(structures["molecule"], 1500.0)
@@ -259,6 +271,7 @@ def test_the_closest_approach_is_that_of_all_steps(potential: Potential, structu
     assert md.Dynamics(structures["crystal"], potential, md.Bath()).now.closest.size == 0
 
 
+@pytest.mark.slow
 def test_a_chain_and_a_cell_go_on_where_they_were(potential: Potential, tmp_path: Path) -> None:
     """Files of three replicas byte for byte from the state in the middle."""
     bath, piston = md.Bath("nose_hoover", 1000.0, 1000.0, steps=40), md.Piston("anisotropic", 1.0, 2.0, 40, 200.0)
@@ -286,6 +299,7 @@ def elastic(_: Any, system: System) -> Prediction:
     return Prediction(jnp.sum(e), e, jnp.zeros_like(system.positions), virial, e[:1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "ensemble"), [("isotropic", "bussi"), ("anisotropic", "langevin")])
 def test_the_piston_gives_the_distribution_of_volumes(potential: Potential, kind: str, ensemble: str) -> None:
     """An ideal gas of N = 64 atoms, and one in an elastic cell that may change its shape.
@@ -360,6 +374,7 @@ def test_a_list_stays_right_while_the_cell_shrinks(potential: Potential, structu
     assert np.trace(run.now.pressure) / 3 * units.GPa == pytest.approx(slope + ideal, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_cell_that_shrinks_in_a_segment_gets_wider_bins(potential: Potential) -> None:
     """An ideal gas in a cube of 6.3 Å, of two bins across, which reach too short before the first segment ends."""
     atoms = Atoms("HOHO", np.random.default_rng(1).uniform(0, 6.3, (4, 3)), cell=[6.3] * 3, pbc=True)
@@ -408,6 +423,7 @@ def test_fixed_atoms_stay(potential: Potential, structures: dict[str, Atoms]) ->
     assert run.freedom == 6
 
 
+@pytest.mark.slow
 def test_fire_finds_the_minimum_of_ases(tmp_path: Path) -> None:
     """Ethanol with a fixed atom and the shipped model, against ASE's FIRE; to 1e-5 eV with forces below 1e-3 eV/Å.
 
@@ -468,22 +484,16 @@ def test_numbers_that_are_not_finite_end_the_run(potential: Potential, structure
     assert np.isfinite(run.now.positions).all()
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     """A short run with the shipped model, its table, its files; a wrong key and a missing file in one sentence."""
     frame = ethanol()[0]
     ase.io.write(tmp_path / "start.xyz", Atoms(frame.numbers, frame.positions))
     (tmp_path / "md.yaml").write_text(
-        f"model: examples/ethanol\nstructure: {tmp_path}/start.xyz\noutput: {tmp_path}/out\nensemble: nve\n"
+        f"model: {ROOT}/examples/ethanol\nstructure: {tmp_path}/start.xyz\noutput: {tmp_path}/out\nensemble: nve\n"
         "steps: 40\nevery: 10\ntrajectory_every: 20\n"
     )
-
-    def command(*arguments: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-m", "gmnn", "md", str(tmp_path / "md.yaml"), *arguments], capture_output=True, text=True,
-            check=False,
-        )  # fmt: skip
-
-    done = command()
+    done = processes.python("-m", "gmnn", "md", tmp_path / "md.yaml")
     assert done.returncode == 0, done.stderr
     assert re.search(r"drift of the total energy [+-]", done.stdout)
     approaches = re.findall(r"^([CHO]-[CHO]) +([0-9.]+) +([0-9.]+)$", done.stdout, re.M)
@@ -502,9 +512,26 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     ):
         assert md_command.main([str(tmp_path / "md.yaml"), *arguments]) == 2
         assert said in capsys.readouterr().err
-    longer = command("steps=60", "--resume")
-    assert longer.returncode == 0, longer.stderr
+    assert md_command.main([str(tmp_path / "md.yaml"), "steps=60", "--resume"]) == 0
     assert len((tmp_path / "out" / "log.csv").read_text().splitlines()) == 8
+
+
+def test_mistakes_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(md_command, "_use_all_cores", lambda: None)
+    (tmp_path / "md.yaml").write_text(
+        f"model: nowhere\nstructure: nowhere.xyz\noutput: {tmp_path}/out\nsteps: 40\nevery: 10\n"
+    )
+    for arguments, said in (
+        (("temperatur_K=3",), "did you mean temperature_K"),
+        (("every=30",), "multiple of every"),
+        ((), "nowhere"),
+    ):
+        assert md_command.main([str(tmp_path / "md.yaml"), *arguments]) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
 
 
 def test_a_fall_in_energy_is_told(capsys: pytest.CaptureFixture) -> None:

@@ -55,22 +55,22 @@ def ensemble(request: pytest.FixtureRequest, make_potential: Callable[..., Model
     return potential.with_params(params), members
 
 
+@pytest.mark.parametrize("name", ["triclinic", pytest.param("slab", marks=pytest.mark.slow)])
 def test_predictions_are_means_of_the_members(
-    ensemble: tuple[Potential, list[Model]], structures: dict[str, Atoms]
+    ensemble: tuple[Potential, list[Model]], structures: dict[str, Atoms], name: str
 ) -> None:
     """Energy, atomic energies, forces and virial are means; members and their forces are those of each alone."""
     potential, members = ensemble
-    for name in ("triclinic", "slab"):
-        system = system_of(structures[name], potential)
-        got = predict(potential, potential.trained, system)
-        alone = [predict(single, params, system) for single, params in members]
-        mean = jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *alone)
-        for field in ("energy", "energies", "forces", "virial"):
-            np.testing.assert_allclose(getattr(got, field), getattr(mean, field), rtol=1e-9, atol=1e-10)
-        np.testing.assert_allclose(got.members, [float(one.energy) for one in alone], rtol=1e-10)
-        forces = member_forces(potential, potential.trained, system)
-        np.testing.assert_allclose(forces, [one.forces for one in alone], rtol=1e-8, atol=1e-10)
-        assert np.std(np.asarray(got.members)) > 1e-4, "members differ, or the test says nothing"
+    system = system_of(structures[name], potential)
+    got = predict(potential, potential.trained, system)
+    alone = [predict(single, params, system) for single, params in members]
+    mean = jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *alone)
+    for field in ("energy", "energies", "forces", "virial"):
+        np.testing.assert_allclose(getattr(got, field), getattr(mean, field), rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(got.members, [float(one.energy) for one in alone], rtol=1e-10)
+    forces = member_forces(potential, potential.trained, system)
+    np.testing.assert_allclose(forces, [one.forces for one in alone], rtol=1e-8, atol=1e-10)
+    assert np.std(np.asarray(got.members)) > 1e-4, "members differ, or the test says nothing"
 
 
 def test_members_start_apart(make_potential: Callable[..., Model]) -> None:
@@ -118,7 +118,7 @@ def test_scores_of_a_normal_distribution(error: float) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["shallow", "full"])
+@pytest.mark.parametrize("kind", ["shallow", pytest.param("full", marks=pytest.mark.slow)])
 def test_an_epoch_trains_every_member(kind: str) -> None:
     """All members move and the loss falls; those of a full ensemble move as each of them would alone."""
     data = read_dataset("ethanol").take(np.arange(8))
@@ -158,6 +158,7 @@ def test_a_shallow_ensemble_needs_a_loss_that_learns_its_spread() -> None:
         Config(**base, train=TrainConfig(loss={"energy": {"form": "crps"}}))
 
 
+@pytest.mark.slow
 def test_calculator_reports_spreads(ensemble: tuple[Potential, list[Model]], structures: dict[str, Atoms]) -> None:
     """Standard deviations over calculators of the members alone, times the scales; none of it without an ensemble."""
     potential, members = ensemble

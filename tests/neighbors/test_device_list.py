@@ -23,7 +23,7 @@ from gmnn.neighbors.host import neighbor_pairs
 from gmnn.neighbors.runs import full_cell
 
 CUTOFF, ATOMS, ROOM, SLOTS = 3.0, 4, 40, 240
-REPRODUCIBLE = settings(derandomize=True, deadline=None, max_examples=80, database=None)
+REPRODUCIBLE = settings(derandomize=True, deadline=None, database=None)
 
 
 def pairs_in(found: Slots) -> np.ndarray:
@@ -85,9 +85,7 @@ def cases(draw: st.DrawFn) -> tuple[Atoms, Grid]:
     return atoms, Grid(bins, reach, ROOM, SLOTS)
 
 
-@REPRODUCIBLE
-@given(cases())
-def test_exact_or_flagged(case: tuple[Atoms, Grid]) -> None:
+def exact_or_flagged(case: tuple[Atoms, Grid]) -> None:
     """The pairs of vesin and ASE in the order (i, j, S), or a flag; and the flag only where something was short."""
     atoms, grid = case
     positions, cell, pbc = atoms.positions, atoms.cell.array, atoms.pbc
@@ -100,6 +98,19 @@ def test_exact_or_flagged(case: tuple[Atoms, Grid]) -> None:
     check(found, positions, cell, pbc, CUTOFF)
     i, j, S = neighbor_list("ijS", atoms, CUTOFF)
     assert Counter(map(tuple, pairs_in(found).tolist())) == Counter(map(tuple, np.column_stack([i, j, S]).tolist()))
+
+
+@settings(REPRODUCIBLE, max_examples=20)
+@given(cases())
+def test_exact_or_flagged(case: tuple[Atoms, Grid]) -> None:
+    exact_or_flagged(case)
+
+
+@pytest.mark.slow
+@settings(REPRODUCIBLE, max_examples=120)
+@given(cases())
+def test_exact_or_flagged_in_many_cases(case: tuple[Atoms, Grid]) -> None:
+    exact_or_flagged(case)
 
 
 @pytest.mark.parametrize("name", ["molecule", "slab", "left_handed", "tiny_cell", "atom"])

@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import ase.io
@@ -111,23 +112,26 @@ class Job:
 KINDS = ("train", "md", "scan", "eval", "export")
 FAULTS = [(fault, kind) for fault in ("kill", "full", "denied") for kind in KINDS]
 FAULTS = FAULTS[:2] + FAULTS[6:14:7] + FAULTS[14:] if FEW else FAULTS
+FAULTS = [pytest.param(*one, marks=pytest.mark.slow) if one[0] == "denied" else one for one in FAULTS]
 STATES = [("flipped", "train"), ("cut", "md")] if FEW else [(kind, job) for kind in DAMAGES for job in ("train", "md")]
+STATES = [pytest.param(*one, marks=pytest.mark.slow) if one[1] == "train" else one for one in STATES]
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[dict, int, Path]]:
-    """Result, number of changes of files, and folder of a job that was left alone."""
-    known: dict[str, tuple[dict, int, Path]] = {}
+def undisturbed(once_for_all: Callable[..., Path]) -> Callable[[str], tuple[dict, int]]:
+    """Result and number of changes of files of a job that was left alone, made once for all workers."""
 
-    def of(kind: str) -> tuple[dict, int, Path]:
-        if kind not in known:
-            job = Job(kind, tmp_path_factory.mktemp("undisturbed") / kind)
+    def of(kind: str) -> tuple[dict, int]:
+        def build(place: Path) -> None:
+            job = Job(kind, place / "job")
             code, disk = outcome(lambda: main(job.start), job.out, "kill", 1 << 30)
             assert code in (0, 1), kind
-            known[kind] = (job.result(), disk.count, job.home)
-        return known[kind]
+            (place / "count").write_text(str(disk.count))
 
-    return of
+        place = once_for_all(f"undisturbed-{kind}", build)
+        return Job(kind, place / "job").result(), int((place / "count").read_text())
+
+    return cache(of)
 
 
 @pytest.mark.parametrize(("fault", "kind"), FAULTS)
@@ -135,7 +139,7 @@ def test_a_disk_that_fails(
     fault: str, kind: str, tmp_path: Path, undisturbed: Callable, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Killed, or without room, or without permission, at any change of a file: nothing torn, the same in the end."""
-    expected, total, _ = undisturbed(kind)
+    expected, total = undisturbed(kind)
     assert total > 3
     for k in sampled(total, hash_of(fault + kind)):
         job = Job(kind, tmp_path / f"at{k}")
@@ -161,7 +165,7 @@ def hash_of(text: str) -> int:
     return sum(map(ord, text))
 
 
-@pytest.mark.parametrize("kind", DAMAGES[:2] if FEW else DAMAGES)
+@pytest.mark.parametrize("kind", [DAMAGES[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in DAMAGES[1:])])
 def test_damaged_model_folders(kind: str, tmp_path: Path) -> None:
     """Every file of a model folder, cut, changed or gone: a sentence, or exactly the energies it had."""
     atoms = ethanol()[3]
@@ -190,7 +194,7 @@ def test_damaged_states(
     kind: str, job_kind: str, tmp_path: Path, undisturbed: Callable, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What an interrupted run is resumed from, damaged: refused in a sentence, or the same result in the end."""
-    expected, total, _ = undisturbed(job_kind)
+    expected, total = undisturbed(job_kind)
     half = Job(job_kind, tmp_path / "half")
     code, _ = outcome(lambda: main(half.start), half.out, "kill", int(0.7 * total))
     assert code is None
@@ -221,11 +225,12 @@ def _damage(file: Path, kind: str, rng: np.random.Generator) -> None:
         file.write_bytes(left)
 
 
+@pytest.mark.slow
 def test_a_history_with_a_hole_is_told(
     tmp_path: Path, undisturbed: Callable, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Lines of history.csv that are gone do not stop a resumed run, but are named."""
-    _, total, _ = undisturbed("train")
+    _, total = undisturbed("train")
     job = Job("train", tmp_path / "job")
     outcome(lambda: main(job.start), job.out, "kill", int(0.8 * total))
     lines = (job.out / "history.csv").read_text().splitlines()
@@ -236,13 +241,15 @@ def test_a_history_with_a_hole_is_told(
 
 def test_clocks_that_go_backwards(tmp_path: Path, undisturbed: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same result, and no negative times, when every look at the clock is a minute before the last one."""
+    kinds = ("md",) if FEW else ("train", "md")
+    expected = {kind: undisturbed(kind)[0] for kind in kinds}  # by clocks that go forwards
     clock = iter(range(10**9, 0, -60))
     for name in ("time", "perf_counter", "monotonic"):
         monkeypatch.setattr(time, name, lambda: float(next(clock)))
-    for kind in ("md",) if FEW else ("train", "md"):
+    for kind in kinds:
         job = Job(kind, tmp_path / kind)
         assert main(job.start) == 0
-        assert job.result() == undisturbed(kind)[0]
+        assert job.result() == expected[kind]
         record(f"clock during {kind}")
 
 

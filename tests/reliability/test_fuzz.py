@@ -1,6 +1,7 @@
 """Configurations, structures and data files nobody would write: the right result or one clear sentence.
 
-A small number here; `python benchmarks/reliability.py fuzz` runs thousands (GMNN_CASES of every kind).
+A small number here, more among the slow tests; `python benchmarks/reliability.py fuzz` runs thousands (GMNN_CASES of
+every kind).
 """
 
 import copy
@@ -27,10 +28,11 @@ from gmnn.config.reading import Config, read_any
 from gmnn.data import read_dataset
 from gmnn.errors import UserError
 from gmnn.neighbors.host import complete_cell, make_system, neighbor_pairs
+from tests.support import processes
 from tests.support.counts import record
 from tests.support.paths import GOLDEN
 
-CASES = int(os.environ.get("GMNN_CASES", "40"))
+CASES = int(os.environ.get("GMNN_CASES", "15"))
 MODEL = GOLDEN / "v3" / "model"
 CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
 WORDS = ("Traceback", "object at 0x", "NoneType", "_DimExpr", "<class")
@@ -373,7 +375,14 @@ def test_command_lines(command: str, arguments: list[str]) -> None:
     record("command line")
 
 
-@pytest.mark.skipif(CASES < 1000, reason="only at nightly size: a minute")
+@pytest.mark.slow
+def test_more_of_every_kind() -> None:
+    """The same properties on 60 cases of each."""
+    done = processes.python("-m", "pytest", "-n", "0", Path(__file__), GMNN_CASES="60")
+    assert done.returncode == 0, done.stdout[-5000:]
+
+
+@pytest.mark.slow
 def test_a_hundred_thousand_frames(tmp_path: Path) -> None:
     """All are read, with their labels."""
     rng = np.random.default_rng(0)

@@ -2,10 +2,7 @@
 
 import json
 import math
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +31,7 @@ from gmnn.scanning.metrics import (
 from gmnn.scanning.paths import bond_path, dense_nodes, find_bonds, s0_distances
 from gmnn.scanning.report import format_table, summarise
 from gmnn.scanning.scan import equilibrium_distance
+from tests.support import processes
 from tests.support.batched import InBatches
 from tests.support.paths import ROOT
 
@@ -528,9 +526,7 @@ def test_exit_codes_of_the_script(tmp_path):
     write(tmp_path / "c2.xyz", dimer("CC", 1.3))
 
     def run(*arguments):
-        command = [sys.executable, str(ROOT / "scan.py"), *arguments]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+        return processes.python(ROOT / "scan.py", *arguments, cwd=tmp_path)
 
     lj = ["--calculator", "ase.calculators.lj:LennardJones", "--kwargs", '{"sigma": 0.6, "rc": 20}']
     good = run(*lj, "--structure", "h2.xyz")
@@ -597,6 +593,5 @@ def test_scanning_works_without_jax():
     code = (
         "import sys, gmnn.scanning; print([m for m in ('jax', 'scipy.stats', 'matplotlib.pyplot') if m in sys.modules])"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    done = processes.python("-c", code)
     assert done.stdout.strip() == "[]"

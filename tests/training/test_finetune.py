@@ -1,9 +1,6 @@
 """Starting from a trained potential: what it knew stays as it was, new elements join, references follow the data."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,16 +9,18 @@ import jax
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.io import write
 
 import gmnn
 from gmnn import data, training
+from gmnn.commands import train
 from gmnn.config.model import CoreConfig
 from gmnn.data import batches
+from gmnn.data.embedded import ethanol
 from gmnn.model import folder, short_range
 from gmnn.model.potential import Potential
 from gmnn.neighbors.host import make_system
 from gmnn.reference import Reference
-from tests.support.paths import ROOT
 
 Model = tuple[Potential, dict[str, Any]]
 energies = jax.jit(Potential.atomic_energies, static_argnums=0)
@@ -45,7 +44,7 @@ def energy_of(potential: Potential, atoms: Atoms) -> np.ndarray:
     return np.asarray(energies(potential, potential.trained, system))
 
 
-@pytest.mark.parametrize("elements", [(1, 6), (1, 6, 7, 8), (3, 26)])
+@pytest.mark.parametrize("elements", [(1, 6, 7, 8), (3, 26), pytest.param((1, 6), marks=pytest.mark.slow)])
 def test_old_structures_keep_their_energies(
     old: Potential, structures: dict[str, Atoms], elements: tuple[int, ...]
 ) -> None:
@@ -100,31 +99,18 @@ def test_references_follow_the_method_of_the_data(old: Potential, structures: di
         np.testing.assert_allclose(change, [offset[z] for z in (1, 6, 8, 14)], atol=1e-7)
 
 
-@pytest.fixture
-def run(tmp_path: Path, old: Potential) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run train.py on a few ethanol frames from a saved potential."""
+def test_fine_tuning_from_the_command_line(tmp_path: Path, old: Potential, capsys: pytest.CaptureFixture[str]) -> None:
+    """The frozen group ends as it was, another one moved; the old elements are still known; mistakes are named."""
     folder.save(tmp_path / "old", old, 3, {"training": {}, "data": {}})
     file = tmp_path / "c.yaml"
+    write(tmp_path / "few.extxyz", ethanol()[:30])
     file.write_text(
-        f"output: {tmp_path / 'new'}\ndata: {{train: ethanol, n_train: 20, n_valid: 4}}\n"
+        f"output: {tmp_path / 'new'}\ndata: {{train: {tmp_path / 'few.extxyz'}, n_train: 20, n_valid: 4}}\n"
         f"start: {{model: {tmp_path / 'old'}}}\ntrain: {{epochs: 2, rates: {{readout: 0}}}}\n"
     )
-    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir)}
-
-    def call(*more: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ROOT / "train.py"), str(file), *more]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-
-    return call
-
-
-def test_fine_tuning_from_the_command_line(tmp_path: Path, run: Callable) -> None:
-    """The frozen group ends as it was, another one moved; the old elements are still known; mistakes are named."""
-    wrong = run("model.n_basis=7")
-    assert wrong.returncode == 2
-    assert "leave the model section out" in wrong.stderr
-    done = run()
-    assert done.returncode == 0, done.stderr
+    assert train.main([str(file), "model.n_basis=7"]) == 2
+    assert "leave the model section out" in capsys.readouterr().err
+    assert train.main([str(file)]) == 0
     before, after = gmnn.load(tmp_path / "old"), gmnn.load(tmp_path / "new")
     assert after.config == before.config
     assert after.reference.elements == (1, 6, 8, 14)
@@ -133,5 +119,4 @@ def test_fine_tuning_from_the_command_line(tmp_path: Path, run: Callable) -> Non
     assert np.abs(after.trained["radial"]["coefficients"] - before.trained["radial"]["coefficients"]).max() > 0
     record = json.loads((tmp_path / "new" / "split.json").read_text())
     assert record["config"]["start"]["model"] == str(tmp_path / "old")
-    again = run("--resume")
-    assert again.returncode == 0, again.stderr
+    assert train.main([str(file), "--resume"]) == 0

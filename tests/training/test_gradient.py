@@ -30,9 +30,12 @@ KINDS: dict[str, dict[str, Any]] = {
     "linear readout": {"n_radial": 3, "output_activation": "identity"},
     "shallow ensemble": {"ensemble": "shallow", "members": 3, "core": CoreConfig()},
 }
+QUICK = ("widths that fill no register", "shallow ensemble")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 def test_gradient_of_a_batch(make_potential: Callable[..., Model], structures: dict[str, Atoms], kind: str) -> None:
     """Of frames of several sizes with energies, forces and stresses: value and every parameter, to rounding."""
     potential, params = make_potential(scaled=True, **KINDS[kind])
@@ -53,6 +56,7 @@ def test_gradient_of_a_batch(make_potential: Callable[..., Model], structures: d
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12 * largest)
 
 
+@pytest.mark.slow
 def test_side_by_side(make_potential: Callable[..., Model], structures: dict[str, Atoms]) -> None:
     """Members of a full ensemble under vmap have the gradients they have alone."""
     potential, params = make_potential()
@@ -66,7 +70,9 @@ def test_side_by_side(make_potential: Callable[..., Model], structures: dict[str
             np.testing.assert_allclose(a[k], b, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize(("atoms", "n"), [(1, 5), (9, 1), (37, 7), (70, 2)])
+@pytest.mark.parametrize(
+    ("atoms", "n"), [(9, 1), (37, 7), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1, 5), (70, 2)))]
+)
 def test_invariants_in_cpp(atoms: int, n: int) -> None:
     """Values, adjoint, and the derivatives of both along a direction; registers full or not, on one thread or two."""
     cpp_invariants.registered()

@@ -49,13 +49,14 @@ def test_errors_over_mixed_sizes_ignore_padding() -> None:
     params = jax.tree.map(lambda leaf: np.asarray(leaf, float), potential.init(0))
     trained = potential.with_params(params)
     systems, labels = batches.make_batch(frames, trained.reference, trained.config.r_max, "float64")
-    together = objective.errors(trained, LossConfig(), params, ((systems, labels),))
+    together = jax.jit(partial(objective.errors, trained, LossConfig()))(params, ((systems, labels),))
+    predict = jax.jit(trained.predict)
     differences, energies = [], []
     for k in range(3):
         system, label = batches.make_batch(
             frames.take(np.array([k])), trained.reference, trained.config.r_max, "float64"
         )
-        one = trained.predict(params, jax.tree.map(lambda leaf: leaf[0], system))
+        one = predict(params, jax.tree.map(lambda leaf: leaf[0], system))
         differences.append(np.asarray(one.forces - label.forces[0]).ravel())
         energies.append(abs(float(one.energy - label.energy[0])))
     errors = np.concatenate(differences)
@@ -64,7 +65,7 @@ def test_errors_over_mixed_sizes_ignore_padding() -> None:
     assert float(together.energy_mae) == pytest.approx(np.mean(energies), rel=1e-10)
 
 
-@pytest.mark.parametrize("ensemble", ["none", "shallow", "full"])
+@pytest.mark.parametrize("ensemble", ["none", "shallow", pytest.param("full", marks=pytest.mark.slow)])
 def test_a_batch_is_predicted_as_its_systems_are(
     make_potential: Callable[..., Model], structures: dict[str, Atoms], ensemble: str
 ) -> None:
@@ -73,14 +74,14 @@ def test_a_batch_is_predicted_as_its_systems_are(
     systems, _ = batches.make_batch(labelled(structures), potential.reference, potential.config.r_max, "float64")
     predict = jax.jit(potential.predict)
     got = predict(params, systems)
-    np.testing.assert_allclose(potential.energy(params, systems), got.energy, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(jax.jit(potential.energy)(params, systems), got.energy, rtol=1e-9, atol=1e-10)
     for k in range(len(NAMES)):
         alone = predict(params, jax.tree.map(lambda leaf, k=k: leaf[k], systems))
         for field, one in zip(got, alone, strict=True):
             np.testing.assert_allclose(field[k], one, rtol=1e-9, atol=1e-10)
 
 
-@pytest.mark.parametrize("form", ["mse", "mae", "huber"])
+@pytest.mark.parametrize("form", ["huber", *(pytest.param(form, marks=pytest.mark.slow) for form in ("mse", "mae"))])
 def test_gradient_of_the_loss(make_potential: Callable[..., Model], structures: dict[str, Atoms], form: str) -> None:
     """Along a random direction of all parameters: the gradient against central differences, all three terms."""
     potential, params = make_potential()
@@ -99,6 +100,7 @@ def test_gradient_of_the_loss(make_potential: Callable[..., Model], structures: 
     assert float(slope) == pytest.approx(float(numeric), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_missing_labels_leave_the_gradient_of_what_there_is(
     make_potential: Callable[..., Model], structures: dict[str, Atoms]
 ) -> None:
@@ -170,6 +172,7 @@ def test_weights_switch_once() -> None:
     assert objective.weights(config, 0.6).tolist() == pytest.approx([9.0, 1.0, 1.0])
 
 
+@pytest.mark.slow
 def test_errors_over_buckets(make_potential: Callable[..., Model], structures: dict[str, Atoms]) -> None:
     """Frames in several shapes have the errors of the same frames in one; missing labels do not dilute them."""
     potential, params = make_potential()
@@ -177,13 +180,9 @@ def test_errors_over_buckets(make_potential: Callable[..., Model], structures: d
     data.energies[1] = np.nan
     buckets = batches.make_buckets(data, potential.reference, potential.config.r_max, "float64")
     assert len(buckets) > 1
-    many = objective.errors(potential, LossConfig(), params, tuple((b.systems, b.labels) for b in buckets))
-    one = objective.errors(
-        potential,
-        LossConfig(),
-        params,
-        (batches.make_batch(data, potential.reference, potential.config.r_max, "float64"),),
-    )
+    errors = jax.jit(partial(objective.errors, potential, LossConfig()))
+    many = errors(params, tuple((b.systems, b.labels) for b in buckets))
+    one = errors(params, (batches.make_batch(data, potential.reference, potential.config.r_max, "float64"),))
     np.testing.assert_allclose(many, one, rtol=1e-10)
     present = ~np.isnan(data.energies)
     energy = jax.jit(potential.energy)

@@ -224,7 +224,7 @@ def test_an_epoch_shows_every_frame_once(frames: tuple[Dataset, Potential]) -> N
     start = jax.tree.map(jnp.asarray, initial(params, made).moving)
     moved, total = epochs.run_epoch(run, feed, 0, start, jnp.asarray(1.0))
     whole = batches.make_batch(data, potential.reference, potential.config.r_max, "float64")
-    value, slope = jax.value_and_grad(partial(batch_loss, potential, train.loss))(params, whole)
+    value, slope = jax.jit(jax.value_and_grad(partial(batch_loss, potential, train.loss)))(params, whole)
     assert 4 * total == pytest.approx(11 * float(value), rel=1e-6)
     for new, old, g in zip(*map(jax.tree.leaves, (moved.params, params, slope)), strict=True):
         np.testing.assert_allclose(np.asarray(new - old) / -rate, 11 / 4 * np.asarray(g), rtol=2e-4, atol=2e-5)

@@ -1,7 +1,5 @@
 """Selection of frames: features are derivatives, greedy choices equal those by definition, known frames come last."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
+from gmnn.commands import select
 from gmnn.data.embedded import ethanol
 from gmnn.model.potential import Potential
 from gmnn.training import selection
@@ -105,30 +104,16 @@ def test_known_frames_are_worth_nothing(features: tuple[np.ndarray, np.ndarray])
     assert variances[3] < 1e-2 * variances[2]
 
 
-def test_command(tmp_path: Path) -> None:
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Frames are written in the order of the choice; mistakes are named."""
     ase.io.write(tmp_path / "pool.extxyz", [Atoms(a.numbers, a.positions) for a in ethanol()[:12]])
     out = tmp_path / "out.extxyz"
-
-    def run(*more: str) -> subprocess.CompletedProcess[str]:
-        model = str(ROOT / "examples" / "ethanol")
-        command = [
-            sys.executable,
-            "-m",
-            "gmnn",
-            "select",
-            model,
-            str(tmp_path / "pool.extxyz"),
-            *more,
-            "--out",
-            str(out),
-        ]
-        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-
-    assert "give 1 to 12" in run("-n", "13").stderr
-    done = run("-n", "3", "--by", "distance")
-    assert done.returncode == 0, done.stderr
-    order = [int(line.split()[0]) for line in done.stdout.splitlines()[1:4]]
+    command = [str(ROOT / "examples" / "ethanol"), str(tmp_path / "pool.extxyz"), "--out", str(out)]
+    assert select.main([*command, "-n", "13"]) == 2
+    assert "give 1 to 12" in capsys.readouterr().err
+    assert select.main([*command, "-n", "3", "--by", "distance"]) == 0
+    order = [int(line.split()[0]) for line in capsys.readouterr().out.splitlines()[1:4]]
     for k, atoms in zip(order, ase.io.read(out, ":"), strict=True):
         np.testing.assert_allclose(atoms.positions, ethanol()[k].positions, atol=1e-7)
-    assert "exists" in run("-n", "3").stderr
+    assert select.main([*command, "-n", "3"]) == 2
+    assert "exists" in capsys.readouterr().err

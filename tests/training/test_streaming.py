@@ -45,6 +45,7 @@ def start(config: Config, data: Dataset) -> tuple[Potential, list[batches.Bucket
     return potential, batches.make_buckets(data, potential.reference, potential.config.r_max, "float64")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ensemble", ["none", "full"])
 def test_portions_train_the_same_potential(ensemble: str) -> None:
     """Three epochs with all frames on the device and with portions of a few steps, the last of them filled up: equal
@@ -92,6 +93,7 @@ def test_a_portion_holds_the_frames_of_its_steps() -> None:
     assert shown(sent) == shown(kept)
 
 
+@pytest.mark.slow
 def test_a_run_says_that_frames_were_sent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command with little device memory: the same table of errors; no room for validation is one sentence."""
     file = tmp_path / "run.yaml"
@@ -113,7 +115,7 @@ def test_a_run_says_that_frames_were_sent(tmp_path: Path, capsys: pytest.Capture
     assert re.search(r"validation frames need 0\.00\d+ MB of device memory.*raise the limit", capsys.readouterr().err)
 
 
-@pytest.mark.parametrize("megabytes", [None, 0.05])
+@pytest.mark.parametrize("megabytes", [0.05, pytest.param(None, marks=pytest.mark.slow)])
 def test_three_programs_and_none_in_an_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, megabytes: float | None
 ) -> None:

@@ -2,12 +2,13 @@
 
 import csv
 import json
-import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -16,11 +17,13 @@ import pytest
 
 import gmnn
 from gmnn import evaluation, files
+from gmnn.commands import train
 from gmnn.config.reading import Config
 from gmnn.data import batches, split
 from gmnn.model import folder
 from gmnn.model.potential import Potential
 from gmnn.training import optimizer, state
+from tests.support import processes
 from tests.support.paths import ROOT
 
 CONFIG = """
@@ -32,26 +35,24 @@ train: {{epochs: 40, batch_size: 8, checkpoint_seconds: 0}}
 """
 
 
-def command(tmp_path: Path, output: str, *more: str) -> list[str]:
+def configured(tmp_path: Path, output: str) -> str:
+    """A configuration that trains into the folder `output`."""
     file = tmp_path / f"{output}.yaml"
     file.write_text(CONFIG.format(output=tmp_path / output))
-    return [sys.executable, str(ROOT / "train.py"), str(file), *more]
-
-
-def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir)}
-    return subprocess.run(arguments, capture_output=True, text=True, env=environment, check=False)
+    return str(file)
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny run that was left alone."""
-    path = tmp_path_factory.mktemp("train")
-    done = run(command(path, "straight"))
-    assert done.returncode == 0, done.stderr
-    assert "model folder" in done.stdout
-    assert "ZBL strengths" in done.stdout
-    return path / "straight"
+def finished(once_for_all: Callable[..., Path]) -> Path:
+    """A tiny run that was left alone, in a process of its own."""
+
+    def build(path: Path) -> None:
+        done = processes.python(ROOT / "train.py", configured(path, "straight"))
+        assert done.returncode == 0, done.stderr
+        assert "model folder" in done.stdout
+        assert "ZBL strengths" in done.stdout
+
+    return once_for_all("trained", build) / "straight"
 
 
 def final_state(path: Path) -> str:
@@ -97,6 +98,7 @@ def test_what_was_validated_is_what_is_saved(finished: Path) -> None:
     assert found["energy_mae_meV"] == pytest.approx(float(best["valid_energy_mae_meV"]), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_head_room_is_the_distance_to_the_floor(finished: Path) -> None:
     """Reported floor and lowest energy, against the atomic energies of `predict` less the repulsion's share."""
     data = split(Config.model_validate(_config(finished)))
@@ -115,15 +117,26 @@ def test_head_room_is_the_distance_to_the_floor(finished: Path) -> None:
         assert lowest < room["lowest_eV"] + 2.0
 
 
-@pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGINT])
-def test_stopped_at_random_and_resumed(tmp_path: Path, finished: Path, sig: signal.Signals) -> None:
-    """Killed or interrupted three times at random moments, then resumed: every number of the state is equal."""
+@pytest.mark.parametrize(
+    ("sig", "goals"),
+    [
+        (signal.SIGINT, (8,)),
+        pytest.param(signal.SIGINT, (0, 8, 21), marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, (0, 8, 21), marks=pytest.mark.slow),
+    ],
+)
+def test_stopped_at_random_and_resumed(
+    tmp_path: Path, finished: Path, sig: signal.Signals, goals: tuple[int, ...]
+) -> None:
+    """Killed or interrupted at random moments after these epochs, then resumed: every number of the state is equal."""
     seed = random.Random(int(sig))
-    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir)}
-    arguments = command(tmp_path, "stopped", "--resume")
+    arguments = [str(ROOT / "train.py"), configured(tmp_path, "stopped"), "--resume"]
     history = tmp_path / "stopped" / "history.csv"
-    for goal in (0, 8, 21):
-        process = subprocess.Popen(arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for goal in goals:
+        process = subprocess.Popen(
+            [sys.executable, *arguments], env=processes.environment(), stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
         for _ in range(6000):
             if process.poll() is not None or (history.exists() and len(history.read_text().splitlines()) > goal):
                 break
@@ -132,7 +145,7 @@ def test_stopped_at_random_and_resumed(tmp_path: Path, finished: Path, sig: sign
         process.send_signal(sig)
         code = process.wait()
         assert code == -sig or (sig == signal.SIGINT and code in (130, 0)), code
-    done = run(arguments)
+    done = processes.python(*arguments)
     assert done.returncode == 0, done.stderr
     assert final_state_but_clocks(tmp_path / "stopped") == final_state_but_clocks(finished)
     assert parameters(tmp_path / "stopped") == parameters(finished)
@@ -153,20 +166,21 @@ def final_state_but_clocks(path: Path) -> str:
     return folder.tree_digest(found._replace(seconds=0.0, compile_seconds=0.0))
 
 
-def test_second_run_in_one_folder(tmp_path: Path, finished: Path) -> None:
+def test_second_run_in_one_folder(tmp_path: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing is overwritten: a finished folder is refused without --resume, and with another configuration."""
-    again = run([*command(finished.parent, "straight")])
-    assert again.returncode == 2
-    assert "add --resume" in again.stderr
-    other = run([*command(finished.parent, "straight"), "--resume", "train.batch_size=4"])
-    assert other.returncode == 2
-    assert "train.batch_size" in other.stderr
-    with files.exclusive(finished):
-        third = run([*command(finished.parent, "straight"), "--resume"])
+    shutil.copytree(finished, tmp_path / "straight")
+    config = configured(tmp_path, "straight")
+    assert train.main([config]) == 2
+    assert "add --resume" in capsys.readouterr().err
+    assert train.main([config, "--resume", "train.batch_size=4"]) == 2
+    assert "train.batch_size" in capsys.readouterr().err
+    with files.exclusive(tmp_path / "straight"):
+        third = processes.python(ROOT / "train.py", config, "--resume")
     assert third.returncode == 2
     assert "another run is writing" in third.stderr
-    repeat = run([*command(finished.parent, "straight"), "--resume"])
-    assert repeat.returncode == 0, repeat.stderr
+    before = parameters(tmp_path / "straight")
+    assert train.main([config, "--resume"]) == 0
+    assert parameters(tmp_path / "straight") == before
 
 
 @pytest.mark.parametrize(
@@ -178,19 +192,26 @@ def test_second_run_in_one_folder(tmp_path: Path, finished: Path) -> None:
         (["train.learning_rate=1e9", "train.schedule.warmup_epochs=0"], "no longer finite"),
     ],
 )
-def test_mistakes_exit_with_two_and_one_line(tmp_path: Path, more: list[str], words: str) -> None:
-    done = run(command(tmp_path, "bad", *more))
-    assert done.returncode == 2
-    lines = [line for line in done.stderr.splitlines() if line.startswith("train: ")]
+def test_mistakes_exit_with_two_and_one_line(
+    tmp_path: Path, more: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main([configured(tmp_path, "bad"), *more]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("train: ")]
     assert len(lines) == 1
     assert words in lines[0]
-    assert "Traceback" not in done.stderr
 
 
+def test_a_mistake_ends_the_process_without_a_traceback(tmp_path: Path) -> None:
+    done = processes.python(ROOT / "train.py", configured(tmp_path, "bad"), "train.epoch=3")
+    assert done.returncode == 2
+    assert done.stderr.startswith("train: ")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+@pytest.mark.slow
 def test_patience_stops_early(tmp_path: Path) -> None:
     """With a learning rate of almost zero nothing improves for long, and the run ends before its epochs do."""
-    done = run(
-        command(tmp_path, "patient", "train.patience=2", "train.learning_rate=1e-12", "train.averaging.form=none")
-    )
-    assert done.returncode == 0, done.stderr
+    still = ["train.patience=2", "train.learning_rate=1e-12", "train.averaging.form=none"]
+    assert train.main([configured(tmp_path, "patient"), *still]) == 0
     assert json.loads((tmp_path / "patient" / "metrics.json").read_text())["epochs"] < 40

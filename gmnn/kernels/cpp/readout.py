@@ -4,8 +4,8 @@ As `invariants.py` does for the invariants: `perceptron` stands for `gmnn.model.
 pass is made and then a forward one through all of it, along features and cotangents but not along the weights. Threads
 meet a few times in a call and not at every product.
 
-A training step of configs/rmd17.yaml takes 1.2 times as long by JAX's own layers with 4 frames, and 0.8 to 1.0 times with
-32 (medians of 24 to 60 pairs on two busy cores, where threads wait for each other).
+A training step of configs/rmd17.yaml takes 1.2 times as long by JAX's own layers with 4 frames, and 0.8 to 1.0 times
+with 32 (medians of 24 to 60 pairs on two busy cores, where threads wait for each other).
 """
 
 from functools import cache
