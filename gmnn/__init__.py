@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = [
-    "Calculator", "ModelConfig", "Potential", "Prediction", "Reference", "System", "TrainingResult", "UserError", "load",
-    "train",
+    "Calculator", "ModelConfig", "Potential", "Prediction", "Reference", "System", "TrainingResult", "UserError",
+    "load", "train",
 ]  # fmt: skip
 
 _HOMES = {

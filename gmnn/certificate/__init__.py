@@ -1,4 +1,4 @@
-"""What is proved about the close approach of two atoms with a trained potential, and what a search finds.
+"""Theorems on the close approach of two atoms with a trained potential, and a search for counterexamples.
 
 docs/certificate.md has the theorems, their assumptions and proofs.
 """

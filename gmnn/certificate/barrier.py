@@ -24,12 +24,12 @@ from gmnn.neighbors.host import make_system
 from gmnn.reference import Reference
 from gmnn.system import System
 
-RELATIVE_MARGIN = 1e-9  # of the sum of the absolute values of all terms, for the rounding of float64 sums
+RELATIVE_MARGIN = 1e-9  # relative to the sum of the absolute values of all terms, for the rounding of float64 sums
 SHORTEST = 1e-6  # Å, where the search for a radius begins
 
 
 class Barrier(NamedTuple):
-    """How far the energy of a structure lies above its floor, and the radii that follow."""
+    """The height of a structure's energy above its floor, and the radii that follow from it."""
 
     above_floor: float  # A, eV, rounding margin included
     radii: np.ndarray  # [E, E] Å; NaN where nothing is proved
@@ -38,7 +38,7 @@ class Barrier(NamedTuple):
 def above_floor(potential: Potential, atoms: Atoms) -> float:
     """A = sum_i sigma_i (psi_i + beta) + sum V in eV: an upper bound of E(atoms) minus the floor of the network.
 
-    UserError for a model without a floor that is covered.
+    UserError for a model for which no floor is derived.
     """
     config, reference, params = potential.config, potential.reference, potential.trained
     coverage.require(config, coverage.FLOOR, "a floor of the energy")
@@ -57,7 +57,7 @@ def above_floor(potential: Potential, atoms: Atoms) -> float:
 
 @lru_cache(maxsize=4)
 def _atomic_energies(config: ModelConfig, elements: tuple[int, ...], screening: tuple) -> Callable[..., Array]:
-    """Atomic energies from constants, parameters and a system; one program for models that differ only in numbers."""
+    """Return the compiled function of atomic energies; models that differ only in numbers share one program.  [N] eV"""
     n = len(elements)
     template = Potential(config, Reference(elements, (0.0,) * n, (1.0,) * n, (0.0,) * n, screening=screening))
 
@@ -68,10 +68,10 @@ def _atomic_energies(config: ModelConfig, elements: tuple[int, ...], screening: 
 
 
 def barrier_radii(potential: Potential, atoms: Atoms, energy: float) -> Barrier:
-    """Of each pair of elements the largest r_b with V(r) > A + energy for every r <= r_b.  energy in eV, >= 0
+    """Largest r_b of each pair of elements with V(r) > A + energy for every r <= r_b.  energy in eV, >= 0
 
-    NaN for a model that is not covered and with fewer than two such atoms. NaN for all pairs if the repulsion of any
-    pair among the atoms is not certified to fall: the proof needs V >= 0 of every pair.
+    Radii are NaN for a model that is not covered and for pairs that the atoms do not contain. All are NaN if the
+    repulsion of any pair among the atoms is not certified to fall, because the proof needs V >= 0 for every pair.
     """
     elements = potential.reference.elements
     radii = np.full((len(elements),) * 2, np.nan)
@@ -88,7 +88,7 @@ def barrier_radii(potential: Potential, atoms: Atoms, energy: float) -> Barrier:
 
 
 def inverse(potential: Potential, e: int, f: int, height: float) -> float:
-    """A radius with V > height at it, hence everywhere below: the last one that bisection finds; NaN below 1e-6 Å."""
+    """A radius with V > height there and hence at all shorter distances, by bisection; NaN if it is below 1e-6 Å."""
     target = height + RELATIVE_MARGIN * abs(height)
     with jax.enable_x64(True):
         function = wall.energy(potential, e, f)

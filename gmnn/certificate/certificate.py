@@ -1,4 +1,4 @@
-"""The certificate of a trained potential: all three theorems with their numbers and the assumptions they rest on."""
+"""The certificate of a trained potential: all three theorems with their numbers and assumptions."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,7 @@ from gmnn.model import short_range
 from gmnn.model.potential import Potential
 from gmnn.neighbors.host import neighbor_pairs
 
-CONTACT = 0.8  # summed covalent radii, the default of rho
+CONTACT = 0.8  # in summed covalent radii, the default of rho
 OTHERS = 8  # default number of other atoms without a structure
 ENERGY = 5.0  # eV, default of the energy above the start
 Radii = dict[str, float | None]
@@ -25,22 +25,22 @@ class Certificate:
     """Radii in Å of every pair of trained elements, symbols in alphabetical order; None where nothing is proved."""
 
     energy: float
-    """How much energy above that of the structure T1 allows for, eV."""
+    """Energy above that of the structure that T1 allows for, eV."""
     barrier: Radii
-    """T1: at no distance up to this one is the energy of these atoms less than `energy` above the structure's."""
+    """T1: at any distance up to this one the energy of these atoms is more than `energy` above the structure's."""
     monotone: Radii
-    """T2: up to this distance the energy rises as the pair approaches, in every environment of the assumptions."""
+    """T2: up to this distance the energy rises as the pair approaches, in every environment under the assumptions."""
     stationary: Radii
     """T3: no stationary point of these atoms has a pair this close."""
     network: dict[str, float | None]
-    """Certified bound of the network's part of dE/dr below the clamp, eV/Å, per pair."""
+    """Certified bound on the network's part of dE/dr below the clamp, eV/Å, per pair."""
     sampled: dict[str, float | None]
-    """Largest such part that a search found, eV/Å, per pair; proves nothing."""
+    """Largest such part that a search found, eV/Å, per pair; it proves nothing."""
     assumptions: list[str] = field(default_factory=list)
-    """What the numbers rest on and why those that are missing are missing."""
+    """The assumptions of the numbers, and the reasons for missing numbers."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return the certificate as plain JSON types."""
         return {
             "energy_above_start_eV": self.energy,
             "barrier_radius": self.barrier,
@@ -54,7 +54,7 @@ class Certificate:
         }
 
     def table(self) -> str:
-        """The numbers and the assumptions as text."""
+        """Format the numbers and the assumptions as text."""
         heads = ("barrier", "monotone", "stationary", "certified", "sampled")
         lines = [
             f"{'':<8}{'radius, Å':^33}{'network force, eV/Å':^24}",
@@ -76,10 +76,10 @@ def certify(
     n: int | None = None,
     samples: int = 64,
 ) -> Certificate:
-    """Compute the certificate of a potential with parameters, of `atoms` where given.
+    """Compute the certificate of a potential with parameters, for `atoms` if there are any.
 
     `energy`: eV above that of `atoms`, for T1. `rho`: no other atom comes closer than this to the two that approach,
-    Å; by default 0.8 summed covalent radii of each pair. `n`: at most so many other atoms lie within the cutoff of
+    Å; by default 0.8 summed covalent radii of each pair. `n`: at most this many other atoms lie within the cutoff of
     either; by default all others of `atoms`, or 8. `samples`: random environments per pair for the sampled force.
     UserError for unknown elements, negative energies and the like.
     """
@@ -97,14 +97,14 @@ def certify(
         composition = np.array([np.count_nonzero(atoms.numbers == z) for z in elements])
     others = n if n is not None else _others(potential, atoms)
     t1 = t2 = t3 = network = sampled = nothing
-    refuted = [pair_name(elements[e], elements[f]) for e, f in _pairs(elements) if not wall.falls(potential, e, f)]
-    if refuted:
+    uncertified = [pair_name(elements[e], elements[f]) for e, f in _pairs(elements) if not wall.falls(potential, e, f)]
+    if uncertified:
         notes.append(
-            f"No theorem for {', '.join(refuted)}, nor a barrier or stationary radius of a structure with such a pair: "
-            "no repulsion that is certified to fall with the distance."
+            f"No theorem for {', '.join(uncertified)}, nor a barrier or stationary radius of a structure with such a "
+            "pair: no repulsion that is certified to fall with the distance."
         )
     if atoms is None:
-        notes.append("No barrier and no stationary radius: they speak of given atoms, and no structure was given.")
+        notes.append("No barrier and no stationary radius: they hold for given atoms, and no structure was given.")
     else:
         start = barrier.barrier_radii(potential, atoms, energy)
         t1 = start.radii
@@ -128,7 +128,7 @@ def certify(
         if samples and others:
             sampled = _sample(potential, contacts, network, others, composition, samples)
             notes.append("The sampled network force is the largest that gradient ascent found; it proves nothing.")
-    notes.append("The theorems speak of the energy in exact arithmetic of the stored parameters (docs/certificate.md).")
+    notes.append("The theorems hold for the energy of the stored parameters in exact arithmetic (docs/certificate.md).")
     named = [_named(elements, table) for table in (t1, t2, t3, network, sampled)]
     return Certificate(float(energy), named[0], named[1], named[2], named[3], named[4], notes)
 
@@ -184,10 +184,10 @@ def _sample(
             chosen = np.repeat(elements, rest)[:n]
         size = n if chosen is None else len(chosen)
         pair = (elements[e], elements[f])
-        done = adversary.search(
+        result = adversary.search(
             potential, pair, (0.1 * upper, upper), rho, size, samples, batch=samples, others=chosen, network=True
         )
-        forces[e, f] = forces[f, e] = done.network
+        forces[e, f] = forces[f, e] = result.network
     return forces
 
 
@@ -224,5 +224,5 @@ def _largest(values: dict[str, float | None]) -> float | None:
 
 
 def _down(radius: float) -> float:
-    """Rounded down to the digits of the table, so that what is printed is proved."""
+    """Round a radius down to the digits of the table, so that the printed number is proved."""
     return np.floor(1e3 * radius) / 1e3

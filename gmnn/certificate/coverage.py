@@ -1,7 +1,7 @@
-"""What the theorems cover: the settings of a model, one by one, with the values for which each proof was written.
+"""Lists of what the theorems cover: every setting of a model, with the values for which each proof was written.
 
-A setting or a value that is not listed here is not covered, and no theorem speaks of it. Whoever adds a setting to the
-model's configuration lists it here only after the proof in docs/certificate.md covers it.
+A setting or a value that is not listed here is not covered by any theorem. A new setting of the model's configuration
+is listed here only after the proof in docs/certificate.md covers it.
 """
 
 from gmnn.config.coverage import ANY, Covered, uncovered
@@ -58,13 +58,13 @@ FORCE: Covered = {  # an upper bound of the network's force: T2 and T3
 
 
 def require(config: ModelConfig, covered: Covered, what: str) -> None:
-    """Raises UserError that says `what` is not derived unless all settings are covered."""
+    """Raise UserError unless all settings are covered; its text names `what` as not derived."""
     if setting := uncovered(config, covered):
         raise refusal(what, setting)
 
 
 def refusal(what: str, setting: str) -> UserError:
-    """The error for a setting, as in `model.distance: agnesi`, that a theorem does not cover."""
+    """The error for a setting that a theorem does not cover, such as `model.distance: agnesi`."""
     return UserError(
         f"{what} is not derived for {setting}; docs/certificate.md says what is proved, and for which models"
     )

@@ -1,7 +1,7 @@
-"""How strongly the network energy of one atom can depend on its moments: a certified bound over all moments.
+"""A certified bound, over all moments, on how strongly the network energy of an atom depends on its moments.
 
 docs/certificate.md, "The readout" and "The invariants", has every step with its proof. Norms of matrices come from
-float64 eigenvalues and are enlarged by MARGIN.
+float64 eigenvalues and are multiplied by MARGIN.
 """
 
 from typing import NamedTuple
@@ -14,14 +14,14 @@ from gmnn.model.network import OUTPUT_GAIN, scale_shift
 from gmnn.model.potential import Potential
 from gmnn.model.readout import SWISH_UNIT
 
-SWISH_SLOPES = (-0.0998396, 1.0998396)  # of x / (1 + exp(-x)), at x = -+2.399357, rounded outwards
+SWISH_SLOPES = (-0.0998396, 1.0998396)  # extremes for x / (1 + exp(-x)), at x = -+2.399357, rounded outwards
 OUTPUT_SLOPES = {"swish": SWISH_SLOPES[1], "identity": 1.0}  # largest |slope| of the output activation
-MARGIN = 1.0 + 1e-9  # on every norm, far beyond the rounding of an eigenvalue
-CELLS = 40  # per rank, of the grid over the norms of the moments
+MARGIN = 1.0 + 1e-9  # factor on every norm, far beyond the rounding of an eigenvalue
+CELLS = 40  # cells per rank of the grid over the norms of the moments
 
 
 class FeatureClasses(NamedTuple):
-    """Which of the eight contractions each feature is, and how often it stands in the full tensor of it."""
+    """Which of the eight contractions each feature belongs to, and how often it occurs in the full tensor of it."""
 
     number: np.ndarray  # [F] 0 ... 7
     copies: np.ndarray  # [F] 1, 2, 3 or 6
@@ -51,11 +51,11 @@ def norm(matrix: np.ndarray) -> float:
 def chain_bound(matrices: list[np.ndarray], slopes: tuple[float, float]) -> float:
     """Upper bound of |A_0 D_1 A_1 ... D_H A_H| over all diagonal D_k with entries in `slopes`.
 
-    The smaller of the product of norms and of the expansion about the middle slope, D = c I + Delta.
+    It is the smaller of the product of norms and the expansion about the middle slope, D = c I + Delta.
     """
     low, high = slopes
     middle, half, steepest = 0.5 * (low + high), 0.5 * (high - low), max(abs(low), abs(high))
-    plain = steepest ** (len(matrices) - 1) * float(np.prod([norm(matrix) for matrix in matrices]))
+    product = steepest ** (len(matrices) - 1) * float(np.prod([norm(matrix) for matrix in matrices]))
     sums: list[float] = []
     for last in range(len(matrices)):
         segment, total = matrices[last], 0.0
@@ -64,7 +64,7 @@ def chain_bound(matrices: list[np.ndarray], slopes: tuple[float, float]) -> floa
             if first:
                 segment = middle * (matrices[first - 1] @ segment)
         sums.append(total)
-    return min(plain, sums[-1])
+    return min(product, sums[-1])
 
 
 def jacobian_norms(m: np.ndarray) -> np.ndarray:
@@ -85,9 +85,9 @@ def jacobian_norms(m: np.ndarray) -> np.ndarray:
 
 
 def norm_cells(bound: float) -> tuple[np.ndarray, np.ndarray]:
-    """Cells that cover all norms of ranks 1 to 3 of moments below `bound`: upper corners and largest attenuation.
+    """Upper corners and largest attenuation of cells that cover the norms of ranks 1 to 3 of moments below `bound`.
 
-    -> [C, 3], [C]. Attenuation sqrt(1 - |M|^2 / bound^2) is what the bounding map leaves of a derivative.
+    -> [C, 3], [C]. The attenuation sqrt(1 - |M|^2 / bound^2) is the factor of the bounding map on a derivative.
     """
     steps = np.arange(CELLS) / CELLS
     low = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
@@ -97,33 +97,34 @@ def norm_cells(bound: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def gradient_bounds(readout: dict, feature_scale: np.ndarray, n_radial: int, bounds: np.ndarray) -> np.ndarray:
-    """Upper bounds of |dx/dM|, x before the output activation, over all moments M, which `bounds` [E] then bound.  [E]
+    """Upper bounds of |dx/dM| over all moments M, which the model bounds by `bounds` [E].  [E]
 
-    The smaller of two: the classes of invariants bounded one by one, or all of them together.
+    x is the readout before its output activation. Each result is the smaller of two: with the classes of invariants
+    bounded one by one, or all of them together.
     """
     classes = feature_classes(n_radial)
     layers = [np.asarray(readout[f"layer_{k}"]["kernel"], float) for k in range(len(readout))]
     first = layers[0] / (feature_scale * np.sqrt(classes.copies))[:, None]
     blocks = [first[classes.number == k] for k in range(8)]
     slopes = (SWISH_UNIT * SWISH_SLOPES[0], SWISH_UNIT * SWISH_SLOPES[1])
-    each = np.array([chain_bound([block, *layers[1:]], slopes) for block in blocks])  # of dx/d(class)
+    class_bounds = np.array([chain_bound([block, *layers[1:]], slopes) for block in blocks])  # of dx/d(class)
     gradients = []
     for bound in bounds:
-        corners, left = norm_cells(float(bound))
+        corners, attenuation = norm_cells(float(bound))
         tables = jacobian_norms(corners)
-        apart = left * np.linalg.norm(np.einsum("b,cbl->cl", each, tables), axis=-1)
-        size = np.linalg.norm(tables[np.argmax(apart)], axis=-1)
-        weight = np.sqrt(np.maximum(size, 1e-12 * size.max()) / np.maximum(each, 1e-12 * each.max()))
+        separate = attenuation * np.linalg.norm(np.einsum("b,cbl->cl", class_bounds, tables), axis=-1)
+        size = np.linalg.norm(tables[np.argmax(separate)], axis=-1)
+        weight = np.sqrt(np.maximum(size, 1e-12 * size.max()) / np.maximum(class_bounds, 1e-12 * class_bounds.max()))
         scaled = np.concatenate([block * factor for block, factor in zip(blocks, weight, strict=True)])
         divided = tables / weight[:, None]
         squares = np.linalg.eigvalsh(np.einsum("cbl,cbk->clk", divided, divided))[:, -1]
-        together = chain_bound([scaled, *layers[1:]], slopes) * float(np.max(left * np.sqrt(squares)))
-        gradients.append(min(float(apart.max()), together))
+        joint = chain_bound([scaled, *layers[1:]], slopes) * float(np.max(attenuation * np.sqrt(squares)))
+        gradients.append(min(float(separate.max()), joint))
     return OUTPUT_GAIN * MARGIN * np.array(gradients)
 
 
 def obstacle(potential: Potential) -> str:
-    """Why the network's force is not bounded by this module; empty where it is."""
+    """The reason why this module does not bound the network's force; empty if it does."""
     setting = uncovered(potential.config, coverage.FORCE) or ""
     return setting and f"no bound is derived for {setting}"
 

@@ -1,4 +1,4 @@
-"""T2, monotone approach: below which distance the energy of a pair rises at every point of a straight approach.
+"""T2, monotone approach: the distance below which the energy rises at every point of a straight approach of a pair.
 
 docs/certificate.md, "T2", has the statement and the proof.
 """
@@ -15,7 +15,7 @@ from gmnn.model.potential import Potential
 
 
 class Grid(NamedTuple):
-    """Everything that depends on a distance, bounded on intervals, for all pairs of elements.  [E][E]"""
+    """Bounds on intervals of everything that depends on a distance, for all pairs of elements.  [E][E]"""
 
     sensitivity: np.ndarray  # G_e, [E] eV
     bounds: list[list[radial_bounds.Bounds]]
@@ -32,12 +32,12 @@ class Monotone(NamedTuple):
     """Radii and bounds of every pair of elements."""
 
     radii: np.ndarray  # [E, E] Å; NaN where nothing is proved
-    network: np.ndarray  # [E, E] Lambda, eV/Å: of the network's part of dE/dr wherever the clamp holds
-    contacts: np.ndarray  # [E, E] eV/Å: what the repulsion of the other atoms adds at most
+    network: np.ndarray  # [E, E] Lambda, eV/Å: bound of the network's part of dE/dr wherever the clamp holds
+    contacts: np.ndarray  # [E, E] eV/Å: largest contribution of the repulsion of the other atoms
 
 
 def make_grid(potential: Potential, sensitivity: np.ndarray, rho: np.ndarray) -> Grid:
-    """All bounds on one set of intervals per pair; `rho` [E, E] Å are among their ends.
+    """Compute all bounds on one set of intervals per pair; `rho` [E, E] Å are among their ends.
 
     UserError for a model that is not covered.
     """
@@ -54,7 +54,7 @@ def make_grid(potential: Potential, sensitivity: np.ndarray, rho: np.ndarray) ->
 
 
 def crowd(terms: np.ndarray, available: np.ndarray | None, n: int) -> float:
-    """Largest sum of `n` of the terms [E]; with `available` [E] each at most that often."""
+    """Largest sum of `n` of the terms [E], each at most `available` [E] times if that is not None."""
     if available is None:
         return float(n * terms.max())
     return float(np.sort(np.repeat(terms, available))[::-1][:n].sum())
@@ -63,20 +63,21 @@ def crowd(terms: np.ndarray, available: np.ndarray | None, n: int) -> float:
 def monotone_radii(
     potential: Potential, grid: Grid, rho: np.ndarray, n: int, composition: np.ndarray | None = None
 ) -> Monotone:
-    """Of each pair of elements the largest r_c below which dE/dr < 0 is certified.
+    """Largest r_c of each pair of elements below which dE/dr < 0 is certified.
 
-    `rho` [E, E] Å: no other atom is closer to the two; `n`: at most so many others within the cutoff of either;
+    `rho` [E, E] Å: no other atom is closer to the two. `n`: at most this many others are within the cutoff of either.
     `composition` [E]: number of atoms of each element, the pair included, or None for any.
     """
     size = len(grid.sensitivity)
     shape = (size, size)
-    felt, pushed, both = np.zeros(shape), np.zeros(shape), np.zeros(shape)  # by mover e of another atom f, eV/Å
+    # largest values, eV/Å, for a mover e and another atom f
+    network_most, wall_most, sum_most = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     for e in range(size):
         for f in range(size):
             beyond = grid.bounds[e][f].edges[1:] > rho[e, f]
             network, wall_ = grid.network(e, f)[beyond], grid.slopes[e][f].at_most[beyond]
-            felt[e, f], pushed[e, f] = network.max(initial=0.0), wall_.max(initial=0.0)
-            both[e, f] = (network + wall_).max(initial=0.0)
+            network_most[e, f], wall_most[e, f] = network.max(initial=0.0), wall_.max(initial=0.0)
+            sum_most[e, f] = (network + wall_).max(initial=0.0)
     radii, lambdas, contacts = np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, np.nan)
     clamp_in = short_range.pair_tables(potential.config, potential.reference).clamp_in
     single = np.eye(size, dtype=int)
@@ -85,11 +86,11 @@ def monotone_radii(
             others = None if composition is None else composition - single[e] - single[f]
             if others is not None and others.min() < 0:
                 continue
-            load = [max(crowd(table[m], others, n) for m in (e, f)) for table in (felt, pushed, both)]
+            load = [max(crowd(table[m], others, n) for m in (e, f)) for table in (network_most, wall_most, sum_most)]
             centres = grid.network(e, f, along=True)
             ends = grid.bounds[e][f].edges
-            shown = ends[:-1] < clamp_in[e, f] if clamp_in[e, f] > 0 else np.ones(len(centres), bool)
-            lambdas[e, f] = lambdas[f, e] = load[0] + centres[shown].max()
+            clamped = ends[:-1] < clamp_in[e, f] if clamp_in[e, f] > 0 else np.ones(len(centres), bool)
+            lambdas[e, f] = lambdas[f, e] = load[0] + centres[clamped].max()
             contacts[e, f] = contacts[f, e] = load[1]
             proved = grid.slopes[e][f].at_least > MARGIN * (centres + load[2])
             last = int(np.argmin(proved)) if not proved.all() else len(proved)

@@ -1,6 +1,7 @@
 """Certified bounds of what one neighbour adds to the moments of a centre, and of its derivative by the distance.
 
-A grid of distances and a bound of the next derivative between its points: docs/certificate.md, "One neighbour".
+They come from a grid of distances and a bound of the next derivative between its points: docs/certificate.md,
+"One neighbour".
 """
 
 from collections.abc import Callable
@@ -19,39 +20,39 @@ from gmnn.model import radial, short_range
 from gmnn.model.potential import Potential
 
 GRID = 3000  # distances, equally spaced in log r
-SHORTEST = 1e-4  # Å, the first of them; below, one interval down to contact
-TINY = 1e-30  # Å, in place of the lower end 0 where one divides by it
+SHORTEST = 1e-4  # Å, the first of these distances; one interval leads from there to contact
+TINY = 1e-30  # Å, replaces the lower end 0 in divisions
 FINE = 4000  # intervals on which the radial functions' own derivatives are bounded
 ROUNDING = 1.0 + 1e-9
-CLAMP_BEND = (1.875, 5.0284)  # largest |second derivative| of a clamp of depth 1/2 and 1 times its width
-STEP_BEND = 10.0 / np.sqrt(3.0) * ROUNDING  # of the quintic step times the square of its width
+CLAMP_BEND = (1.875, 5.0284)  # largest |second derivative| of a clamp of depth 1/2 and 1, times its width
+STEP_BEND = 10.0 / np.sqrt(3.0) * ROUNDING  # the same of the quintic step, times the square of its width
 
 
 class Bounds(NamedTuple):
     """Upper bounds on every interval of distances, for a centre e and a neighbour f.
 
-    Both are of |dC|, the change of the neighbour's contribution C to the moments of the centre, per unit displacement.
+    Both bound |dC|, the change of the neighbour's contribution C to the moments of the centre, per unit displacement.
     """
 
     edges: np.ndarray  # [G + 1] Å
-    along: np.ndarray  # [G] by the distance at fixed direction
-    any_way: np.ndarray  # [G] by any displacement of the neighbour
+    along: np.ndarray  # [G] for a change of the distance at fixed direction
+    any_way: np.ndarray  # [G] for any displacement of the neighbour
 
 
 def edges(config: ModelConfig, points: list[float]) -> np.ndarray:
-    """Ends of the intervals, from contact to the cutoff, Å; the given points are among them.  [G + 1]"""
+    """Ends of the intervals from contact to the cutoff, Å; `points` are among them.  [G + 1]"""
     grid = np.geomspace(SHORTEST, config.r_max, GRID)
     return np.sort(np.concatenate([[0.0], grid, np.clip(points, SHORTEST, config.r_max)]))
 
 
 def basis(config: ModelConfig) -> Callable[[Array], Array]:
-    """phi_n(r) f_c(r), [G] -> [G, n_basis]."""
+    """Return the function phi_n(r) f_c(r), [G] -> [G, n_basis]."""
     functions, cutoff = radial.radial_basis(config), radial.cutoff_function(config)
     return lambda r: functions(r) * cutoff(r)[..., None]
 
 
 def derivative(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    """The derivative of a function that acts on each number of an array."""
+    """Return the derivative of a function that acts on each number of an array."""
     return lambda r: jax.jvp(function, (r,), (jnp.ones_like(r),))[1]
 
 
@@ -91,7 +92,7 @@ def radial_suprema(config: ModelConfig, coefficients: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _fine_derivatives(config: ModelConfig) -> tuple[np.ndarray, np.ndarray]:
-    """First and second derivative of phi_n f_c in the middles of the FINE intervals, float64.  [FINE, n_basis] each"""
+    """First and second derivative of phi_n f_c at midpoints of the FINE intervals, float64.  [FINE, n_basis] each"""
     with jax.enable_x64(True):
         middles = jnp.asarray((np.arange(FINE) + 0.5) * (config.r_max / FINE))
         first = derivative(basis(config))
@@ -100,7 +101,7 @@ def _fine_derivatives(config: ModelConfig) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=8)
 def _basis_and_slope(config: ModelConfig) -> Callable[[Array], tuple[Array, Array]]:
-    """phi_n f_c and its derivative, compiled.  [G] -> 2 x [G, n_basis]"""
+    """Return the compiled function phi_n f_c with its derivative.  [G] -> 2 x [G, n_basis]"""
     return jax.jit(lambda r: (basis(config)(r), derivative(basis(config))(r)))
 
 

@@ -25,10 +25,10 @@ def virial_bound(grid: Grid, composition: np.ndarray) -> float:
 
 
 def stationary_radii(grid: Grid, composition: np.ndarray) -> np.ndarray:
-    """Of each pair of elements the largest r* with r |V'(r)| > virial bound for every r <= r*.  [E, E] Å
+    """Largest r* of each pair of elements with r |V'(r)| > virial bound for every r <= r*.  [E, E] Å
 
-    NaN where nothing is proved or the structure has no such pair. NaN for all pairs if the repulsion of any pair of the
-    structure is not certified to fall: the proof needs V' <= 0 of every pair.
+    Radii are NaN where nothing is proved or the structure has no such pair. All are NaN if the repulsion of any pair of
+    the structure is not certified to fall, because the proof needs V' <= 0 for every pair.
     """
     size = len(composition)
     radii, bound = np.full((size, size), np.nan), virial_bound(grid, composition)
@@ -37,7 +37,7 @@ def stationary_radii(grid: Grid, composition: np.ndarray) -> np.ndarray:
         return radii
     for e, f in present:
         ends, at_least = grid.bounds[e][f].edges, grid.slopes[e][f].at_least
-        inner = np.where(ends[:-1] > 0, ends[:-1] * at_least, ends[1:] * at_least)  # the first one: r |V'| >= V(r)
+        inner = np.where(ends[:-1] > 0, ends[:-1] * at_least, ends[1:] * at_least)  # first interval: r |V'| >= V(r)
         proved = inner > bound
         last = int(np.argmin(proved)) if not proved.all() else len(proved)
         if last:

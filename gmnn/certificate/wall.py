@@ -1,6 +1,7 @@
-"""The repulsion V = s U chi of one pair of elements as it was trained: certified bounds of its slope on intervals.
+"""Certified bounds, on intervals, of the slope of the trained repulsion V = s U chi of one pair of elements.
 
-docs/certificate.md, "The repulsion". U = k_e Z1 Z2 / r * phi(r) with phi a sum of exponentials, chi the window.
+docs/certificate.md, "The repulsion", has the derivation. U = k_e Z1 Z2 / r * phi(r), phi is a sum of exponentials
+and chi the window.
 """
 
 from collections.abc import Callable
@@ -40,8 +41,8 @@ def screening(potential: Potential, e: int, f: int) -> tuple[np.ndarray, np.ndar
 def falls(potential: Potential, e: int, f: int) -> bool:
     """Whether V is certified to be positive, non-increasing and divergent at contact (up to where its window closes).
 
-    Sufficient: in ascending order of b all partial sums of a and of a b are >= 0, and the total of a is positive. False
-    for a model that is not covered.
+    For s > 0 and b >= 0 it is sufficient that, in ascending order of b, all partial sums of a and of a b are >= 0 and
+    the total of a is positive. The result is False for a model that is not covered.
     """
     if uncovered(potential.config, coverage.WALL):
         return False
@@ -53,24 +54,27 @@ def falls(potential: Potential, e: int, f: int) -> bool:
 
 
 def all_fall(potential: Potential, counts: np.ndarray) -> bool:
-    """Whether V is certified to fall for every pair among atoms, of which `counts` [E] are of each element."""
+    """Whether V is certified to fall for every pair among `counts` [E] atoms of each element."""
     present = [(e, f) for e in range(len(counts)) for f in range(e, len(counts)) if has_pair(counts, e, f)]
     return all(falls(potential, e, f) for e, f in present)
 
 
 def has_pair(counts: np.ndarray, e: int, f: int) -> bool:
-    """Whether atoms, of which `counts` [E] are of each element, have a pair of the elements e and f."""
+    """Whether `counts` [E] atoms of each element contain a pair of the elements e and f."""
     return bool(counts[e] >= 2 if e == f else min(counts[e], counts[f]) >= 1)
 
 
 def energy(potential: Potential, e: int, f: int) -> Callable[[Array], Array]:
-    """V(r) in eV of the pair, from the float64 of the trained parameters; to be called with x64 enabled."""
+    """Return V(r) in eV of the pair from the trained parameters in float64; call it with x64 enabled."""
     function = pair_potential(potential.trained, potential.config, potential.reference)
     return lambda r: function(r, e, f)
 
 
 def slopes(potential: Potential, e: int, f: int, ends: np.ndarray) -> Slopes:
-    """Bounds of |V'| on the intervals between `ends` [G + 1], Å; 0 without repulsion, 0 and inf if V need not fall."""
+    """Bounds of |V'| on the intervals between `ends` [G + 1], Å.
+
+    They are 0 for a model without repulsion, and 0 and inf if V is not certified to fall.
+    """
     low, high = ends[:-1], ends[1:]
     if not falls(potential, e, f):
         without = not uncovered(potential.config, coverage.NO_WALL)

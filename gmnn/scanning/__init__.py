@@ -1,8 +1,8 @@
 """Drive atoms of a structure together with any ASE calculator, and judge what its energy does.
 
-`scan_bonds(atoms, calculator)` returns a `ScanResult`; `write_report` puts it into a folder as CSV, JSON and figures;
-`read_reference` reads the curves of a quantum-chemical method to compare with. Beyond the bonds: `run_suites(frames,
-BulkCalculator(calculator), rng)` judges whole suites of approaches, `write_suite_report` writes what it found;
+`scan_bonds(atoms, calculator)` returns a `ScanResult`; `write_report` writes it to a folder as CSV, JSON and figures.
+`read_reference` reads the curves of a quantum-chemical method to compare with. Beyond the bonds, `run_suites(frames,
+BulkCalculator(calculator), rng)` judges whole suites of approaches, and `write_suite_report` writes the results.
 `make_suites`, `judge` and `relax` are its parts.
 """
 

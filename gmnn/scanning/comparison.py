@@ -1,6 +1,6 @@
-"""Several scans of one structure, made by whatever calculators in whatever environments, in one figure and one table.
+"""Compare scans of one structure by any calculators, made in any environments, in one figure and one table.
 
-What is compared lies in the folders that the scans wrote: scan.json and scan.csv.
+The input is the scan.json and scan.csv in the folders that the scans wrote.
 """
 
 import csv
@@ -22,12 +22,12 @@ from gmnn.scanning.reference import ReferenceCurve
 from gmnn.scanning.report import CSV_HEADER, plain
 
 PALETTE = [colour for colour in COLOURS[1:] if colour != REFERENCE]
-LEVEL = 10.0  # eV above E(r_eq), where the walls are compared with the reference
+LEVEL = 10.0  # eV above E(r_eq), at which the walls are compared with the reference
 
 
 @dataclass(frozen=True)
 class StoredScan:
-    """A finished scan: its summary, and of every bond distances [n] Å, falling, with energies above E(r_eq) [n] eV."""
+    """A finished scan: its summary, and for each bond distances [n] Å, falling, with energies above E(r_eq) [n] eV."""
 
     name: str
     summary: dict[str, Any]
@@ -35,7 +35,7 @@ class StoredScan:
 
 
 def read_scan(folder: str | PathLike[str]) -> StoredScan:
-    """What `write_report` wrote into a folder; UserError if it is not there or not whole."""
+    """Read what `write_report` wrote to a folder; UserError if it is missing or incomplete."""
     folder = Path(folder)
     try:
         summary = json.loads((folder / "scan.json").read_text())
@@ -58,14 +58,14 @@ def read_scan(folder: str | PathLike[str]) -> StoredScan:
 
 
 def check_comparable(scans: Sequence[StoredScan]) -> None:
-    """Raises UserError unless the scans are of the same bonds of the same structure, by the same protocol."""
+    """Raise UserError unless the scans have the same structure, protocol and bonds, and different names."""
     first = scans[0]
     for scan in scans[1:]:
-        for what in ("structure", "protocol"):
-            if scan.summary[what] != first.summary[what]:
+        for key in ("structure", "protocol"):
+            if scan.summary[key] != first.summary[key]:
                 raise UserError(
-                    f"The scans are not of the same {what}, got {first.summary[what]} for {first.name} and "
-                    f"{scan.summary[what]} for {scan.name}; scan all with the same structure and options."
+                    f"The scans are not of the same {key}, got {first.summary[key]} for {first.name} and "
+                    f"{scan.summary[key]} for {scan.name}; scan all with the same structure and options."
                 )
         if list(scan.curves) != list(first.curves):
             raise UserError(
@@ -80,7 +80,7 @@ def check_comparable(scans: Sequence[StoredScan]) -> None:
 def write_comparison(
     scans: Sequence[StoredScan], folder: str | PathLike[str], reference: dict[str, ReferenceCurve] | None = None
 ) -> dict[str, Path]:
-    """Write comparison.png, comparison.md and comparison.json into a folder (made if absent); their paths by name."""
+    """Write comparison.png, .md and .json to a folder (made if absent) and return their paths by name."""
     check_comparable(scans)
     rows = [row_of(scan) for scan in scans]
     return write_files(
@@ -94,24 +94,24 @@ def write_comparison(
 
 
 def row_of(scan: StoredScan) -> dict[str, Any]:
-    """One line of the table: plain values."""
+    """One row of the table as plain values."""
     curves = scan.summary["curves"]
     failing = [curve for curve in curves if not curve["passed"]]
-    at = [row["error"] for curve in curves for row in curve["wall_error"] or [] if row["energy"] == LEVEL]
-    walls = [abs(error) for error in at if error is not None]
+    errors = [row["error"] for curve in curves for row in curve["wall_error"] or [] if row["energy"] == LEVEL]
+    sizes = [abs(error) for error in errors if error is not None]
     return {
         "model": scan.name, "bonds": len(curves), "passed": scan.summary["n_passed"],
         "fails": [curve["bond"] for curve in failing],
         "outermost_failure_A": max((curve["r_fail"] for curve in failing if curve["r_fail"] is not None), default=None),
         "lowest_ceiling_eV": min((c["ceiling"] for c in failing if c.get("ceiling") is not None), default=None),
         "spurious_minima": sum(curve["n_spurious_minima"] for curve in curves),
-        "largest_wall_error_at_10_eV_A": max(walls, default=None), "walls_compared": len(walls),
+        "largest_wall_error_at_10_eV_A": max(sizes, default=None), "walls_compared": len(sizes),
         "versions": scan.summary["versions"],
     }  # fmt: skip
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """The table, for a terminal and for a page."""
+    """The table in Markdown, for a terminal or a page."""
     head = ["model", "bonds that pass", "outermost failure, Å", "lowest barrier, eV", "spurious minima",
             f"wall error at {LEVEL:g} eV, Å"]  # fmt: skip
     lines = [head, ["---"] * len(head)]
@@ -126,7 +126,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def draw(scans: Sequence[StoredScan], reference: dict[str, ReferenceCurve]) -> bytes:
-    """One panel per bond as PNG: E - E(r_eq) of every model against distance, the reference where there is one."""
+    """Draw one panel per bond as PNG: E - E(r_eq) of every model against distance, and the reference if it exists."""
     bonds = list(scans[0].curves)
     columns = min(4, len(bonds))
     rows = -(-len(bonds) // columns)

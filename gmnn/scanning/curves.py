@@ -1,4 +1,4 @@
-"""Many curves computed together: their nodes, the points between, and how far rounding spoils their energies."""
+"""Many curves computed together: their nodes, the points between them, and the rounding errors of their energies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from gmnn.scanning.evaluate import Evaluate, Samples
 from gmnn.scanning.metrics import standard_errors
 from gmnn.scanning.paths import Approach, Array, Integers, dense_nodes
 
-STENCIL_STEP = 1e-4  # of r, between the five points of a stencil
-STANDARD_ERRORS = 6.0  # what rounding may do to an energy
+STENCIL_STEP = 1e-4  # relative to r, between the five points of a stencil
+STANDARD_ERRORS = 6.0  # by which rounding may change an energy
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Points:
     node: NDArray[np.bool_]
 
     def merge(self, others: Sequence["Points"]) -> "Points":
-        """All points, curve by curve, from outside inwards."""
+        """All points in order of the curves, from outside inwards on each."""
         parts = [self, *others]
         curve = np.concatenate([part.curve for part in parts])
         table = np.concatenate([part.table for part in parts], axis=1)
@@ -32,11 +32,11 @@ class Points:
 
 
 class Curves:
-    """Approaches of equally many atoms, the function that computes them, and what it gave in its first call.
+    """Approaches with equal numbers of atoms, the function that evaluates them, and the results of its first call.
 
     nodes: `Points` of all curves. places [C, P] Å: where the rounding of E is measured, from r_start to r_end in equal
-    ratios; stencils: table [3, C, P, 5] of five points around each, steps of 1e-4 r. further: table [3, n] of each
-    curve at the distances [n] that were asked for besides. messages: texts of failed points by (curve, r).
+    ratios. stencils: table [3, C, P, 5] of five points around each place, in steps of 1e-4 r. further: table [3, n] of
+    each curve at the additional distances [n] of the argument. messages: texts of failed points by (curve, r).
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class Curves:
         self.numbers = np.array([path.numbers for path in approaches])
         self.tangents = np.array([path.tangent for path in approaches])
         at_zero = [path.positions - path.distance * path.tangent for path in approaches]
-        self.origins = np.array(at_zero)  # where the line would be at r = 0
+        self.origins = np.array(at_zero)  # positions on the line, extrapolated to r = 0
         self.starts = np.array([path.r_start for path in approaches])
         self.ends = np.array([path.r_end for path in approaches])
         self._compute_first(n_nodes, n_places, further or [np.zeros(0)] * len(approaches))
 
     def _compute_first(self, n_nodes: int, n_places: int, further: Sequence[Array]) -> None:
-        """The nodes, the stencils and the further points, in one call."""
+        """Compute the nodes, the stencils and the further points in one call."""
         dense = dense_nodes(self.starts, self.ends, n_nodes)
         nodes = [
             np.linspace(path.r_start, path.r_end, path.n_points) if path.n_points else row
@@ -66,9 +66,9 @@ class Curves:
         ]
         self.places = np.geomspace(self.starts, self.ends, n_places, axis=1)
         stencils = self.places[..., None] + (STENCIL_STEP * self.places)[..., None] * np.arange(-2, 3)
-        which, counts = np.arange(len(nodes)), [[len(row) for row in rows] for rows in (nodes, further)]
+        indices, counts = np.arange(len(nodes)), [[len(row) for row in rows] for rows in (nodes, further)]
         curve = np.concatenate(
-            [np.repeat(which, counts[0]), np.repeat(which, 5 * n_places), np.repeat(which, counts[1])]
+            [np.repeat(indices, counts[0]), np.repeat(indices, 5 * n_places), np.repeat(indices, counts[1])]
         )
         table = self.compute(curve, np.concatenate([*nodes, stencils.ravel(), *further]))
         first, second = sum(counts[0]), sum(counts[0]) + stencils.size
@@ -78,7 +78,7 @@ class Curves:
         self.errors = standard_errors(self.stencils[1])
 
     def compute(self, curve: Integers, r: Array) -> Array:
-        """Table (r, E, dE/dr) [3, m] of points at distances r [m] (Å) of the curves [m], in one call."""
+        """Table (r, E, dE/dr) [3, m] of points at distances r [m] (Å) of the curves [m], from one call."""
         tangents = self.tangents[curve]
         with np.errstate(all="ignore"):  # 0/0 in an evaluator shows as nan in the result
             energies, forces = self.evaluate(self.origins[curve] + r[:, None, None] * tangents, self.numbers[curve])
@@ -92,7 +92,7 @@ class Curves:
         return Points(curve, self.compute(curve, 0.5 * (a[0] + b[0])), np.full(len(curve), False))
 
     def rounding(self, curve: Integers, r: Array) -> Array:
-        """What E at the distances r [m] (Å) of the curves [m] may be wrong by: six standard errors, eV."""
+        """Allowance for rounding of E at the distances r [m] (Å) of the curves [m]: six standard errors, eV."""
         last = self.errors.shape[1] - 1
         share = np.log(r / self.starts[curve]) / np.log(self.ends / self.starts)[curve]
         place = np.clip(last * share, 0.0, last)
@@ -101,6 +101,6 @@ class Curves:
         return STANDARD_ERRORS * ((1.0 - weight) * self.errors[curve, k] + weight * self.errors[curve, k + 1])
 
     def samples(self, k: int, table: Array) -> Samples:
-        """Points [3, n] of curve k with the messages of those that failed."""
+        """Points [3, n] of curve k, with the messages of the failed ones."""
         r, energies, slopes = table
         return Samples(r, energies, slopes, tuple(self.messages.get((k, x), "") for x in r.tolist()))

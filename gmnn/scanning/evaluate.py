@@ -1,4 +1,4 @@
-"""Energies and forces of structures from any ASE calculator, in bulk; the points of one curve.
+"""Evaluate many structures with any ASE calculator, and hold the points of one curve.
 
 A point that cannot be computed is a result, too.
 """
@@ -16,7 +16,7 @@ from gmnn.scanning.paths import Array, Integers
 
 Evaluate = Callable[[Array, Integers], tuple[Array, Array]]  # positions [B, N, 3], numbers [B, N] -> E [B], F [B, N, 3]
 
-SIZES = (4, 16, 64, 256, 1024)  # structures handed to a calculator at once, the last at most
+SIZES = (4, 16, 64, 256, 1024)  # structures that a calculator gets at once; never more than the last
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Samples:
         return Samples(self.distances[index], self.energies[index], self.slopes[index], messages)
 
     def merge(self, other: "Samples") -> "Samples":
-        """The points of both, from the largest distance inwards."""
+        """The points of both curves, from the largest distance inwards."""
         joined = Samples(
             np.concatenate([self.distances, other.distances]),
             np.concatenate([self.energies, other.energies]),
@@ -55,10 +55,10 @@ class Samples:
 class BulkCalculator:
     """Any ASE calculator as a function (positions [B, N, 3] Å, numbers [B, N]) -> (E [B] eV, F [B, N, 3] eV/Å).
 
-    The structures are isolated, or copies of `frame` with its cell. Those on which the calculator raises get nan;
-    `messages` says why, by index, for the latest call. A calculator with `batch_eval` gets up to 1024 structures at
-    once. Its batches are filled up to 4, 16, 64, 256 or 1024 with copies of the last structure, so that calculators
-    which compile a program for each size compile few; with a `frame` they are not.
+    The structures are isolated, or copies of `frame` with its cell. A structure on which the calculator raises gets
+    nan; `messages` holds the reasons, by index, for the latest call. A calculator with `batch_eval` gets up to 1024
+    structures at once. Without a `frame` its batches are filled up to 4, 16, 64, 256 or 1024 with copies of the last
+    structure, so that a calculator that compiles a program for each size compiles few.
     """
 
     def __init__(self, calculator: BaseCalculator, frame: Atoms | None = None) -> None:
@@ -74,8 +74,8 @@ class BulkCalculator:
             n = len(frames)
             if self.frame is None and hasattr(self.calculator, "batch_eval"):
                 frames += [frames[-1].copy() for _ in range(next(size for size in SIZES if size >= n) - n)]
-            values, pushes, messages = _results(frames, self.calculator)
-            energies[part], forces[part] = values[:n], pushes[:n]
+            batch_energies, batch_forces, messages = _results(frames, self.calculator)
+            energies[part], forces[part] = batch_energies[:n], batch_forces[:n]
             self.messages |= {begin + k: text for k, text in enumerate(messages[:n]) if text}
         return energies, forces
 
@@ -88,18 +88,18 @@ class BulkCalculator:
 
 
 def _results(frames: list[Atoms], calculator: BaseCalculator) -> tuple[Array, Array, list[str]]:
-    """E [n], F [n, N, 3] and a message ("" for a success) of structures with the same number of atoms."""
+    """E [n], F [n, N, 3] and messages [n] ("" for a success) of structures with the same number of atoms."""
     batch_eval = getattr(calculator, "batch_eval", None)
     points = None
     with np.errstate(all="ignore"):  # 0/0 in a calculator shows as nan in the result
         if batch_eval is not None:
             try:
                 points = [_point(frame) for frame in batch_eval(frames)]
-            except Exception:  # whatever it was, the loop below finds the point
+            except Exception:  # the loop below finds the structure that failed
                 points = None
         if points is None or len(points) != len(frames):
             if batch_eval is not None and hasattr(calculator, "reset"):
-                calculator.reset()  # a batch that raised may have left results of another structure
+                calculator.reset()  # a batch that raised may leave results of another structure behind
             points = [_single_point(frame, calculator) for frame in frames]
     energies, forces, messages = zip(*points, strict=True)
     return np.array(energies, float), np.array(forces, float), list(messages)

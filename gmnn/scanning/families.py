@@ -1,6 +1,6 @@
-"""Approaches by the family: who is brought together in which way, from where to where, each function says.
+"""Families of approaches: which atoms are brought together, in which way, from where to where.
 
-All of them but `bonds_of_frame`, `dimers` and `deep` start at contact 0.8, or at r_eq where that is closer.
+All but `bonds_of_frame`, `dimers` and `deep` start at contact 0.8, or at r_eq or the frame's distance if closer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ Bonds = Mapping[tuple[int, int], float]  # r_eq (Å) by pair: the topology of fr
 def equilibrium_bonds(
     atoms: Atoms, reference: Mapping[str, ReferenceCurve] | None = None
 ) -> dict[tuple[int, int], float]:
-    """The bonds of a frame with r_eq (Å) of each: of its reference curve, else by the rule of the bond scan."""
+    """Bonds of a frame with r_eq (Å) of each, from its reference curve or else by the rule of the bond scan."""
     bonds = {}
     for i, j in find_bonds(atoms):
         path = bond_path(atoms, i, j)
@@ -50,12 +50,12 @@ def equilibrium_bonds(
 
 
 def bonds_of_frame(atoms: Atoms, bonds: Bonds) -> list[Approach]:
-    """Bonds with the motion of S0 from r_eq − 0.05 Å to 0.1 Å; no curve is left out."""
+    """Drive the bonds in S0 motion from r_eq − 0.05 Å to 0.1 Å; no curve is left out."""
     return [replace(bond_path(atoms, i, j), r_start=r_eq - MARGIN) for (i, j), r_eq in bonds.items()]
 
 
 def driven_bonds(suite: str, positions: Sequence[Array], numbers: Integers, bonds: Bonds) -> list[Approach]:
-    """The bonds of frame 0 in other structures [N, 3], S0 motion, from min(r_eq, contact 0.8) to 0.1 Å."""
+    """Drive the bonds of frame 0 in other structures [N, 3] in S0 motion, from min(r_eq, contact 0.8) to 0.1 Å."""
     approaches = []
     for frame, x in enumerate(positions):
         for (i, j), r_eq in bonds.items():
@@ -67,29 +67,30 @@ def driven_bonds(suite: str, positions: Sequence[Array], numbers: Integers, bond
 
 
 def rattled(frames: Sequence[Atoms], bonds: Bonds, n: int, rng: np.random.Generator) -> list[Approach]:
-    """Bonds in n structures per frame, every coordinate moved at random, σ from 0.1 to 0.3 Å; see `driven_bonds`."""
+    """Apply `driven_bonds` to n copies of each frame, every coordinate moved at random with σ from 0.1 to 0.3 Å."""
     sigmas = np.linspace(*RATTLE, n)
     moved = [frame.positions + sigma * rng.standard_normal((len(frame), 3)) for frame in frames for sigma in sigmas]
     return driven_bonds("rattled", moved, frames[0].numbers, bonds)
 
 
 def compressed(frames: Sequence[Atoms], bonds: Bonds, n: int) -> list[Approach]:
-    """Bonds in n copies of each frame, the whole molecule scaled by 0.7 up to below 1; see `driven_bonds`."""
+    """Apply `driven_bonds` to n copies of each frame, the whole molecule scaled by factors from 0.7 to below 1."""
     factors = np.linspace(*COMPRESSION, n, endpoint=False)
     scaled = [_scaled(frame.positions, factor) for frame in frames for factor in factors]
     return driven_bonds("compressed", scaled, frames[0].numbers, bonds)
 
 
 def hottest(frames: Sequence[Atoms], n: int) -> list[Atoms]:
-    """The n frames of highest energy; frames without an energy come last, in their order."""
+    """Return the n frames of highest energy; frames without an energy come last, in their order."""
     energies = [frame.calc.results.get("energy", -np.inf) if frame.calc is not None else -np.inf for frame in frames]
     return [frames[k] for k in np.argsort(-np.array(energies, float), kind="stable")[:n]]
 
 
 def nonbonded(frames: Sequence[Atoms], bonds: Bonds) -> list[Approach]:
-    """Every pair that is no bond: the lighter atom (of equals the later one) is driven straight to the other.
+    """Drive the lighter atom (of equals the later one) of every pair that is no bond straight to its partner.
 
-    From contact 0.8 (of the frame, at least 0.75, where that is closer) to 0.1 Å; all other atoms stay.
+    The path runs from contact 0.8 to 0.1 Å; where the contact in the frame is below 0.8, it starts there, but at least
+    at 0.75. All other atoms stay.
     """
     approaches = []
     for index, atoms in enumerate(frames):
@@ -111,10 +112,10 @@ def nonbonded(frames: Sequence[Atoms], bonds: Bonds) -> list[Approach]:
 
 
 def directions(frames: Sequence[Atoms], n: int, rng: np.random.Generator) -> list[Approach]:
-    """Every atom approached from n directions by the other atoms in turn, from contact 0.8 to 0.1 Å.
+    """Approach every atom from n directions by the other atoms in turn, from contact 0.8 to 0.1 Å.
 
-    The directions are a Fibonacci sphere, turned at random for every atom; the others take turns in random order. The
-    mover leaves its place in the molecule, all other atoms stay.
+    The directions are a Fibonacci sphere, rotated at random for every atom. The other atoms take turns in random order.
+    The mover leaves its place in the molecule; all other atoms stay.
     """
     approaches = []
     for index, atoms in enumerate(frames):
@@ -135,9 +136,9 @@ def directions(frames: Sequence[Atoms], n: int, rng: np.random.Generator) -> lis
 
 
 def dimers(numbers: Integers) -> list[Approach]:
-    """One isolated dimer for every two of the elements, the same twice included, to 0.1 Å.
+    """Drive isolated dimers of every pair of elements, equal ones included, from contact 0.75 to 0.1 Å.
 
-    From contact 0.75: the bonds of N2 and CO, 1.098 and 1.128 Å, are at contacts 0.77 and 0.79.
+    They start below 0.8 because the bonds of N2 and CO, 1.098 and 1.128 Å, are at contacts 0.77 and 0.79.
     """
     approaches = []
     tangent = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
@@ -149,10 +150,10 @@ def dimers(numbers: Integers) -> list[Approach]:
 
 
 def three(frames: Sequence[Atoms], bonds: Bonds, n: int, rng: np.random.Generator) -> list[Approach]:
-    """Three atoms with a bond among them move to their centroid together, in proportion; at most n triples per frame.
+    """Move three atoms with a bond among them to their centroid together, in proportion; at most n triples per frame.
 
-    r is the distance of the two in closest contact, from contact 0.8 (of the frame, if that is closer) to 0.1 Å. Their
-    own contacts do not leave a curve out, those with the atoms that stay do.
+    r is the distance of the two in closest contact. It runs from contact 0.8 (or that of the frame, if closer) to
+    0.1 Å. Contacts within the triple do not exclude a curve; contacts with the atoms that stay do.
     """
     approaches = []
     for index, atoms in enumerate(frames):
@@ -166,10 +167,10 @@ def three(frames: Sequence[Atoms], bonds: Bonds, n: int, rng: np.random.Generato
 
 
 def scaling(frames: Sequence[Atoms]) -> list[Approach]:
-    """The whole molecule shrinks about its centroid, to a tenth of its size.
+    """Shrink the whole molecule about its centroid to a tenth of its size.
 
-    r is the distance of the two atoms in closest contact, from contact 0.8 (of the frame, if that is closer) to a tenth
-    of their distance in the frame, at most 0.1 Å.
+    r is the distance of the two atoms in closest contact. It runs from contact 0.8 (or that of the frame, if closer) to
+    a tenth of their distance in the frame, at most 0.1 Å.
     """
     return [
         _converging("scaling", f"molecule@{index}", atoms, tuple(range(len(atoms))))
@@ -178,9 +179,10 @@ def scaling(frames: Sequence[Atoms]) -> list[Approach]:
 
 
 def deep(frames: Sequence[Atoms]) -> list[Approach]:
-    """Every atom and its nearest neighbour from 0.30 to 0.03 Å, S0 motion, 30 points as in "Attracting Trouble" (2026).
+    """Drive every atom and its nearest neighbour in S0 motion from 0.30 to 0.03 Å.
 
-    Stricter than the published rule, which looks at the energies of these points alone.
+    The 30 points are as in "Attracting Trouble" (2026). The judge's rule is stricter than the published one, which
+    examines only the energies of these points.
     """
     approaches = []
     for index, atoms in enumerate(frames):
@@ -199,7 +201,7 @@ def deep(frames: Sequence[Atoms]) -> list[Approach]:
 
 
 def fibonacci_sphere(n: int) -> Array:
-    """n unit vectors [n, 3], nearly evenly spread (spherical Fibonacci lattice, offset by half a step)."""
+    """Return n unit vectors [n, 3], nearly evenly spread (spherical Fibonacci lattice, offset by half a step)."""
     z = 1.0 - (2.0 * np.arange(n) + 1.0) / n
     angle = np.pi * (3.0 - np.sqrt(5.0)) * np.arange(n)
     rim = np.sqrt(1.0 - z**2)
@@ -207,7 +209,7 @@ def fibonacci_sphere(n: int) -> Array:
 
 
 def random_rotation(rng: np.random.Generator) -> Array:
-    """A rotation matrix [3, 3], uniform over all rotations (Q of Gaussian numbers, signs fixed)."""
+    """Return a rotation matrix [3, 3], uniform over all rotations (Q of Gaussian numbers, signs fixed)."""
     q, r = np.linalg.qr(rng.standard_normal((3, 3)))
     q = q * np.sign(np.diag(r))
     return q * np.linalg.det(q)

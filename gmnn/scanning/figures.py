@@ -1,4 +1,4 @@
-"""The two figures of a scan, drawn without pyplot: nothing global, no window, PNG bytes."""
+"""Draw the figures of scans and suites as PNG bytes, without pyplot: no global state, no window."""
 
 import io
 import math
@@ -27,12 +27,15 @@ MODEL, REFERENCE, FAILURE = "#0072B2", "#E69F00", "#D55E00"
 DPI = 160
 POINTS: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 4, "markeredgecolor": REFERENCE}
 RELIABLE, UNRELIABLE = {**POINTS, "markerfacecolor": REFERENCE}, {**POINTS, "markerfacecolor": "none"}
-LINEAR_WIDTH = 0.7  # eV, about where the panels turn from linear to logarithmic (asinh scale: without a kink)
-DEFAULT_TOP, LOWEST_BOTTOM = 60.0, -60.0  # eV, limits of the window that is chosen if none is given
+LINEAR_WIDTH = 0.7  # eV, about where the asinh scale of the panels turns, without a kink, from linear to logarithmic
+DEFAULT_TOP, LOWEST_BOTTOM = 60.0, -60.0  # eV, limits of the default window
 
 
 def draw_scan(result: ScanResult, model: str, structure: str, window: tuple[float, float] | None) -> bytes:
-    """S0 as PNG: E − E(r_eq) against distance, one curve per bond, points joined by lines; window (lo, hi) in eV."""
+    """Draw S0 as PNG: E − E(r_eq) against distance, one curve per bond, points joined by lines.
+
+    window: the limits (lo, hi) of the energy axis in eV.
+    """
     figure = Figure(figsize=(7.0, 4.6), layout="constrained")
     axes = figure.add_subplot()
     for k, curve in enumerate(result.curves):
@@ -60,7 +63,7 @@ def _default_window(result: ScanResult) -> tuple[float, float]:
 
 
 def draw_panels(result: ScanResult, model: str, structure: str) -> bytes:
-    """One panel per bond as PNG: the model's dense curve, S0 outside r_eq, the reference curve where there is one."""
+    """Draw one panel per bond as PNG: the model's dense curve, S0 outside r_start, the reference curve if it exists."""
     n = len(result.curves)
     n_columns = min(4, n)
     n_rows = math.ceil(n / n_columns)
@@ -88,7 +91,7 @@ def draw_panels(result: ScanResult, model: str, structure: str) -> bytes:
 
 
 def energy_axis(axes: Axes, lowest: float, highest: float) -> None:
-    """Limits (eV) of an axis on the asinh scale, with ticks at 0 and powers of ten."""
+    """Set the limits (eV) of an axis on the asinh scale, with ticks at 0 and powers of ten."""
     axes.set_ylim(lowest, highest)
     axes.yaxis.set_major_locator(FixedLocator(_ticks(lowest, highest)))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}".replace("-", "\u2212"))
@@ -96,7 +99,7 @@ def energy_axis(axes: Axes, lowest: float, highest: float) -> None:
 
 
 def draw_reference(axes: Axes, curve: ReferenceCurve) -> None:
-    """Its points, hollow where the method is known to fail."""
+    """Draw the points of a reference curve, hollow where the method is known to fail."""
     good = curve.reliable
     axes.plot(curve.distances[good], curve.rise[good], label="reference", **RELIABLE)
     axes.plot(curve.distances[~good], curve.rise[~good], **UNRELIABLE)
@@ -125,7 +128,7 @@ def _panel(axes: Axes, curve: CurveResult) -> None:
 
 
 def _smooth(curve: CurveResult) -> tuple[Array, Array]:
-    """(r, E − E(r_eq)) of the model for drawing: S0 outside, joined by cubics with slopes, then the strict nodes."""
+    """(r, E − E(r_eq)) of the model for drawing: S0 outside, joined by cubics with slopes, then the strict points."""
     whole = curve.s0.select(curve.s0.distances > curve.r_start).merge(curve.strict)
     points = np.stack([whole.distances, whole.energies - curve.energy_eq, whole.slopes], axis=1)
     r, rise = [points[:1, 0]], [points[:1, 1]]
@@ -176,12 +179,12 @@ def _title(result: ScanResult, model: str, structure: str) -> str:
 
 
 def clean(axes: Axes) -> None:
-    """Remove the frame where no axis is."""
+    """Hide the sides of the frame that carry no axis."""
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def to_png(figure: Figure) -> bytes:
-    """The figure as PNG, at 160 dots per inch."""
+    """Render the figure as PNG, at 160 dots per inch."""
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
@@ -193,7 +196,7 @@ GREY = COLOURS[-1]
 
 
 def draw_suites(results: list[SuiteResult], model: str, structure: str) -> bytes:
-    """One panel per suite as PNG: E − E(start) against distance of at most five curves, bar and counts above it."""
+    """Draw one panel per suite as PNG: E − E(start) against distance of at most five curves, with a bar and counts."""
     n_columns = min(N_COLUMNS, len(results))
     n_rows = math.ceil(len(results) / n_columns)
     figure = Figure(figsize=(max(2.9 * n_columns, 6.0), 2.6 * n_rows + 0.9), layout="constrained")
@@ -219,8 +222,8 @@ def draw_suites(results: list[SuiteResult], model: str, structure: str) -> bytes
 
 
 def _summary(results: list[SuiteResult]) -> str:
-    n_curves = sum(one.n_curves for one in results)
-    return f"{n_curves - sum(one.n_failed for one in results)} of {n_curves} curves pass"
+    n_curves = sum(result.n_curves for result in results)
+    return f"{n_curves - sum(result.n_failed for result in results)} of {n_curves} curves pass"
 
 
 def _heading(axes: Axes, result: SuiteResult) -> None:
@@ -237,13 +240,13 @@ def _heading(axes: Axes, result: SuiteResult) -> None:
 
 
 def _curves_panel(axes: Axes, result: SuiteResult) -> None:
-    failing = sorted((one for one in result.verdicts if not one.passed), key=lambda one: -one.worst_drop)
-    shown = failing or sorted(result.verdicts, key=lambda one: one.least_push)
+    failing = sorted((curve for curve in result.verdicts if not curve.passed), key=lambda curve: -curve.worst_drop)
+    ranked = failing or sorted(result.verdicts, key=lambda curve: curve.least_push)
     axes.set_yscale("asinh", linear_width=LINEAR_WIDTH)
     axes.set_xlabel("distance (Å)", fontsize=9)
     axes.set_ylabel("$E - E(r_\\mathrm{start})$ (eV)", fontsize=9)
     lowest, highest = -0.5, 10.0
-    for verdict in shown[:N_SHOWN]:
+    for verdict in ranked[:N_SHOWN]:
         if verdict.points is None or not np.isfinite(verdict.points[:, 1]).any():
             continue
         r, energies, _ = np.where(np.isfinite(verdict.points), verdict.points, np.nan).T
@@ -254,17 +257,17 @@ def _curves_panel(axes: Axes, result: SuiteResult) -> None:
             axes.axvline(verdict.r_fail, color=FAILURE, linewidth=0.8, linestyle="--", alpha=0.6)
     energy_axis(axes, lowest, highest)
     axes.set_xlim(left=0.0)
-    what = "the worst" if failing else "nearest to failing"
-    if shown:
-        text = f"{what}: {shown[0].label.partition('@')[0]}"
-        behind = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
-        axes.text(0.97, 0.97, text, transform=axes.transAxes, ha="right", va="top", fontsize=8, bbox=behind)
+    description = "the worst" if failing else "nearest to failing"
+    if ranked:
+        text = f"{description}: {ranked[0].label.partition('@')[0]}"
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+        axes.text(0.97, 0.97, text, transform=axes.transAxes, ha="right", va="top", fontsize=8, bbox=box)
 
 
 def _relaxation_panel(axes: Axes, result: SuiteResult) -> None:
-    ordered = sorted(result.relaxations, key=lambda one: one.closest)
-    colours = [FAILURE if one.fused else MODEL if one.converged else GREY for one in ordered]
-    axes.scatter(np.arange(1, len(ordered) + 1), [one.closest for one in ordered], c=colours, s=10)
+    ordered = sorted(result.relaxations, key=lambda relaxation: relaxation.closest)
+    colours = [FAILURE if relaxation.fused else MODEL if relaxation.converged else GREY for relaxation in ordered]
+    axes.scatter(np.arange(1, len(ordered) + 1), [relaxation.closest for relaxation in ordered], c=colours, s=10)
     axes.axhline(FUSED_BELOW, color=FAILURE, linewidth=0.8, linestyle="--")
     axes.set_ylim(bottom=0.0)
     axes.set_xlabel("start, ordered (grey: not converged)", fontsize=9)

@@ -1,13 +1,13 @@
-"""Judge approaches, of bonds and of all suites: one rule, all curves of equally many atoms evaluated together.
+"""Judge approaches, of bonds and of all suites, by one rule. Curves of equally many atoms are evaluated together.
 
-A curve passes if dE/dr < 0 (from forces), E rises inwards and both are numbers at every point that is looked at: nodes
-set in advance, then points between them. An interval is halved, again and again, where the cubic through its ends with
-their slopes turns, where it mispredicts the slope of a third point, where dE/dr changes sign at its ends, where E falls
-although the forces push, and where E is so flat that a feature narrower than the interval could turn it. The outermost
-places where a turn, a fall or a failure begins are then located by bisection.
+A curve passes if dE/dr < 0 (from forces), E rises inwards and both are finite at every point that is examined: nodes
+set in advance, then points between them. An interval is halved repeatedly where the cubic through its ends with their
+slopes turns, where that cubic mispredicts the slope of a third point, where dE/dr has different signs at its ends,
+where E falls although the forces push outwards, and where E is so flat that a feature narrower than the interval could
+turn it. Bisection then locates the outermost places where a turn, a fall or a failure begins.
 
-Rounding: from node to node E must rise, by however little. Between inserted points a fall within what rounding may do
-to E is none. How far E is rounded is measured on every curve (`Curves.rounding`).
+From node to node E must rise, by however little. Between inserted points a fall within the rounding of E does not
+count. The rounding is measured on every curve (`Curves.rounding`).
 """
 
 from collections.abc import Callable, Sequence
@@ -25,9 +25,9 @@ Progress = Callable[[int, int, str], None]
 Mask = NDArray[np.bool_]
 
 N_NODES, N_ROUNDS = 64, 8
-N_PLACES = 4  # on a curve, where the rounding of E is measured
-SURPRISE = 0.05  # of the mean |dE/dr| of an interval: a larger miss of the cubic halves it again
-FLAT, FINE = 10.0, 0.005  # eV/Å, Å: intervals with an end flatter than FLAT are halved until they are below FINE
+N_PLACES = 4  # on each curve, where the rounding of E is measured
+SURPRISE = 0.05  # relative to the mean |dE/dr| of an interval; where the cubic misses by more, it is halved again
+FLAT, FINE = 10.0, 0.005  # eV/Å, Å: intervals with an end flatter than FLAT are halved until shorter than FINE
 MAX_INSERTED = 400  # points added to one curve by halvings
 N_BISECTIONS, MAX_LOCATED = 12, 4  # steps; places on one curve
 BATCH_POINTS = 200_000  # points set in advance that are evaluated by one call
@@ -35,12 +35,13 @@ BATCH_POINTS = 200_000  # points set in advance that are evaluated by one call
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one approach.
+    """The verdict on one approach.
 
-    r_fail (Å): where E stops rising, the outermost place of trouble; None for a pass. worst_drop (eV): how far E lies
-    below the highest energy outside it, at worst_r (Å). ceiling: E(r_fail) − E(r_start) in eV, the height of the wall
-    that was left; None for a pass. least_push: the smallest −dE/dr on the curve (eV/Å); nan where nothing is finite.
-    reason: one line, "" for a pass. points: [n, 3] of r, E, dE/dr from outside inwards if asked for, else None.
+    r_fail (Å): the outermost place where E stops rising or is not finite; None for a pass. worst_drop (eV): the largest
+    depth of E below the highest energy outside it, found at worst_r (Å). ceiling: E(r_fail) − E(r_start) in eV, the
+    height of the remaining wall; None for a pass or where E or dE/dr is not finite. least_push: the smallest −dE/dr on
+    the curve (eV/Å); nan if nothing is finite. reason: one line, "" for a pass. points: [n, 3] of r, E, dE/dr from
+    outside inwards if requested, else None.
     """
 
     suite: str
@@ -69,13 +70,13 @@ def judge(
     keep: bool = False,
     progress: Progress | None = None,
 ) -> list[Verdict]:
-    """One verdict per approach, in order. Units eV, Å.
+    """Return one verdict per approach, in order. The units are eV and Å.
 
-    evaluate(positions [B, N, 3], numbers [B, N]) -> (energies [B], forces [B, N, 3]); what cannot be computed is nan,
-    and an attribute `messages` of it may say why, {index in the call: text}. n_nodes: points of a curve set in advance;
-    n_rounds: how often an interval may be halved; n_places: where on a curve the rounding of E is measured, at least 2;
-    batch_points: points of the first call, what bounds the memory; keep: put the points into the verdicts;
-    progress(done, total, label) is called after every batch.
+    evaluate(positions [B, N, 3], numbers [B, N]) -> (energies [B], forces [B, N, 3]) gives nan for what it cannot
+    compute; its attribute `messages`, if it has one, gives the reasons, {index in the call: text}. n_nodes: points of a
+    curve set in advance. n_rounds: how often an interval may be halved. n_places: number of places on a curve where the
+    rounding of E is measured, at least 2. batch_points: points of the first call, which bounds the memory. keep: put
+    the points into the verdicts. progress(done, total, label) is called after every batch.
     """
     verdicts: dict[int, Verdict] = {}
     by_size: dict[int, list[int]] = {}
@@ -93,13 +94,13 @@ def judge(
 
 
 def refine(curves: Curves, n_rounds: int = N_ROUNDS) -> Points:
-    """The nodes, the points of n_rounds of halvings, and those that locate where something begins."""
+    """The nodes, the points of n_rounds of halvings, and the points that locate where trouble begins."""
     points = _halve(curves, n_rounds)
     return points.merge(_locate(curves, points))
 
 
 def _halve(curves: Curves, n_rounds: int) -> Points:
-    """The nodes and the middles of doubtful intervals, all of all curves together."""
+    """The nodes and the midpoints of doubtful intervals, computed for all curves together."""
     nodes = curves.nodes
     curve, a, b, same = _intervals(nodes)
     with np.errstate(all="ignore"):
@@ -122,16 +123,16 @@ def _halve(curves: Curves, n_rounds: int) -> Points:
         m = inserted[-1].table
         good = np.isfinite(m).all(axis=0)
         with np.errstate(all="ignore"):
-            both = _surprises(curves, curve, a, m, b)
-            outer = good & (both | _is_doubtful(curves, curve, a, m))
-            inner = good & (both | _is_doubtful(curves, curve, m, b))
+            unexpected = _surprises(curves, curve, a, m, b)
+            outer = good & (unexpected | _is_doubtful(curves, curve, a, m))
+            inner = good & (unexpected | _is_doubtful(curves, curve, m, b))
         curve = np.concatenate([curve[outer], curve[inner]])
         a, b = np.hstack([a[:, outer], m[:, inner]]), np.hstack([m[:, outer], b[:, inner]])
     return nodes.merge(inserted)
 
 
 def _locate(curves: Curves, points: Points) -> list[Points]:
-    """The middles of N_BISECTIONS halvings of the intervals that something begins in, the outermost of each curve."""
+    """The midpoints of N_BISECTIONS halvings of the outermost intervals of each curve in which trouble begins."""
     curve, a, b, same = _intervals(points)
     index = np.flatnonzero(same & _changes(curves, curve, a, b))
     rank = np.arange(len(index)) - np.searchsorted(curve[index], curve[index])
@@ -147,19 +148,19 @@ def _locate(curves: Curves, points: Points) -> list[Points]:
 
 
 def _intervals(points: Points) -> tuple[Integers, Array, Array, Mask]:
-    """Neighbouring points a and b, [3, m - 1] each, the curve of a, and True where b is of the same curve."""
+    """The curve of a, neighbouring points a and b, [3, m - 1] each, and True where b is of the same curve."""
     return points.curve[:-1], points.table[:, :-1], points.table[:, 1:], points.curve[:-1] == points.curve[1:]
 
 
 def _surprises(curves: Curves, curve: Integers, a: Array, m: Array, b: Array) -> Mask:
-    """[n] True where the slope at m is not the one of the cubic through a and b, points (r, E, dE/dr) [3, n]."""
+    """[n] True where the slope at m is not that of the cubic through a and b; points are (r, E, dE/dr) [3, n]."""
     noise = 2.0 * curves.rounding(curve, b[0])
     limit = SURPRISE * 0.5 * (np.abs(a[2]) + np.abs(b[2])) + noise / np.abs(b[0] - a[0])
     return np.abs(m[2] - hermite(a, b, m[0])[1]) > limit
 
 
 def _is_doubtful(curves: Curves, curve: Integers, a: Array, b: Array) -> Mask:
-    """[n] True where a turn may hide between a and b, or is known to lie there."""
+    """[n] True where a turn lies or may hide between a and b."""
     width, noise = np.abs(b[0] - a[0]), 2.0 * curves.rounding(curve, b[0])
     rises = (a[2] < 0) & (b[2] < 0)
     cubic_turns = np.zeros(a.shape[1], bool)
@@ -170,7 +171,7 @@ def _is_doubtful(curves: Curves, curve: Integers, a: Array, b: Array) -> Mask:
 
 
 def _changes(curves: Curves, curve: Integers, a: Array, b: Array) -> Mask:
-    """[n] True where dE/dr changes sign between a and b, E falls, or one of them is no number."""
+    """[n] True where dE/dr changes sign between a and b, E falls, or one of a and b is not finite."""
     finite_a, finite_b = (np.isfinite(point).all(axis=0) for point in (a, b))
     with np.errstate(invalid="ignore"):
         turns = ((a[2] < 0) != (b[2] < 0)) | (b[1] - a[1] < -curves.rounding(curve, b[0]))
@@ -178,7 +179,7 @@ def _changes(curves: Curves, curve: Integers, a: Array, b: Array) -> Mask:
 
 
 def judge_points(curves: Curves, points: Points, *, keep: bool = False) -> list[Verdict]:
-    """The verdicts on curves from all their points; keep: put the points into them."""
+    """Judge the curves from all their points; keep: put the points into the verdicts."""
     counts = np.bincount(points.curve, minlength=len(curves.approaches))
     begins = np.cumsum(counts) - counts
     rank = np.arange(len(points.curve)) - begins[points.curve]
@@ -216,9 +217,9 @@ def judge_points(curves: Curves, points: Points, *, keep: bool = False) -> list[
 
 
 def _falls(curves: Curves, points: Points) -> Mask:
-    """[m] True at points that lie below their outer neighbour by more than rounding, and at nodes not above the last.
+    """[m] True at points below their outer neighbour by more than rounding, and at nodes not above the previous one.
 
-    E stops rising at the highest of the points up to there.
+    E stops rising at the highest point up to there.
     """
     r, energies, _ = points.table
     falls = np.zeros(len(r), bool)
@@ -232,7 +233,7 @@ def _falls(curves: Curves, points: Points) -> Mask:
 
 
 def stall_reason(r_fail: float, ceiling: float, drop: float, worst_r: float, zero: str = "the start") -> str:
-    """Why a curve fails that stops rising at r_fail (Å), `ceiling` eV above `zero`, in one line."""
+    """The failure of a curve that stops rising at r_fail (Å), `ceiling` eV above `zero`, explained in one line."""
     if drop == 0.0:
         return f"the force at {r_fail:.3f} Å does not push outwards although the energy never falls"
     return (
@@ -242,5 +243,5 @@ def stall_reason(r_fail: float, ceiling: float, drop: float, worst_r: float, zer
 
 
 def failure_reason(message: str, r: float) -> str:
-    """Why a curve fails that could not be computed at r (Å), in one line."""
+    """The failure of a curve that could not be computed at r (Å), explained in one line."""
     return f"{message or 'energy or force not finite'} at {r:.3f} Å"

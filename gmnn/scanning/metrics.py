@@ -1,7 +1,7 @@
-"""Numbers that describe how an energy curve behaves on the way in, from arrays alone.
+"""Numbers that describe an energy curve on the way in, computed from arrays alone.
 
 Every curve runs from the largest distance inwards. Letters: r distance (Å), E energy (eV), s = dE/dr (eV/Å), f = −s the
-force along the bond. "Rises inwards" means E grows as r falls, s < 0.
+force along the bond. "Rises inwards" means that E grows as r falls, s < 0.
 """
 
 import math
@@ -21,7 +21,7 @@ ZBL_LENGTH = 0.46850  # Å
 
 PROMINENCE = 0.010  # eV, above which a minimum is listed as spurious
 WALL_LEVELS = (1.0, 5.0, 10.0, 20.0, 50.0, 100.0)  # eV above E(r_eq)
-OUTLIER = 100.0  # medians, beyond which a scatter of E is a jump
+OUTLIER = 100.0  # in medians; a larger scatter of E is a jump
 FLIP_FORCE, FLIP_ENERGY = 1e-2, 1e-3  # eV/Å, eV: MLIP Arena takes smaller values as zero
 
 ARENA_NUMBERS = (
@@ -40,7 +40,7 @@ def zbl_screening(r: Array, z1: int, z2: int) -> Array:
 
 
 def divergence_ratio(r: Array, rise: Array, z1: int, z2: int) -> Array:
-    """(E(r) − E(r_eq)) · r / (k_e Z1 Z2), which bare nuclei bring to 1 at contact; compare with φ(r/a)."""
+    """(E(r) − E(r_eq)) · r / (k_e Z1 Z2), which tends to 1 at contact for bare nuclei; compare with φ(r/a)."""
     return rise * r / (COULOMB * z1 * z2)
 
 
@@ -55,16 +55,16 @@ def hermite(a: Point, b: Point, r: Any) -> tuple[Any, Any]:
 
 
 def drops(energies: Array) -> Array:
-    """How far E lies below the highest energy outside it, [n] in eV: all 0 if and only if E never falls inwards."""
+    """Depth of E below the highest energy outside it, [n] in eV: all 0 if and only if E never falls inwards."""
     return np.maximum.accumulate(energies) - energies
 
 
 def spurious_minima(r: Array, energies: Array) -> list[dict[str, Any]]:
     """Minima of a curve that should rise inwards, the outermost first.
 
-    Each has `r`; `depth`, its energy below the highest point outside it; `prominence`, below the lower of the two
-    barriers that separate it from deeper points (topographic; where E still falls at the end, the outer barrier
-    alone); `falls_to_the_end`. Prominence at most 10 meV: not listed.
+    Each has `r`; `depth`, its energy below the highest point outside it; `prominence`, its energy below the lower of
+    the two barriers that separate it from deeper points (topographic; below the outer barrier if E still falls at the
+    end); and `falls_to_the_end`. Minima with a prominence of at most 10 meV are not listed.
     """
     minima = []
     depth = drops(energies)
@@ -88,13 +88,13 @@ def spurious_minima(r: Array, energies: Array) -> list[dict[str, Any]]:
 
 
 def _barrier(energies: Array, level: float) -> float:
-    """The highest of the energies before the first one below level, or of all."""
+    """The highest of the energies before the first one below level, or of all if none is below it."""
     below = np.flatnonzero(energies < level)
     return float(np.max(energies[: below[0]] if len(below) else energies))
 
 
 def arena_metrics(r: Array, energies: Array, slopes: Array) -> dict[str, float]:
-    """The shape numbers of MLIP Arena's diatomics, for r from outside inwards (stated here as this code takes them).
+    """The shape numbers of MLIP Arena's diatomics, for r from outside inwards, as defined in this code.
 
     With r_o the place of the lowest E, r_f that of the lowest f, Δ_k = E_{k+1} − E_k:
     tortuosity = Σ|Δ_k| / (|E(r_first) − E(r_o)| + |E(r_last) − E(r_o)|), ideal 1;
@@ -102,7 +102,7 @@ def arena_metrics(r: Array, energies: Array, slopes: Array) -> dict[str, float]:
     spearman_energy = rank correlation of r and E for r ≤ r_o, ideal −1; spearman_energy_attraction for r ≥ r_o,
     ideal 1;
     spearman_force of r and f for r ≤ r_f, ideal −1 (f grows inwards); spearman_force_attraction for r ≥ r_f, ideal 1.
-    All nan if any E or s is not finite.
+    All are nan if any E or s is not finite.
     """
     if not np.isfinite(energies + slopes).all():
         return dict.fromkeys(ARENA_NUMBERS, math.nan)
@@ -124,8 +124,8 @@ def arena_metrics(r: Array, energies: Array, slopes: Array) -> dict[str, float]:
 def energy_jump(energies: Array) -> float:
     """MLIP Arena's energy jump (eV): Σ |Δ_{k−1}| + |Δ_k| over all k where Δ_k = E_{k+1} − E_k changes sign.
 
-    |Δ| < 1e-3 eV is left out. 0 for a curve that rises throughout; the two steps beside each extremum count.
-    nan if any E is not finite.
+    Steps |Δ| < 1e-3 eV are left out; the two steps beside each extremum count. The result is 0 for a curve that rises
+    throughout, and nan if any E is not finite.
     """
     if not np.isfinite(energies).all():
         return math.nan
@@ -136,7 +136,7 @@ def energy_jump(energies: Array) -> float:
 
 
 def spearman(x: Array, y: Array) -> float:
-    """Rank correlation: Pearson's coefficient of the ranks, ties share their mean rank; nan for a constant."""
+    """Rank correlation: Pearson's coefficient of the ranks, where ties share their mean rank; nan for a constant."""
     ranks = []
     for values in (x, y):
         _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
@@ -149,7 +149,7 @@ def spearman(x: Array, y: Array) -> float:
 def scatter(stencils: Array) -> Array:
     """Standard error of E in eV from energies [..., 5] at equal, tiny steps: |Δ⁴E| / √70, [...]; 0 where not finite.
 
-    A fourth difference of a smooth E over such steps is nil, and independent errors σ give it the variance 70 σ²
+    The fourth difference of a smooth E over such steps is zero, and independent errors σ give it the variance 70 σ²
     (Hamming, Numerical Methods for Scientists and Engineers).
     """
     fourth = np.abs(stencils @ np.array([1.0, -4.0, 6.0, -4.0, 1.0])) / math.sqrt(70.0)
@@ -159,25 +159,25 @@ def scatter(stencils: Array) -> Array:
 def standard_errors(stencils: Array) -> Array:
     """Standard errors of E in eV at the places of curves from energies [C, m, 5], places from outside inwards.  [C, m]
 
-    The largest scatter at a place and at both neighbours, nowhere less than the median over the curve: coarse rounding
-    leaves no scatter at all where E is flat. A scatter beyond OUTLIER medians, both relative to the largest |E| that
-    far inwards, is a jump of E inside of a stencil and not its rounding; it is cut off there.
+    Each is the largest scatter at a place and its two neighbours, but at least the median over the curve, because
+    coarse rounding leaves no scatter at all where E is flat. A scatter beyond OUTLIER medians, both relative to the
+    largest |E| down to that place, is a jump of E inside a stencil and not rounding; it is capped at that limit.
     """
-    here = scatter(stencils)
+    scatters = scatter(stencils)
     size = np.abs(stencils[..., 2])
     size = np.maximum.accumulate(np.where(np.isfinite(size), np.maximum(size, 1.0), 1.0), axis=-1)
-    typical = np.median(here / size, axis=-1, keepdims=True)
-    here = np.minimum(here, np.where(typical > 0, OUTLIER * typical * size, np.inf))
-    padded = np.pad(here, ((0, 0), (1, 1)))
-    near = np.max([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], axis=0)
-    return np.maximum(near, np.median(here, axis=-1, keepdims=True))
+    typical = np.median(scatters / size, axis=-1, keepdims=True)
+    scatters = np.minimum(scatters, np.where(typical > 0, OUTLIER * typical * size, np.inf))
+    padded = np.pad(scatters, ((0, 0), (1, 1)))
+    largest = np.max([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], axis=0)
+    return np.maximum(largest, np.median(scatters, axis=-1, keepdims=True))
 
 
 def force_error(stencils: Array, slopes: Array, step: Array, rounding: Array) -> dict[str, float]:
     """|F + dE/dr| (eV/Å) over the m places of the stencils: forces against central differences over ± step [m] (Å).
 
-    rounding [m] (eV): what E may be wrong by. `rounding` of the result is what that does to such a difference;
-    `excess` the largest error above it and 0.1 % of the slope, 0 for consistent forces.
+    rounding [m] (eV) is the possible error of E. In the result, `rounding` is the error this causes in such a
+    difference, and `excess` the largest error beyond it and 0.1 % of the slope, 0 for consistent forces.
     """
     errors = np.abs(slopes - (stencils[:, 3] - stencils[:, 1]) / (2.0 * step))
     noise = rounding / step
@@ -188,9 +188,9 @@ def force_error(stencils: Array, slopes: Array, step: Array, rounding: Array) ->
 def work_error(r: Array, energies: Array, slopes: Array, rounding: Array) -> dict[str, float]:
     """|ΔE − ∫ s dr| (eV) over pairs of neighbouring intervals, the integral by Simpson's rule for unequal steps.
 
-    rounding [n] (eV): what E may be wrong by. `excess` is the largest part above twice that, 0.1 % of ΔE and what the
-    rule itself may miss (the width times the range of its three slopes), at distance `r` (Å): a jump of E, or forces
-    that are not its derivative.
+    rounding [n] (eV) is the possible error of E. `excess`, at distance `r` (Å), is the largest part beyond twice that,
+    0.1 % of ΔE and the possible error of the rule itself (the width times the range of its three slopes). It shows a
+    jump of E, or forces that are not its derivative.
     """
     a, b = np.diff(r)[0:-1:2], np.diff(r)[1::2]
     s0, s1, s2 = slopes[0:-2:2], slopes[1:-1:2], slopes[2::2]
@@ -206,8 +206,9 @@ def work_error(r: Array, energies: Array, slopes: Array, rounding: Array) -> dic
 def curvature_jump(r: Array, slopes: Array) -> dict[str, float]:
     """The largest jump of E'' at a node, relative to the largest |E''| within four nodes of it, and its place (Å).
 
-    E'' of each side is carried to the node linearly from the two intervals there; for a smooth curve the jump falls
-    with the square of the spacing (below 0.02 at 200 nodes, 0.1 at a C² window); at a switch that is only C¹ it stays.
+    E'' of each side is extrapolated linearly to the node from the two intervals there. For a smooth curve the jump
+    falls with the square of the spacing (below 0.02 at 200 nodes, 0.1 at a C² window). At a switch that is only C¹ it
+    does not fall.
     """
     middle = 0.5 * (r[1:] + r[:-1])
     second = np.diff(slopes) / np.diff(r)
@@ -225,7 +226,7 @@ def _largest(values: Array) -> float:
 
 
 def wall_distance(r: Array, rise: Array, slopes: Array, level: float) -> float:
-    """The outermost r (Å) at which E − E(r_eq) climbs through `level` on the way in, cubic between points; else nan."""
+    """The outermost r (Å) at which E − E(r_eq) rises through `level` on the way in, cubic between points; else nan."""
     crossings = np.flatnonzero((rise[:-1] < level) & (rise[1:] >= level))
     if not len(crossings):
         return math.nan
@@ -244,8 +245,8 @@ def wall_distance(r: Array, rise: Array, slopes: Array, level: float) -> float:
 def clopper_pearson(n_passed: int, n_curves: int, confidence: float = 0.95) -> tuple[float, float]:
     """Exact binomial interval of a pass rate (Clopper and Pearson, Biometrika 26, 404 (1934)).
 
-    lo solves P(X ≥ n_passed | lo) = (1 − confidence)/2, hi solves P(X ≤ n_passed | hi) = the same. Curves of one model
-    are correlated: over several models, also give their number.
+    lo solves P(X ≥ n_passed | lo) = (1 − confidence)/2, hi solves P(X ≤ n_passed | hi) = (1 − confidence)/2. Curves of
+    one model are correlated; with curves of several models, also state the number of models.
     """
     if n_curves == 0:
         return 0.0, 1.0

@@ -1,8 +1,8 @@
 """Straight motions that bring atoms of a structure together; bonds and how they are driven.
 
-The scan protocol S0: every pair within 1.6 Å is a bond. In a bond of hydrogen to a heavier atom the heavy atom stays
+In the scan protocol S0 every pair within 1.6 Å is a bond. In a bond of hydrogen to a heavier atom the heavy atom stays
 and H moves along the bond vector; in every other bond both atoms move, symmetrically about their midpoint. All other
-atoms stay where they are. Units: Å.
+atoms stay where they are. The unit is Å.
 """
 
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ Integers = NDArray[np.int64]
 BOND_CUTOFF = 1.6  # Å, the rule of S0
 R_MIN = 0.1  # Å, where S0 ends
 N_FRAMES = 20  # points of one S0 curve
-N_NODES = 201  # of the scan of bonds
-GEOMETRIC_BELOW = 0.45  # Å, where the spacing of the nodes begins to fall with r
+N_NODES = 201  # nodes of one curve in the scan of bonds
+GEOMETRIC_BELOW = 0.45  # Å, below which the spacing of the nodes falls with r
 RHO = 0.8  # contact below which a third atom disturbs a curve, and at which most suites start
-CHUNK = 4096  # curves whose contacts are looked at together
+CHUNK = 4096  # curves whose contacts are computed together
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +34,8 @@ class Approach:
     """Positions x(r) = positions + (r − distance) · tangent, from r = r_start inwards to r_end.
 
     numbers [N], positions [N, 3] at r = distance, tangent [N, 3] = ∂x/∂r without unit, so that dE/dr = −Σ F · tangent.
-    members: the atoms that are brought together; r is the distance of the first two. n_points: if not 0, evenly spaced
-    nodes that take the place of the judge's. frame: the structure that the path belongs to, with its cell; None for
+    members: the atoms that are brought together; r is the distance of the first two. n_points: if not 0, the number of
+    evenly spaced nodes that replace the judge's. frame: the structure that the path belongs to, with its cell; None for
     isolated atoms.
     """
 
@@ -53,7 +53,7 @@ class Approach:
 
     @property
     def kind(self) -> str:
-        """Symbols of the atoms brought together, the lighter first: `H-O`; `all` if they are more than three."""
+        """Symbols of the atoms brought together, the lightest first, such as `H-O`; `all` for more than three atoms."""
         if len(self.members) > 3:
             return "all"
         return "-".join(chemical_symbols[z] for z in sorted(self.numbers[list(self.members)]))
@@ -71,12 +71,12 @@ class Approach:
 
 
 def bond_name(numbers: Integers, i: int, j: int) -> str:
-    """Symbol and index of both atoms: `O6-H8`."""
+    """Symbols and indices of two atoms, such as `O6-H8`."""
     return f"{atom_name(numbers, i)}-{atom_name(numbers, j)}"
 
 
 def atom_name(numbers: Integers, k: int) -> str:
-    """Symbol and index of an atom: `O6`."""
+    """Symbol and index of an atom, such as `O6`."""
     return f"{chemical_symbols[numbers[k]]}{k}"
 
 
@@ -93,7 +93,7 @@ def find_bonds(atoms: Atoms) -> list[tuple[int, int]]:
 def bond_path(atoms: Atoms, i: int, j: int) -> Approach:
     """The S0 motion of two atoms from their distance to 0.1 Å; in a periodic cell towards the nearest image.
 
-    The label and the members have the lower index first. Raises UserError if i and j are no two atoms of the structure
+    The label and the members have the lower index first. Raises UserError if i and j are not two atoms of the structure
     or lie on top of each other.
     """
     if not 0 <= min(i, j) < max(i, j) < len(atoms):
@@ -113,7 +113,7 @@ def bond_path(atoms: Atoms, i: int, j: int) -> Approach:
 
 
 def s0_motion(numbers: Integers, i: int, j: int, vector: Array) -> tuple[float, Array]:
-    """Distance (Å) and tangent [N, 3] of the S0 motion of atoms i and j, vector [3] (Å) leading from i to j.
+    """Distance (Å) and tangent [N, 3] of the S0 motion of atoms i and j; vector [3] (Å) leads from i to j.
 
     Raises UserError if the atoms lie on top of each other.
     """
@@ -146,7 +146,7 @@ def s0_distances(path: Approach, n_frames: int = N_FRAMES, r_min: float = R_MIN)
 def dense_nodes(r_start: Any, r_min: Any, n_nodes: int = N_NODES) -> Array:
     """Distances [n_nodes] from r_start to r_min (Å): even spacing down to 0.45 Å, then spacing ∝ r (geometric).
 
-    r_start and r_min may be arrays [C]; the result is [C, n_nodes] then.
+    r_start and r_min may be arrays [C]; the result is then [C, n_nodes].
     """
     knee = np.clip(GEOMETRIC_BELOW, r_min, r_start)
     outside, inside = r_start - knee, knee * np.log(knee / r_min)
@@ -163,7 +163,10 @@ def covalent_sum(numbers: Integers, i: int, j: int) -> float:
 
 
 def contacts(positions: Array, numbers: Integers) -> Array:
-    """All contacts [..., P] of structures [..., N, 3], pairs in the order of np.triu_indices(N, 1); nan stays nan."""
+    """All contacts [..., P] of structures [..., N, 3]: distances over sums of covalent radii; nan stays nan.
+
+    The pairs are in the order of np.triu_indices(N, 1).
+    """
     first, second = np.triu_indices(len(numbers), 1)
     sums = covalent_radii[numbers[first]] + covalent_radii[numbers[second]]
     return np.linalg.norm(positions[..., second, :] - positions[..., first, :], axis=-1) / sums
@@ -172,7 +175,7 @@ def contacts(positions: Array, numbers: Integers) -> Array:
 def third_contacts(approaches: Sequence[Approach]) -> Array:
     """The closest third contact on each path, [C], exact; inf where there is none.
 
-    Third contacts are those of all pairs but the members' own whose two atoms move relative to each other.
+    A third contact is that of two atoms that move relative to each other and are not both members.
     """
     closest = np.full(len(approaches), np.inf)
     by_size: dict[int, list[int]] = {}
@@ -194,18 +197,18 @@ def _third_contacts(approaches: Sequence[Approach]) -> Array:
     member = np.zeros(numbers.shape, bool)
     for row, path in zip(member, approaches, strict=True):
         row[list(path.members)] = True
-    apart, speed = positions[:, second] - positions[:, first], tangents[:, second] - tangents[:, first]
+    offset, speed = positions[:, second] - positions[:, first], tangents[:, second] - tangents[:, first]
     square = np.sum(speed**2, axis=-1)
     third = (square > 1e-20) & ~(member[:, first] & member[:, second])
-    nearest = -np.sum(apart * speed, axis=-1) / np.where(third, square, 1.0)  # where a straight line comes closest
+    nearest = -np.sum(offset * speed, axis=-1) / np.where(third, square, 1.0)  # where a straight line comes closest
     step = np.clip(nearest, limits[:, :1], limits[:, 1:])
-    distances = np.linalg.norm(apart + step[..., None] * speed, axis=-1)
+    distances = np.linalg.norm(offset + step[..., None] * speed, axis=-1)
     sums = covalent_radii[numbers[:, first]] + covalent_radii[numbers[:, second]]
     return np.min(np.where(third, distances / sums, np.inf), axis=1, initial=np.inf)
 
 
 def without_third_contacts(approaches: Sequence[Approach]) -> tuple[list[Approach], int]:
-    """The approaches whose third contacts all stay at 0.8 or above, and how many were left out."""
+    """The approaches whose third contacts all stay at 0.8 or above, and the number of those left out."""
     closest = third_contacts(approaches)
-    kept = [path for path, contact in zip(approaches, closest, strict=True) if contact >= RHO]
-    return kept, len(approaches) - len(kept)
+    undisturbed = [path for path, contact in zip(approaches, closest, strict=True) if contact >= RHO]
+    return undisturbed, len(approaches) - len(undisturbed)

@@ -1,4 +1,4 @@
-"""Reference curves of single bonds, from a quantum-chemical method, to lay beside those of a model."""
+"""Reference curves of single bonds, from a quantum-chemical method, to compare with those of a model."""
 
 import io
 import lzma
@@ -18,15 +18,15 @@ from gmnn.scanning.paths import Approach, Array, atom_name
 
 KEYS = ("bond", "i", "j", "grid", "distance", "dEdr", "r_eq", "reliable")
 GRIDS = ("s0", "geometric", "minimum")
-TOLERANCE = 1e-4  # Å, positions of the reference and of the scanned structure
+TOLERANCE = 1e-4  # Å, between positions of the reference and of the scanned structure
 
 
 @dataclass(frozen=True)
 class ReferenceCurve:
-    """One bond's curve, from the largest distance inwards; all arrays [n].
+    """The curve of one bond, from the largest distance inwards; all arrays are [n].
 
-    distances (Å), energies (eV, the method's own zero), slopes dE/dr (eV/Å); reliable: False where the method is known
-    to fail (close in); grids: the grid of each point; r_eq (Å): the outermost minimum; frames: the structures.
+    distances (Å), energies (eV, with the method's own zero), slopes dE/dr (eV/Å); reliable: False where the method is
+    known to fail (close in); grids: the grid of each point; r_eq (Å): the outermost minimum; frames: the structures.
     """
 
     bond: str
@@ -47,7 +47,7 @@ class ReferenceCurve:
 
     @property
     def energy_eq(self) -> float:
-        """E(r_eq) in eV: the point there if the file has it, else the cubic between its neighbours."""
+        """E(r_eq) in eV: the point there if the file has one, else the cubic between its neighbours."""
         nearest = int(np.argmin(np.abs(self.distances - self.r_eq)))
         if abs(self.distances[nearest] - self.r_eq) < 1e-6:
             return float(self.energies[nearest])
@@ -56,7 +56,7 @@ class ReferenceCurve:
         return float(hermite(points[k - 1], points[k], self.r_eq)[0])
 
     def wall(self) -> tuple[Array, Array, Array]:
-        """(r, E − E(r_eq), dE/dr) from r_eq inwards, up to the first point that is not reliable."""
+        """(r, E − E(r_eq), dE/dr) from r_eq inwards, before the first point that is not reliable."""
         inside = self.distances < self.r_eq - 1e-6
         first_bad = np.flatnonzero(inside & ~self.reliable)
         if len(first_bad):
@@ -68,9 +68,9 @@ class ReferenceCurve:
 
 
 def read_reference(path: str | PathLike[str]) -> dict[str, ReferenceCurve]:
-    """Curves by label ("O6-H8") from an extended-xyz file (also .xz), one frame per point.
+    """Read curves by label ("O6-H8") from an extended-xyz file (also .xz) with one frame per point.
 
-    Each frame has energy (eV) and in its info `bond`, `i`, `j` (atoms), `grid` ("s0", "geometric" or "minimum"),
+    Each frame has an energy (eV) and in its info `bond`, `i`, `j` (atoms), `grid` ("s0", "geometric" or "minimum"),
     `distance` (Å), `dEdr` (eV/Å), `r_eq` (Å), `reliable`. Raises UserError for a missing file, key or unknown grid.
     """
     path = Path(path)
@@ -104,40 +104,40 @@ def read_reference(path: str | PathLike[str]) -> dict[str, ReferenceCurve]:
 
 
 def unpack(path: Path) -> str:
-    """The text of a file, decompressed first if its name ends in .xz: ASE, seeking in compressed data, takes 20 s."""
+    """The text of a file, decompressed first if its name ends in .xz: ASE would seek in it, which takes 20 s."""
     content = path.read_bytes()
     return (lzma.decompress(content) if path.suffix == ".xz" else content).decode()
 
 
 def _curve(bond: str, frames: list[Atoms]) -> ReferenceCurve:
     frames = sorted(frames, key=lambda frame: -float(frame.info["distance"]))
-    kept = [frames[0]]
+    distinct = [frames[0]]
     for frame in frames[1:]:  # the grids share end points
-        if kept[-1].info["distance"] - frame.info["distance"] > 1e-7:
-            kept.append(frame)
+        if distinct[-1].info["distance"] - frame.info["distance"] > 1e-7:
+            distinct.append(frame)
 
     def column(key: str, kind: Any = float) -> NDArray[Any]:
-        return np.array([kind(frame.info[key]) for frame in kept])
+        return np.array([kind(frame.info[key]) for frame in distinct])
 
-    energies = np.array([float(frame.calc.results["energy"]) for frame in kept])
-    first = kept[0].info
-    grids = tuple(str(frame.info["grid"]) for frame in kept)
+    energies = np.array([float(frame.calc.results["energy"]) for frame in distinct])
+    first = distinct[0].info
+    grids = tuple(str(frame.info["grid"]) for frame in distinct)
     return ReferenceCurve(
         bond, int(first["i"]), int(first["j"]), column("distance"), energies, column("dEdr"),
-        column("reliable", _as_bool), grids, float(first["r_eq"]), tuple(kept),
+        column("reliable", _as_bool), grids, float(first["r_eq"]), tuple(distinct),
     )  # fmt: skip
 
 
 def _as_bool(value: Any) -> bool:
-    """extxyz gives T/F as bool; numbers and texts occur in files written by other hands."""
+    """Convert an info value to bool: extxyz gives T/F as bool; files from other programs have numbers and texts."""
     return value.strip().lower() in ("t", "true", "1") if isinstance(value, str) else bool(value)
 
 
 def mismatch(curve: ReferenceCurve, path: Approach) -> str | None:
-    """Why this curve is no reference for that path, in words; None if it is one.
+    """The reason why a curve is no reference for a path, in words; None if it is one.
 
-    It is one if both have the same atoms in the same order and every frame equals the path at its distance: the atoms
-    that stay and the line of those that move, within 1e-4 Å.
+    It is one if both have the same atoms in the same order and every frame equals the path at its distance within
+    1e-4 Å: the atoms that stay and the line of those that move.
     """
     for frame, positions in zip(curve.frames, path.positions_at(curve.distances), strict=True):
         if not np.array_equal(frame.numbers, path.numbers):

@@ -1,6 +1,6 @@
 """Relaxation from overlapping random positions: does a molecule come apart, or do nuclei fuse?
 
-FIRE (Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006)) on many independent systems at once, unit masses.
+FIRE (Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006)) runs on many independent systems at once, with unit masses.
 """
 
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from gmnn.scanning.judge import Progress
 from gmnn.scanning.paths import RHO, Array, Integers, contacts
 
 FUSED_BELOW = 0.5  # contact
-CLOSEST, N_OVERLAPS = (0.2, 0.5), 3  # contact of the closest pair at the start; pairs below contact 0.8 there
-FORCE_LIMIT, STEP_LIMIT, N_STEPS = 0.1, 0.1, 500  # eV/Å, Å an atom may move in one step, steps
-TIME_STEP, LONGEST_STEP, MIXING, PATIENCE = 0.1, 1.0, 0.1, 5  # of FIRE: dt, its maximum, α, steps before dt grows
+CLOSEST, N_OVERLAPS = (0.2, 0.5), 3  # at the start: contact of the closest pair; pairs below contact 0.8
+FORCE_LIMIT, STEP_LIMIT, N_STEPS = 0.1, 0.1, 500  # eV/Å; Å, largest move of an atom in one step; steps
+TIME_STEP, LONGEST_STEP, MIXING, PATIENCE = 0.1, 1.0, 0.1, 5  # FIRE: dt, its maximum, α, steps before dt grows
 GROWTH, SHRINKAGE, MIXING_DECAY = 1.1, 0.5, 0.99
 
 
 @dataclass(frozen=True)
 class Relaxation:
-    """Where one start ended.
+    """The end of the relaxation of one start.
 
-    fused: a pair is inside contact 0.5, or a number is not finite; converged: the largest force on an atom, force
-    (eV/Å), is below 0.1; closest: the smallest contact at the end, that of `pair`. reason: one line, "" if not fused.
+    fused: a pair is inside contact 0.5, or a number is not finite. converged: force (eV/Å), the largest on an atom, is
+    below 0.1. closest: the smallest contact at the end, that of `pair`. reason: one line, "" if not fused.
     """
 
     label: str
@@ -38,21 +38,21 @@ class Relaxation:
 
 
 def overlapping_starts(numbers: Integers, n: int, rng: np.random.Generator) -> Array:
-    """Positions [n, N, 3] (Å): the atoms at random in a sphere just so large that several pairs overlap.
+    """Positions [n, N, 3] (Å) of the atoms at random in a sphere so small that several pairs overlap.
 
-    The closest contact of each start is uniform in 0.2 to 0.5; at least three pairs (or all there are) are below 0.8.
+    The closest contact of each start is uniform in 0.2 to 0.5. At least three pairs, or all if fewer, are below 0.8.
     """
-    found: list[Array] = []
+    starts: list[Array] = []
     n_pairs = len(numbers) * (len(numbers) - 1) // 2
-    while len(found) < n:
+    while len(starts) < n:
         directions = rng.standard_normal((n, len(numbers), 3))
         radii = rng.random((n, len(numbers), 1)) ** (1 / 3)
         positions = radii * directions / np.linalg.norm(directions, axis=-1, keepdims=True)
         close = contacts(positions, numbers)
         scale = rng.uniform(*CLOSEST, n) / close.min(axis=1)
         overlaps = np.sum(scale[:, None] * close < RHO, axis=1)
-        found += list((scale[:, None, None] * positions)[overlaps >= min(N_OVERLAPS, n_pairs)])
-    return np.array(found[:n]).reshape(n, len(numbers), 3)
+        starts += list((scale[:, None, None] * positions)[overlaps >= min(N_OVERLAPS, n_pairs)])
+    return np.array(starts[:n]).reshape(n, len(numbers), 3)
 
 
 def relax(
@@ -63,10 +63,10 @@ def relax(
     n_steps: int = N_STEPS,
     progress: Progress | None = None,
 ) -> list[Relaxation]:
-    """Relax every start [B, N, 3] (Å) until its largest force is below 0.1 eV/Å, at most n_steps steps of 0.1 Å.
+    """Relax every start [B, N, 3] (Å) until its largest force is below 0.1 eV/Å, in at most n_steps steps.
 
-    evaluate as for `judge`. A start passes if it did not fuse, converged or not. progress(done, total, label) is called
-    after every step with the number of starts that are finished.
+    An atom moves at most 0.1 Å in a step. evaluate is as for `judge`. A start passes if it does not fuse, converged or
+    not. progress(done, total, label) is called after every step with the number of finished starts.
     """
     x = np.array(starts, float)
     v, dt, alpha = np.zeros_like(x), np.full(len(x), TIME_STEP), np.full(len(x), MIXING)
@@ -102,7 +102,7 @@ def relax(
 
 
 def _steered(v: Array, f: Array, dt: Array, alpha: Array, n_good: Integers) -> tuple[Array, Array, Array, Integers]:
-    """Velocities, time steps, mixing and numbers of downhill steps of FIRE after one more force."""
+    """Velocities, time steps, mixing and numbers of downhill steps of FIRE after an update with the forces f."""
     downhill = np.sum(v * f, axis=(1, 2)) > 0
     speed, size = (np.sqrt(np.sum(field**2, axis=(1, 2)))[:, None, None] for field in (v, f))
     mix = alpha[:, None, None]

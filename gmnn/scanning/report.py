@@ -1,4 +1,4 @@
-"""Write the results of a scan: scan.csv, scan.json, scan.png and panels.png, and the table for the terminal."""
+"""Write the results of scans and suites as CSV, JSON and figures, and format the tables for the terminal."""
 
 import csv
 import io
@@ -35,11 +35,11 @@ def write_report(
     packages: Mapping[str, str] | None = None,
     window: tuple[float, float] | None = None,
 ) -> dict[str, Path]:
-    """Write all files into a folder (made if absent) and return their paths by name.
+    """Write scan.csv, scan.json, scan.png and panels.png to a folder (made if absent); return their paths by name.
 
-    model and structure are the names that appear in the files and titles, packages the versions of what the calculator
-    comes from, besides our own; window: the energies (eV above E(r_eq)) that scan.png shows. A file appears whole or
-    not at all. Raises UserError if the folder cannot be written.
+    model and structure are the names in the files and titles. packages: versions of the packages that the calculator
+    comes from, in addition to our own. window: the energies (eV above E(r_eq)) that scan.png shows. A file appears
+    whole or not at all. Raises UserError if the folder cannot be written.
     """
     folder = Path(folder)
     summary = summarise(result, model=model, structure=structure)
@@ -54,7 +54,7 @@ def write_report(
 
 
 def summarise(result: ScanResult, *, model: str, structure: str) -> dict[str, Any]:
-    """The content of scan.json: plain values, None where a number does not exist."""
+    """The content of scan.json as plain values, with None where a number does not exist."""
     n_curves = len(result.curves)
     summary = {
         "passed": result.passed,
@@ -86,7 +86,7 @@ def _curve_summary(curve: CurveResult) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Nested containers of Python's own types, with None for nan and infinities."""
+    """Convert nested containers to Python's own types, with None for nan and infinities."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -100,13 +100,13 @@ def plain(value: Any) -> Any:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a result depends on."""
-    found = {"python": platform.python_version()}
+    numbers = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            numbers[package] = version(package)
         except PackageNotFoundError:  # run from a source tree
-            found[package] = "not installed"
-    return found
+            numbers[package] = "not installed"
+    return numbers
 
 
 def _csv_text(result: ScanResult) -> str:
@@ -122,7 +122,7 @@ def _csv_text(result: ScanResult) -> str:
 
 
 def format_table(result: ScanResult) -> str:
-    """The table for the terminal: a line per bond with its verdict, then the pass rate."""
+    """Format the table for the terminal: a line per bond with its verdict, then the pass rate."""
     r_min = result.protocol["r_min"]
     rise_title = f"E({r_min:g})-E(r_eq)"
     lines = [f"{'bond':<10} {'verdict':<7} {'r_eq':>6} {'start':>6} {rise_title:>14} {'vs ZBL':>7}  remarks"]
@@ -150,7 +150,7 @@ def _short(value: float) -> str:
 
 
 def _remarks(curve: CurveResult) -> str:
-    """What the reader should know about one curve, beyond its verdict."""
+    """Remarks on one curve in addition to its verdict."""
     remarks = [curve.reason] if curve.reason else []
     n_minima = curve.metrics["n_spurious_minima"]
     if n_minima:
@@ -180,10 +180,10 @@ PROTOCOL = {
 def write_suite_report(
     results: Sequence[SuiteResult], folder: str | PathLike[str], *, model: str, structure: str, seed: int
 ) -> dict[str, Path]:
-    """Write all files into a folder (made if absent) and return their paths by name.
+    """Write suites.json, suites.csv and suites.png to a folder (made if absent) and return their paths by name.
 
-    model, structure and seed are what the files and the figure name. A file appears whole or not at all. Raises
-    UserError if the folder cannot be written.
+    suites.json names model, structure and seed, the figure model and structure. A file appears whole or not at all.
+    Raises UserError if the folder cannot be written.
     """
     summary = summarise_suites(results) | {"model": model, "structure": structure, "seed": seed, "versions": versions()}
     contents = {
@@ -195,7 +195,7 @@ def write_suite_report(
 
 
 def summarise_suites(results: Sequence[SuiteResult]) -> dict[str, Any]:
-    """Plain values: counts, pass rate intervals and failures by suite; the relaxations one by one."""
+    """Counts, pass rate intervals and failures by suite, and every relaxation, as plain values."""
     suites = []
     for result in results:
         worst = result.worst
@@ -207,12 +207,12 @@ def summarise_suites(results: Sequence[SuiteResult]) -> dict[str, Any]:
             "pass_rate_interval": list(result.pass_rate_interval),
         }
         if result.relaxations:
-            entry["relaxations"] = [_fields(one, RELAXATION_FIELDS) for one in result.relaxations]
+            entry["relaxations"] = [_fields(record, RELAXATION_FIELDS) for record in result.relaxations]
         else:
             entry["worst"] = None if worst is None else _fields(worst, VERDICT_FIELDS)
-            entry["failures"] = [_fields(one, VERDICT_FIELDS) for one in result.verdicts if not one.passed]
+            entry["failures"] = [_fields(record, VERDICT_FIELDS) for record in result.verdicts if not record.passed]
         suites.append(entry)
-    return plain({"passed": not any(one.n_failed for one in results), "protocol": PROTOCOL, "suites": suites})
+    return plain({"passed": not any(record.n_failed for record in results), "protocol": PROTOCOL, "suites": suites})
 
 
 def _fields(record: Verdict | Relaxation, names: Sequence[str]) -> dict[str, Any]:
@@ -226,9 +226,9 @@ def _suites_csv_text(results: Sequence[SuiteResult]) -> str:
     for result in results:
         for verdict in result.verdicts:
             writer.writerow([*(_cell(getattr(verdict, name)) for name in VERDICT_FIELDS), "", ""])
-        for one in result.relaxations:
-            numbers = [""] * 7 + [one.reason, _cell(one.converged), _cell(one.closest)]
-            writer.writerow([result.name, one.label, one.pair, _cell(not one.fused), *numbers])
+        for relaxation in result.relaxations:
+            numbers = [""] * 7 + [relaxation.reason, _cell(relaxation.converged), _cell(relaxation.closest)]
+            writer.writerow([result.name, relaxation.label, relaxation.pair, _cell(not relaxation.fused), *numbers])
     return text.getvalue()
 
 
@@ -239,7 +239,7 @@ def _cell(value: Any) -> str:
 
 
 def format_suites(results: Sequence[SuiteResult]) -> str:
-    """The table for the terminal: a line per suite, then the sum."""
+    """Format the table for the terminal: a line per suite, then the sum."""
     lines = [f"{'suite':<11} {'curves':>6} {'failed':>6} {'left out':>8} {'pass rate, 95 % interval':>27}  worst drop"]
     for result in results:
         rate = "-"
@@ -248,7 +248,7 @@ def format_suites(results: Sequence[SuiteResult]) -> str:
             rate = f"{100 * (1 - result.n_failed / result.n_curves):.1f} % ({low:.1f} to {high:.1f})"
         counts = f"{result.n_curves:>6} {result.n_failed:>6} {result.n_left_out:>8}"
         lines.append(f"{result.name:<11} {counts} {rate:>27}  {_worst(result)}".rstrip())
-    n_curves, n_failed = sum(one.n_curves for one in results), sum(one.n_failed for one in results)
+    n_curves, n_failed = sum(suite.n_curves for suite in results), sum(suite.n_failed for suite in results)
     lines.append(
         f"{n_curves - n_failed} of {n_curves} pass (one model: its curves are correlated). Left out: a third contact "
         f"below {RHO} of its covalent sum."
@@ -258,13 +258,13 @@ def format_suites(results: Sequence[SuiteResult]) -> str:
 
 def _worst(result: SuiteResult) -> str:
     if result.relaxations:
-        closest = min(result.relaxations, key=lambda one: one.closest)
-        n_converged = sum(one.converged for one in result.relaxations)
+        closest = min(result.relaxations, key=lambda record: record.closest)
+        n_converged = sum(record.converged for record in result.relaxations)
         return f"closest {closest.closest:.2f} of the covalent sum, {closest.pair}; {n_converged} converged"
     worst = result.worst
     if worst is None or not result.n_failed:
         return ""
     if worst.worst_drop > 0:
         return f"{worst.worst_drop:.3g} eV at {worst.worst_r:.3f} Å, {worst.label}"
-    first = next(one for one in result.verdicts if not one.passed)
+    first = next(record for record in result.verdicts if not record.passed)
     return f"{first.label}: {first.reason}"

@@ -1,13 +1,13 @@
-"""The scan: S0 for the plot, and a dense strict scan that a potential passes only if its energy rises all the way in.
+"""Scan bonds: S0 for the plot, and a dense strict scan, passed only if the energy rises all the way in.
 
-Where the strict scan starts: r_start = r_eq − 0.05 Å. r_eq is never the model's own minimum. It is the outermost
-minimum of the bond's reference curve at this geometry (`r_eq_source` "reference"). Without one it is the sum of the
-covalent radii (Cordero et al., Dalton Trans. 2832 (2008), in ase.data), or the structure's own bond length where that
-is shorter, at least 0.75 sums ("covalent radii", "bond length of the structure"): a stretched frame cannot move the
-start outwards, and double and triple bonds (0.77 to 0.9 sums) do not start outside their well. The margin of 0.05 Å
-covers the rest.
+The strict scan starts at r_start = r_eq − 0.05 Å. r_eq is never the model's own minimum. It is the outermost minimum of
+the bond's reference curve at this geometry (`r_eq_source` "reference"). Without a reference curve it is the sum of the
+covalent radii (Cordero et al., Dalton Trans. 2832 (2008), in ase.data; "covalent radii"), or the structure's own bond
+length where that is shorter, but at least 0.75 sums ("bond length of the structure"). A stretched frame therefore
+cannot move the start outwards, and double and triple bonds (0.77 to 0.9 sums) do not start outside their well. The
+margin of 0.05 Å covers the rest.
 
-What it can see: features whose flanks reach a node, the nodes being 6 to 9 mÅ apart near the bond and 1.5 mÅ at 0.1 Å.
+The scan detects features whose flanks reach a node. Nodes are 6 to 9 mÅ apart near the bond and 1.5 mÅ at 0.1 Å.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -42,15 +42,15 @@ MARGIN = 0.05  # Å, r_eq − r_start
 SHORTEST_BOND = 0.75  # of the covalent sum
 CORE_RADII = np.array([0.1, 0.05, 0.02])  # Å, where the divergence is compared with ZBL
 SINGLE_PRECISION = 1e-10  # relative scatter of E above which it was not computed in float64 throughout
-N_STENCILS = 12  # places on a curve where forces meet differences
+N_STENCILS = 12  # places on a curve where forces are compared with differences
 
 
 @dataclass(frozen=True)
 class CurveResult:
     """One bond: s0 [n_frames] and strict (r_start inwards, refined) samples, the verdict and the numbers behind it.
 
-    reason: one line, "" for a pass. metrics: plain numbers as in the JSON report. n_nodes of the strict points were set
-    in advance, the others inserted where the curve called for them. energy_eq: the model's E(r_eq) in eV.
+    reason: one line, "" for a pass. metrics: plain numbers as in the JSON report. Of the strict points, n_nodes were
+    set in advance and the others inserted where the curve is doubtful. energy_eq: the model's E(r_eq) in eV.
     """
 
     path: Approach
@@ -77,12 +77,12 @@ class ScanResult:
 
     @property
     def n_passed(self) -> int:
-        """How many curves pass."""
+        """Number of curves that pass."""
         return sum(curve.passed for curve in self.curves)
 
     @property
     def passed(self) -> bool:
-        """True if every curve passes."""
+        """Whether every curve passes."""
         return self.n_passed == len(self.curves)
 
 
@@ -99,9 +99,9 @@ def scan_bonds(
     """Scan every bond of the structure (or the pairs `bonds`, for a topology fixed elsewhere) with an ASE calculator.
 
     A calculator with `batch_eval(list[Atoms]) -> list[Atoms]` gets whole curves at once. reference: curves by label, as
-    from `read_reference`; those that do not belong to this geometry are not used, and the result says why.
-    progress(done, total, label) is called before each bond and at the end.
-    Raises UserError for a structure without a bond, numbers out of range, a calculator that fails on `atoms` itself.
+    from `read_reference`; curves of another geometry are not used, and the result gives the reason.
+    progress(done, total, label) is called before each bond and at the end. Raises UserError for a structure without a
+    bond, numbers out of range, or a calculator that fails on `atoms` itself.
     """
     if n_frames < 2 or not 0.0 < r_min < SHORTEST_BOND * 2 * covalent_radii[1] - MARGIN:
         raise UserError(
@@ -139,7 +139,7 @@ def _check_structure(atoms: Atoms, calculator: BaseCalculator) -> None:
     frame.calc = calculator
     batch_eval = getattr(calculator, "batch_eval", None)
     try:
-        if batch_eval is not None:  # the way that the scan takes: one compilation less
+        if batch_eval is not None:  # the scan calls it too, so this saves a compilation
             frame = batch_eval([frame])[0]
         frame.get_potential_energy()
         frame.get_forces()
@@ -153,7 +153,7 @@ def _check_structure(atoms: Atoms, calculator: BaseCalculator) -> None:
 
 
 def equilibrium_distance(path: Approach, curve: ReferenceCurve | None) -> tuple[float, str]:
-    """r_eq (Å) of a bond and the rule that gave it, as stated at the top of this file."""
+    """r_eq (Å) of a bond and the rule that gave it; the rules are stated at the top of this file."""
     if curve is not None:
         return curve.r_eq, "reference"
     covalent = covalent_sum(path.numbers, *path.members)
@@ -189,7 +189,7 @@ def _scan_bond(
 
 
 def _reason(verdict: Verdict, numbers: dict[str, Any], at_eq: Samples, s0: Samples) -> str:
-    """The verdict in words, energies above E(r_eq); a failure at r_eq or of S0 where the curve itself passes."""
+    """The verdict in words, with energies above E(r_eq); if the curve itself passes, a failure at r_eq or of S0."""
     if verdict.r_fail is not None and numbers["ceiling"] is not None:
         return stall_reason(verdict.r_fail, numbers["ceiling"], verdict.worst_drop, verdict.worst_r, "E(r_eq)")
     if not verdict.passed:
@@ -211,7 +211,7 @@ def _numbers(
     pair = [int(z) for z in path.numbers[list(path.members)]]
     ratio = metrics.divergence_ratio(core.distances, core.energies - energy_eq, *pair)
     zbl = metrics.zbl_screening(core.distances, *pair)
-    # the shape from the outermost point of S0 to r_min; the energy jump only where the nodes are dense
+    # shape numbers from the outermost point of S0 to r_min; the energy jump only where the nodes are dense
     whole = s0.select(s0.distances > r_eq).merge(base)
     return {
         "n_points": verdict.n_points,
@@ -231,7 +231,7 @@ def _numbers(
 
 
 def _smoothness(curves: Curves, energy_eq: float) -> dict[str, Any]:
-    """How well forces and energies agree on one curve, in which precision, and jumps of E''."""
+    """Agreement of forces and energies on one curve, their precision, and jumps of E''."""
     (places,), (r, energies, slopes) = curves.places, curves.nodes.table
     _, stencil_energies, stencil_slopes = curves.stencils[:, 0]
     rounding, at_nodes = (curves.rounding(np.zeros(len(x), int), x) for x in (places, r))
@@ -249,7 +249,7 @@ def _smoothness(curves: Curves, energy_eq: float) -> dict[str, Any]:
 
 
 def _wall_errors(curve: ReferenceCurve, strict: Samples, at_eq: Samples) -> list[dict[str, float]]:
-    """r_model(E) − r_reference(E) in Å at 1 to 100 eV above E(r_eq); nan where a curve does not get there."""
+    """r_model(E) − r_reference(E) in Å at 1 to 100 eV above E(r_eq); nan where a curve does not reach the level."""
     whole = at_eq.merge(strict)
     model = (whole.distances, whole.energies - at_eq.energies[0], whole.slopes)
     rows = []

@@ -1,9 +1,9 @@
 """Suites of approaches beyond the bonds of one frame: what a potential must withstand to be called repulsive.
 
-Pass rule of every suite: dE/dr < 0 (from forces) and E rises inwards, both finite, at every point that the judge looks
-at from r_start to r_end. What differs is which curves there are and where they start; `families` says so. Of every
-suite but `bonds` the curves are left out on which a third contact falls below 0.8: there physics itself need not be
-monotone (H drawn past an atom to another one makes a bond). `relaxation` has a rule of its own, see `relaxation.relax`.
+Every suite has the same pass rule: dE/dr < 0 (from forces) and E rises inwards, both finite, at every point that the
+judge examines from r_start to r_end. The suites differ in their curves and where these start; see `families`. Every
+suite but `bonds` leaves out the curves on which a third contact falls below 0.8: there physics itself need not be
+monotone (H drawn past an atom to another one forms a bond). `relaxation` has its own rule; see `relaxation.relax`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ SUITES = (*CURVE_SUITES, "relaxation")
 
 @dataclass(frozen=True)
 class Suite:
-    """Approaches to judge, and how many curves the rule of the third contact left out."""
+    """Approaches to judge, and the number of curves that the rule of the third contact left out."""
 
     name: str
     approaches: tuple[Approach, ...]
@@ -39,10 +39,10 @@ class Suite:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of each suite: `frames` is how many frames, from frame 0 on, serve the suites that are not of frame 0.
+    """Sizes of the suites; `frames`: number of frames, from frame 0 on, for the suites that are not of frame 0 alone.
 
-    directions: per atom; rattled, compressed: structures per frame; three: triples per frame, at random where there are
-    more; hot: how many of the frames given for it, those of highest energy; relaxation: starts.
+    directions: per atom. rattled, compressed: structures per frame. three: triples per frame, chosen at random if there
+    are more. hot: number of hot frames that are used, those of highest energy. relaxation: starts.
     """
 
     frames: int = 1
@@ -63,16 +63,16 @@ def make_suites(
     reference: Mapping[str, ReferenceCurve] | None = None,
     hot_frames: Sequence[Atoms] = (),
 ) -> list[Suite]:
-    """The named suites of one molecule, in the order of names; frames and hot_frames have the atoms of frame 0.
+    """Make the named suites of one molecule, in the order of names; frames and hot_frames have the atoms of frame 0.
 
-    The same generator state gives a suite the same curves, whichever others are asked for. reference: curves by label
-    that give r_eq of the bonds where they belong to frame 0. Raises UserError for an unknown name, for frames that are
-    empty, periodic or of different molecules.
+    The same generator state gives a suite the same curves, whichever other suites are requested. reference: curves by
+    label that give r_eq of the bonds if they belong to frame 0. Raises UserError for an unknown name and for frames
+    that are empty, periodic or of different molecules.
     """
     sizes = sizes or Sizes()
     check_names(names, CURVE_SUITES)
     check_frames([*frames, *hot_frames])
-    frames = [frame.copy() for frame in frames]  # the approaches share their arrays, not the caller's
+    frames = [frame.copy() for frame in frames]  # the approaches share the arrays of these copies, not the caller's
     streams = dict(zip(CURVE_SUITES, rng.spawn(len(CURVE_SUITES)), strict=True))
     bonds, used = families.equilibrium_bonds(frames[0], reference), frames[: sizes.frames]
     hot = [frame.get_positions() for frame in families.hottest(hot_frames, sizes.hot)]
@@ -98,7 +98,7 @@ def make_suites(
 
 
 def check_names(names: Sequence[str], allowed: Sequence[str]) -> None:
-    """Raises UserError for a suite that does not exist, or none at all."""
+    """Raise UserError for a suite that does not exist, or if no suite is named."""
     unknown = [name for name in names if name not in allowed]
     if unknown or not names:
         raise UserError(
@@ -107,7 +107,7 @@ def check_names(names: Sequence[str], allowed: Sequence[str]) -> None:
 
 
 def check_frames(frames: Sequence[Atoms]) -> None:
-    """Raises UserError unless the frames are isolated and of one molecule of at least two atoms."""
+    """Raise UserError unless the frames are isolated and of one molecule of at least two atoms."""
     for index, frame in enumerate(frames):
         if frame.pbc.any():
             raise UserError(
@@ -126,7 +126,7 @@ def check_frames(frames: Sequence[Atoms]) -> None:
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """Verdicts of one suite, or the relaxations of the suite of that name; how many curves were left out of it."""
+    """Verdicts of one suite, or relaxations if it is `relaxation`; the number of curves that were left out of it."""
 
     name: str
     verdicts: tuple[Verdict, ...]
@@ -135,13 +135,13 @@ class SuiteResult:
 
     @property
     def n_curves(self) -> int:
-        """How many curves were judged, or starts relaxed."""
+        """Number of curves judged, or of starts relaxed."""
         return len(self.verdicts) + len(self.relaxations)
 
     @property
     def n_failed(self) -> int:
-        """How many of them failed; for relaxations, fused."""
-        return sum(not one.passed for one in self.verdicts) + sum(one.fused for one in self.relaxations)
+        """Number of curves that failed, or of starts that fused."""
+        return sum(not record.passed for record in self.verdicts) + sum(record.fused for record in self.relaxations)
 
     @property
     def pass_rate_interval(self) -> tuple[float, float]:
@@ -150,7 +150,7 @@ class SuiteResult:
 
     @property
     def worst(self) -> Verdict | None:
-        """The curve with the deepest drop; of equals (all drops 0) the one with the least push; None without curves."""
+        """The curve with the deepest drop; if all drops are 0, the one with the least push; None without curves."""
         return max(self.verdicts, key=_badness, default=None)
 
 
@@ -171,25 +171,25 @@ def run_suites(
     batch_points: int = BATCH_POINTS,
     progress: Progress | None = None,
 ) -> list[SuiteResult]:
-    """Make, judge and relax the named suites of one molecule; arguments as of `make_suites`, `judge` and `relax`.
+    """Make, judge and relax the named suites of one molecule; arguments as for `make_suites`, `judge` and `relax`.
 
     progress(done, total, label) counts curves and starts. The verdicts keep their points. Raises UserError for an
-    unknown name, frames that are no molecule, an evaluator that fails on frame 0, suites without any curve.
+    unknown name, frames that are no molecule, an evaluator that fails on frame 0, or suites without any curve.
     """
     check_names(names, SUITES)
     check_frames(frames)
     sizes, names = sizes or Sizes(), tuple(dict.fromkeys(names))
     _check_evaluator(frames[0], evaluate)
-    for_curves, for_starts = rng.spawn(2)
+    curve_rng, start_rng = rng.spawn(2)
     curve_names = [name for name in names if name in CURVE_SUITES]
-    made: dict[str, Suite] = {}
+    curve_suites: dict[str, Suite] = {}
     if curve_names:
         suites = make_suites(
-            frames, for_curves, names=curve_names, sizes=sizes, reference=reference, hot_frames=hot_frames
+            frames, curve_rng, names=curve_names, sizes=sizes, reference=reference, hot_frames=hot_frames
         )
-        made = {suite.name: suite for suite in suites}
+        curve_suites = {suite.name: suite for suite in suites}
     n_starts = sizes.relaxation if "relaxation" in names else 0
-    total = sum(len(suite.approaches) for suite in made.values()) + n_starts
+    total = sum(len(suite.approaches) for suite in curve_suites.values()) + n_starts
     if total == 0:
         raise UserError(
             f"There is no curve to judge, got {', '.join(names)} for {frames[0].get_chemical_formula()}; suites with "
@@ -197,13 +197,13 @@ def run_suites(
         )
     results: list[SuiteResult] = []
     for name in names:
-        report = _counting(progress, sum(one.n_curves for one in results), total, name)
+        report = _counting(progress, sum(result.n_curves for result in results), total, name)
         if name == "relaxation":
-            starts = overlapping_starts(frames[0].numbers, n_starts, for_starts)
-            ended = relax(starts, frames[0].numbers, evaluate, progress=report)
-            results.append(SuiteResult(name, (), relaxations=tuple(ended)))
+            starts = overlapping_starts(frames[0].numbers, n_starts, start_rng)
+            relaxations = relax(starts, frames[0].numbers, evaluate, progress=report)
+            results.append(SuiteResult(name, (), relaxations=tuple(relaxations)))
         else:
-            suite = made[name]
+            suite = curve_suites[name]
             verdicts = judge(suite.approaches, evaluate, batch_points=batch_points, keep=True, progress=report)
             results.append(SuiteResult(name, tuple(verdicts), suite.n_left_out))
     if progress is not None:
