@@ -5,7 +5,9 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import platform
+from collections.abc import Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,3 +145,12 @@ def write_whole(path: Path, frames: "list[Atoms]") -> None:
     temporary = path.with_name(f".{path.name}")
     ase.io.write(temporary, frames, format="extxyz")
     temporary.replace(path)
+
+
+def package_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of Python and of those of the packages that are installed."""
+    versions = {"python": platform.python_version()}
+    for package in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions

@@ -11,11 +11,9 @@ import hashlib
 import json
 import logging
 import os
-import platform
 import shutil
 import subprocess
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ import numpy as np
 
 from gmnn.config.model import ModelConfig, model_config_from_dict, to_dict
 from gmnn.errors import UserError, reason
-from gmnn.files import SEAL, _read_json, _verified, read_sealed, sealed, write_json
+from gmnn.files import SEAL, _read_json, _verified, package_versions, read_sealed, sealed, write_json
 from gmnn.model.potential import Potential
 from gmnn.reference import reference_from_dict
 
@@ -116,15 +114,12 @@ def load_state(path: Path, template: Any) -> Any | None:
 
 def provenance() -> dict[str, Any]:
     """Versions of the packages, commit of a source checkout and whether its code was modified, and the device."""
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     commit = _git(root, "rev-parse", "HEAD")
     modified = _git(root, "status", "--porcelain", "-uno", "--", "*.py", "*.cpp", "*.h", "*.yaml")
     device = f"{jax.devices()[0].platform}: {jax.devices()[0].device_kind}"
-    return {"versions": versions, "commit": commit, "dirty": bool(modified) if commit else None, "device": device}
+    code = {"commit": commit, "dirty": bool(modified) if commit else None}
+    return {"versions": package_versions(PACKAGES), **code, "device": device}
 
 
 def tree_digest(tree: Any) -> str:

@@ -4,16 +4,14 @@ import csv
 import io
 import json
 import math
-import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gmnn.files import write_files
+from gmnn.files import package_versions, write_files
 from gmnn.scanning.figures import draw_panels, draw_scan, draw_suites
 from gmnn.scanning.judge import Verdict
 from gmnn.scanning.metrics import clopper_pearson
@@ -65,7 +63,7 @@ def summarise(result: ScanResult, *, model: str, structure: str) -> dict[str, An
         "curves": [_curve_summary(curve) for curve in result.curves],
         "model": model,
         "structure": structure,
-        "versions": versions(),
+        "versions": package_versions(PACKAGES),
     }
     return plain(summary)
 
@@ -96,17 +94,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result depends on."""
-    numbers = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            numbers[package] = version(package)
-        except PackageNotFoundError:  # run from a source tree
-            numbers[package] = "not installed"
-    return numbers
 
 
 def _csv_text(result: ScanResult) -> str:
@@ -185,7 +172,8 @@ def write_suite_report(
     suites.json names model, structure and seed, the figure model and structure. A file appears whole or not at all.
     Raises UserError if the folder cannot be written.
     """
-    summary = summarise_suites(results) | {"model": model, "structure": structure, "seed": seed, "versions": versions()}
+    about = {"model": model, "structure": structure, "seed": seed, "versions": package_versions(PACKAGES)}
+    summary = summarise_suites(results) | about
     contents = {
         "suites.json": (json.dumps(plain(summary), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(),
         "suites.csv": _suites_csv_text(results).encode(),

@@ -17,7 +17,8 @@ from gmnn.errors import UserError
 from gmnn.model import folder
 from gmnn.model.potential import Potential
 from gmnn.reference import Reference
-from tests.support.paths import GOLDEN
+from tests.support import processes
+from tests.support.paths import GOLDEN, ROOT
 
 
 @pytest.fixture
@@ -163,3 +164,14 @@ def test_no_path_of_the_machine_is_stored(saved: tuple[Path, Potential]) -> None
     for file in path.rglob("*"):
         if file.is_file():
             assert str(path).encode() not in file.read_bytes(), file
+
+
+def test_provenance_names_the_commit() -> None:
+    """A model folder written from a checkout says which commit wrote it."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    head = processes.run("git", "rev-parse", "HEAD").stdout.strip()
+    written = folder.provenance()
+    assert written["commit"] == head
+    assert isinstance(written["dirty"], bool)
+    assert written["versions"]["numpy"] == np.__version__
