@@ -68,8 +68,16 @@ def _checked(hint: Any, value: Any, key: str) -> Any:
     return _plain(hint, value, key)
 
 
+def is_finite(value: Any) -> bool:
+    """Whether the value is a number, and finite as a float."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
+
+
 def _plain(kind: Any, value: Any, key: str) -> Any:
-    if kind is float and isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value):
+    if kind is float and is_finite(value):
         return float(value)
     if kind is int and isinstance(value, Integral) and not isinstance(value, bool):
         return int(value)

@@ -11,7 +11,7 @@ import yaml
 
 from gmnn.commands import _calculators
 from gmnn.config.md import DynamicsConfig
-from gmnn.config.reading import Config
+from gmnn.config.reading import Config, Yaml
 from gmnn.data.embedded import ethanol
 from gmnn.model import folder
 from tests.support.paths import ROOT
@@ -33,7 +33,7 @@ def test_blocks_of_the_documents(
     for language, code in blocks(page):
         assert language in LANGUAGES, f"{page.name}: a block of {language or 'no language'}"
         if language == "yaml":
-            values = yaml.safe_load(code)
+            values = yaml.load(code, Yaml)
             if "structure" in values:
                 DynamicsConfig.model_validate(values)
             elif set(values) <= set(Config.model_fields):

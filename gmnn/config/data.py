@@ -1,13 +1,12 @@
 """The `data` section: the frames, the names and meaning of their labels, and the split."""
 
-import math
 import unicodedata
 from itertools import product
-from numbers import Real
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, field_validator, model_validator
 
+from gmnn.checking import is_finite
 from gmnn.config.types import STRICT, Count, NonNegative, Number
 from gmnn.errors import shortened
 
@@ -126,7 +125,7 @@ class DataConfig(LabelsConfig, SourcesConfig):
         if value is None or value == "isolated":
             return value
         numbers = value.values() if isinstance(value, dict) else [None]
-        if all(isinstance(x, Real) and not isinstance(x, bool) and math.isfinite(x) for x in numbers):
+        if all(map(is_finite, numbers)):
             return value
         allowed = "finite energies in eV by symbol, as in {H: -13.6, O: -2041.8}, or `isolated`"
         raise ValueError(f"data.atomic_energies is {shortened(value)}, but it should be {allowed}")

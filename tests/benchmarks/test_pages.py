@@ -33,7 +33,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert all(any(words in complaint for complaint in pages.stale()) for words in named)
     assert len(pages.stale()) == 3
     assert len(pages.write()) == 2
-    assert "| x |\n|---|\n| 1 |\n<!-- /a -->\ntext" in page.read_text()
+    assert "|x|\n|---|\n|1|\n<!-- /a -->\ntext" in page.read_text()
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda file: str(file.relative_to(ROOT / "benchmarks")))

@@ -385,8 +385,8 @@ def test_isolated_atoms(tmp_path: Path) -> None:
         write(tmp_path / "b.traj", frames)
         with pytest.raises(UserError, match=words):
             fit_reference(read_dataset(str(tmp_path / "b.traj")), run)
-    assert config("x", atomic_energies={"H": "-1e1"}).data.atomic_energies == {"H": -10.0}
-    for wrong in ("alone", 3, {"H": "much"}):
+    assert config("x", atomic_energies={"H": -10}).data.atomic_energies == {"H": -10.0}
+    for wrong in ("alone", 3, {"H": "much"}, {"H": "-1e1"}, {"H": float("nan")}, {"H": True}):
         with pytest.raises(ValidationError, match=r"atomic_energies is .*, but .* or `isolated`"):
             config("x", atomic_energies=wrong)
 

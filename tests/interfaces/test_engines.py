@@ -267,7 +267,7 @@ def test_exported_program_needs_no_gmnn(dtype: str, tmp_path: Path) -> None:
     assert "Si" in refused
     tolerance = {"float32": 2e-4, "float64": 1e-11}[dtype]  # eV/Å
     for atoms, (energy, forces, stress) in zip(frames, found, strict=True):
-        atoms.calc = Calculator(MODEL, dtype=dtype)
+        atoms.calc = Calculator(MODEL, dtype=dtype, path="reference")
         assert energy == pytest.approx(atoms.get_potential_energy(), rel=1e-14, abs=tolerance)
         np.testing.assert_allclose(forces, atoms.get_forces(), rtol=0, atol=tolerance)
         if stress:

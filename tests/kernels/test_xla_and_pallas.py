@@ -209,6 +209,7 @@ def test_a_batch_is_its_members(make_potential: Make, structures: dict[str, Atom
         assert not np.any(batch.energies[k, n:])
 
 
+@pytest.mark.slow
 def test_devices_share_the_blocks(tmp_path: Path) -> None:
     """Two devices of the CPU give the numbers of one on both paths, in float64 to rounding."""
     worker, numbers = ROOT / "tests" / "support" / "sharing_worker.py", []
@@ -237,7 +238,7 @@ def test_the_calculator_takes_a_path(make_potential: Make, structures: dict[str,
 
 def test_refusals(make_potential: Make) -> None:
     potential, params = make_potential()
-    with pytest.raises(UserError, match="path is 'quick', but must be one of reference, fast, kernel"):
+    with pytest.raises(UserError, match="path is 'quick', but must be one of auto, reference, fast, kernel"):
         choice.evaluator(potential.with_params(params), "quick", "float64")
     with pytest.raises(UserError, match="tf32_network needs path fast or kernel, dtype float32 and a GPU"):
         choice.evaluator(potential.with_params(params), "fast", "float32", tf32_network=True)

@@ -112,7 +112,8 @@ class Job:
 KINDS = ("train", "md", "scan", "eval", "export")
 FAULTS = [(fault, kind) for fault in ("kill", "full", "denied") for kind in KINDS]
 FAULTS = FAULTS[:2] + FAULTS[6:14:7] + FAULTS[14:] if FEW else FAULTS
-FAULTS = [pytest.param(*one, marks=pytest.mark.slow) if one[0] == "denied" else one for one in FAULTS]
+SLOW = [("kill", "train"), *((fault, kind) for fault, kind in FAULTS if fault == "denied")]
+FAULTS = [pytest.param(*one, marks=pytest.mark.slow) if one in SLOW else one for one in FAULTS]
 STATES = [("flipped", "train"), ("cut", "md")] if FEW else [(kind, job) for kind in DAMAGES for job in ("train", "md")]
 STATES = [pytest.param(*one, marks=pytest.mark.slow) if one[1] == "train" else one for one in STATES]
 

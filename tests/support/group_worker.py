@@ -16,9 +16,9 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from gmnn.commands._exit import exit_code
 from jax.experimental.multihost_utils import process_allgather
 
+from gmnn.commands._frame import exit_code
 from gmnn.errors import UserError
 from gmnn.training.distributed import rendezvous
 from gmnn.training.distributed.processes import Group

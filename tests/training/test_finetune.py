@@ -99,6 +99,7 @@ def test_references_follow_the_method_of_the_data(old: Potential, structures: di
         np.testing.assert_allclose(change, [offset[z] for z in (1, 6, 8, 14)], atol=1e-7)
 
 
+@pytest.mark.slow
 def test_fine_tuning_from_the_command_line(tmp_path: Path, old: Potential, capsys: pytest.CaptureFixture[str]) -> None:
     """The frozen group ends as it was, another one moved; the old elements are still known; mistakes are named."""
     folder.save(tmp_path / "old", old, 3, {"training": {}, "data": {}})

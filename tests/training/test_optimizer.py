@@ -204,6 +204,7 @@ def frames() -> tuple[Dataset, Potential]:
     return data, Potential(model, Reference(tuple(elements), (-1000.0,) * n, (0.5,) * n, (0.1,) * n))
 
 
+@pytest.mark.slow
 def test_an_epoch_shows_every_frame_once(frames: tuple[Dataset, Potential]) -> None:
     """At a vanishing rate an epoch of plain descent moves by the rate times the gradients of all frames over the batch
     size: frames in several shapes, in batches of 4 that no shape can fill, are each counted once."""

@@ -115,7 +115,8 @@ def test_a_run_says_that_frames_were_sent(tmp_path: Path, capsys: pytest.Capture
     assert re.search(r"validation frames need 0\.00\d+ MB of device memory.*raise the limit", capsys.readouterr().err)
 
 
-@pytest.mark.parametrize("megabytes", [0.05, pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("megabytes", [0.05, None])
 def test_three_programs_and_none_in_an_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, megabytes: float | None
 ) -> None:

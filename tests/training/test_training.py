@@ -117,12 +117,13 @@ def test_head_room_is_the_distance_to_the_floor(finished: Path) -> None:
         assert lowest < room["lowest_eV"] + 2.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sig", "goals"),
     [
         (signal.SIGINT, (8,)),
-        pytest.param(signal.SIGINT, (0, 8, 21), marks=pytest.mark.slow),
-        pytest.param(signal.SIGKILL, (0, 8, 21), marks=pytest.mark.slow),
+        (signal.SIGINT, (0, 8, 21)),
+        (signal.SIGKILL, (0, 8, 21)),
     ],
 )
 def test_stopped_at_random_and_resumed(
@@ -189,7 +190,9 @@ def test_second_run_in_one_folder(tmp_path: Path, finished: Path, capsys: pytest
         (["train.epoch=3"], "did you mean epochs"),
         (["data.train=nowhere.extxyz"], "nowhere.extxyz does not exist"),
         (["data.n_train=2000"], "not enough"),
-        (["train.learning_rate=1e9", "train.schedule.warmup_epochs=0"], "no longer finite"),
+        pytest.param(
+            ["train.learning_rate=1e9", "train.schedule.warmup_epochs=0"], "no longer finite", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_mistakes_exit_with_two_and_one_line(
