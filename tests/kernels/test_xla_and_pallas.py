@@ -14,10 +14,11 @@ import pytest
 from ase import Atoms
 
 from gmnn import Calculator, neighbors
-from gmnn.config.model import CoreConfig, ZBLConfig
+from gmnn.config.coverage import uncovered
+from gmnn.config.model import CoreConfig, ModelConfig, ZBLConfig
 from gmnn.device import on_device
 from gmnn.errors import UserError
-from gmnn.kernels import choice, invariants, tables, xla
+from gmnn.kernels import choice, invariants, parameters, tables, xla
 from gmnn.kernels.cpp import predict as cpp
 from gmnn.kernels.pallas import predict as pallas
 from gmnn.kernels.parameters import to_kernel_parameters
@@ -243,5 +244,38 @@ def test_refusals(make_potential: Make) -> None:
     with pytest.raises(UserError, match="tf32_network needs path fast or kernel, dtype float32 and a GPU"):
         choice.evaluator(potential.with_params(params), "fast", "float32", tf32_network=True)
     switched, params = make_potential(core=CoreConfig(nearest_switch=True, clamp=False, gate=False))
-    with pytest.raises(UserError, match="nearest_switch; use path reference"):
+    with pytest.raises(UserError, match=r"do not cover model\.core\.nearest_switch: true; use path reference or auto"):
         choice.evaluator(switched.with_params(params), "fast", "float64")
+
+
+def test_auto_takes_the_fastest_path_that_covers_the_potential(
+    make_potential: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """C++ where it compiles, else XLA, and autodiff for what neither covers; a line says which and why."""
+    potential, params = make_potential()
+    potential = potential.with_params(params)
+    switched, params = make_potential(core=CoreConfig(nearest_switch=True, clamp=False, gate=False))
+    switched = switched.with_params(params)
+    assert choice.choose(potential, "auto").path == "kernel"
+    assert choice.choose(switched, "auto") == (
+        "reference", "autodiff, as the faster paths do not cover model.core.nearest_switch: true"
+    )  # fmt: skip
+
+    def no_compiler(config: ModelConfig) -> None:
+        raise UserError("there is no compiler")
+
+    monkeypatch.setattr(choice.cpp, "require_available", no_compiler)
+    assert choice.choose(potential, "auto") == ("fast", "XLA, as there is no compiler")
+    choice.announce.cache_clear()
+    capsys.readouterr()
+    for _ in range(2):  # said once
+        choice.evaluator(potential, "auto", "float64")
+    assert capsys.readouterr().err == "gmnn: energies and forces by path fast (XLA, as there is no compiler)\n"
+
+
+def test_what_is_not_listed_is_not_covered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every setting has its line in the list; without it even the default is refused."""
+    assert uncovered(ModelConfig(), parameters.COVERED) is None
+    for key in parameters.COVERED:
+        shorter = {other: allowed for other, allowed in parameters.COVERED.items() if other != key}
+        assert uncovered(ModelConfig(), shorter).startswith(f"model.{key}: ")
