@@ -126,7 +126,11 @@ def require_file(path: Path, allowed: str) -> None:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:
         absent = isinstance(error, FileNotFoundError)
-        why = "does not exist and cannot be read" if absent else f"cannot be opened ({getattr(error, 'strerror', None) or error})"
+        why = (
+            "does not exist and cannot be read"
+            if absent
+            else f"cannot be opened ({getattr(error, 'strerror', None) or error})"
+        )
         raise UserError(f"the file {path} {why}; give the name of {allowed}") from None
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
