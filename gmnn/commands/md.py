@@ -126,7 +126,7 @@ def structure(config: "DynamicsConfig") -> "Atoms":
     if max(config.repeat) == 1:
         return atoms
     copies, temperature_K = repeated(atoms, config.repeat, config.seed)
-    if temperature_K:
+    if temperature_K and config.replicas == 1 and config.ensemble != "minimise":
         print(f"the copies of the cell get new velocities at the {temperature_K:.1f} K of the frame; with equal ones "
               "they would move as one")  # fmt: skip
     return copies
