@@ -14,6 +14,34 @@ from jax.sharding import Mesh
 from gmnn.errors import UserError
 from gmnn.system import System
 
+_forked = False
+
+
+def _after_fork() -> None:
+    """Remember in a forked process that JAX was in use before, whose threads are not there any more."""
+    global _forked
+    from jax._src import xla_bridge  # only this asks without making the backends
+
+    _forked = bool(getattr(xla_bridge, "_backends", True))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def forked() -> bool:
+    """Whether this process was forked after JAX was used, so that JAX may hang in it."""
+    return _forked
+
+
+def require_not_forked() -> None:
+    """Raise UserError in a process that was forked after JAX was used."""
+    if _forked:
+        raise UserError(
+            "this process was forked after JAX was used, and JAX cannot compute in it; start processes with "
+            'multiprocessing.get_context("spawn") or "forkserver", or fork before the first calculation'
+        )
+
 
 def on_device(system: System, dtype: str) -> System:
     """Move a system or a batch to the device, with its real numbers as `dtype`."""
@@ -21,7 +49,8 @@ def on_device(system: System, dtype: str) -> System:
 
 
 def precision(dtype: str) -> AbstractContextManager:
-    """Context in which JAX computes in this precision; UserError for any but float32 and float64."""
+    """Context in which JAX computes in this precision; UserError for any but float32 and float64, or after a fork."""
+    require_not_forked()
     if dtype not in ("float32", "float64"):
         raise UserError(f"dtype is {dtype!r}, but must be 'float32' or 'float64'")
     return jax.enable_x64(dtype == "float64")

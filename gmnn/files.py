@@ -6,9 +6,9 @@ import hashlib
 import json
 import os
 import platform
+import stat
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 
-LINES = 1 << 62  # more lines than any file has
 SEAL = "checksum"  # key of the checksum of all other values, in a JSON file that is read again
 
 
@@ -114,30 +113,6 @@ def write_files(folder: Path, contents: dict[str, bytes]) -> dict[str, Path]:
     return {name: folder / name for name in contents}
 
 
-def require_whole(path: Path) -> None:
-    """Raise UserError if a frame of an xyz file has fewer lines than its number of atoms requires.
-
-    A file of another kind, or a missing one, passes.
-    """
-    if path.suffix not in (".xyz", ".extxyz") or not path.is_file():
-        return
-    with open(path, errors="replace") as file:
-        at = 1
-        for line in file:
-            try:
-                atoms = int(line)
-            except ValueError:  # the end, or an error that ASE reports
-                return
-            expected = 1 + max(atoms, 0)
-            lines = sum(1 for _ in islice(file, min(expected, LINES)))
-            if lines < expected:
-                raise UserError(
-                    f"line {at} of {path} says that {line.strip()[:12]} atoms follow after a comment, but only {lines} "
-                    "lines do; the file was cut or changed, get it again or correct the number"
-                )
-            at += 1 + lines
-
-
 def write_whole(path: Path, frames: "list[Atoms]") -> None:
     """Write an extxyz file beside its place and move it there in one step."""
     import ase.io
@@ -154,3 +129,20 @@ def package_versions(packages: Iterable[str]) -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             versions[package] = version(package)
     return versions
+
+
+def require_file(path: Path, allowed: str) -> None:
+    """Raise UserError unless this is a file: not absent, no folder, no pipe and no device, which may not end."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        absent = isinstance(error, FileNotFoundError)
+        why = (
+            "does not exist and cannot be read"
+            if absent
+            else f"cannot be opened ({getattr(error, 'strerror', None) or error})"
+        )
+        raise UserError(f"the file {path} {why}; give the name of {allowed}") from None
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
+        raise UserError(f"{path} is {kind}, but must be {allowed}; give the name of one")

@@ -60,18 +60,22 @@ class Reference:
         return table
 
     def offsets(self, numbers: np.ndarray) -> np.ndarray:
-        """Atomic references E0 in float64, [N] eV; UserError for elements that were not trained."""
-        self.require_elements(numbers)
+        """Atomic references E0 in float64, [N] eV, 0 for padding; UserError for elements that were not trained."""
+        self.require_elements(np.setdiff1d(numbers, 0))
         table = np.zeros(len(SYMBOLS))
         table[list(self.elements)] = self.E0
         return table[np.asarray(numbers)]
 
     def require_elements(self, numbers: np.ndarray) -> None:
-        """Raise a UserError that names the elements on which this potential was not trained, if there are any."""
-        unknown = sorted(set(np.asarray(numbers).tolist()) - {0, *self.elements})
+        """Raise a UserError that names the elements on which this potential was not trained, if there are any.
+
+        The numbers are those of atoms: 0, which is padding inside, is a dummy atom here.
+        """
+        unknown = sorted(set(np.asarray(numbers).tolist()) - set(self.elements))
         if unknown:
+            names = [SYMBOLS[z] if 0 < z < len(SYMBOLS) else f"the dummy X (number {z})" for z in unknown]
             raise UserError(
-                f"this potential was not trained on {', '.join(SYMBOLS[z] for z in unknown)}; "
+                f"this potential was not trained on {', '.join(names)}; "
                 f"it knows {', '.join(SYMBOLS[z] for z in self.elements)}. Train one on data that contains them"
             )
 

@@ -16,6 +16,7 @@ from typing import Any
 from ase.calculators.calculator import BaseCalculator
 
 from gmnn.errors import UserError
+from gmnn.files import require_file
 
 NAMES = ("class", "class_name", "factory")
 KEYS = {"module", *NAMES, "kwargs", "args", "preset", "folder"}
@@ -44,6 +45,7 @@ def load_calculator(text: str, kwargs: str | None) -> tuple[BaseCalculator, str]
 def declared(file: str) -> dict[str, dict[str, Any]]:
     """Read the declarations of a JSON or YAML file, by name. UserError names what is wrong with the file."""
     path = Path(file)
+    require_file(path, "a JSON or YAML file")
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -33,10 +34,12 @@ class Command:
 def exit_code(name: str, run: Callable[[], int]) -> int:
     """Run a command's body and return its exit code.
 
-    A UserError or a file error prints one sentence on stderr and gives 2, Ctrl-C gives 130.
+    A UserError or a file error prints one sentence on stderr and gives 2, Ctrl-C gives 130. Warnings are one line each.
     """
     from gmnn.errors import UserError
 
+    plain = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"WARNING: {message}\n"  # without the line of the source
     try:
         return run()
     except UserError as error:
@@ -51,6 +54,8 @@ def exit_code(name: str, run: Callable[[], int]) -> int:
         where = f": {error.filename}" if error.filename else ", while a file was written"
         print(f"{name}: {error.strerror}{where}; what was saved before is kept", file=sys.stderr)
         return 2
+    finally:
+        warnings.formatwarning = plain
 
 
 CONFIGURED = "CONFIG [key.path=value ...] [--resume]"

@@ -116,16 +116,21 @@ class Session:
 
 
 def structure(config: "DynamicsConfig") -> "Atoms":
-    """Read the structure of the configuration and repeat it; UserError if it cannot be read or repeated."""
-    from gmnn.commands._inputs import file_and_index, read_frames
+    """The structure of the configuration, repeated; UserError if it cannot be read, or its constraints not be kept."""
+    from gmnn.md.velocities import fixed_atoms, repeated
+    from gmnn.structures import read_structure
 
-    file, index = file_and_index(config.structure)
-    if not file.is_file():
-        raise UserError(f"there is no file {file}; set structure to one that ASE reads")
-    atoms = read_frames(file, index or "-1")[0]
+    atoms = read_structure(config.structure)
+    fixed_atoms(atoms)
     if any(n > 1 and not p for n, p in zip(config.repeat, atoms.pbc, strict=True)):
         raise UserError(f"repeat is {list(config.repeat)}, but must be 1 where the structure does not repeat")
-    return atoms.repeat(config.repeat)
+    if max(config.repeat) == 1:
+        return atoms
+    copies, temperature_K = repeated(atoms, config.repeat, config.seed)
+    if temperature_K and config.replicas == 1 and config.ensemble != "minimise":
+        print(f"the copies of the cell get new velocities at the {temperature_K:.1f} K of the frame; with equal ones "
+              "they would move as one")  # fmt: skip
+    return copies
 
 
 def _use_all_cores() -> None:

@@ -67,22 +67,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _frames(source: str) -> "list[Atoms]":
-    import ase.io
-    from ase.io.formats import parse_filename
-
     from gmnn.data.embedded import ethanol
-    from gmnn.errors import UserError, reason
-    from gmnn.files import require_whole
+    from gmnn.structures import read_structures, split_index
 
     if source == "ethanol":
         return ethanol()
-    require_whole(Path(parse_filename(source)[0]))
-    try:
-        return list(ase.io.iread(source))
-    except Exception as error:  # ASE's readers raise anything
-        raise UserError(
-            f"{source} cannot be read: {reason(error, 200)}; give a file of structures that ASE reads"
-        ) from None
+    path, index = split_index(source)
+    return read_structures(path, index or ":")
 
 
 COMMAND = Command("select", DESCRIPTION, add_arguments, run)

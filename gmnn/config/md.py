@@ -20,7 +20,7 @@ class DynamicsConfig(BaseModel):
     output: str
     """Folder for trajectory, log and state; must not hold another run."""
     repeat: tuple[Count, Count, Count] = (1, 1, 1)
-    """Copies of the cell along each vector."""
+    """Copies of the cell along each vector; velocities of the file are drawn anew at their temperature."""
     replicas: Count = 1
     """Independent copies of the structure that move together, each with its own velocities and noise."""
     ensemble: Ensemble = "langevin"

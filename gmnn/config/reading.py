@@ -17,6 +17,7 @@ from gmnn.config.model import ModelConfig
 from gmnn.config.train import StartConfig, TrainConfig
 from gmnn.config.types import STRICT, Seed
 from gmnn.errors import UserError, shortened
+from gmnn.files import require_file
 
 MOST_MISTAKES = 20  # named in one message
 
@@ -64,6 +65,7 @@ def read_config(path: str, overrides: list[str] | None = None) -> Config:
 
 def read_any(section: type[Section], path: str, overrides: list[str] | None = None) -> Section:
     """Read a configuration from a YAML file with ``key.path=value`` overrides; UserError names every wrong key."""
+    require_file(Path(path), "a configuration in YAML")
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -40,7 +40,7 @@ def check(dataset: Dataset, given: np.ndarray) -> None:
         "an atomic number outside 1 ... 118": [not ((a.numbers > 0) & (a.numbers < 119)).all() for a in dataset.atoms],
         "positions or a cell that are not finite": ~finite,
         "a periodic direction without a cell vector, or a cell without volume": no_cell,
-        f"positions beyond {FARTHEST:.0e} Å or a cell smaller than any (wrong unit?)": no_unit,
+        f"positions beyond {FARTHEST:.0e} Å, or a cell smaller or atoms denser than any (wrong unit?)": no_unit,
         "no energy, forces or stress": ~given.any(axis=1),
         "an energy that is not finite": given[:, 0] & ~np.isfinite(dataset.energies),
         "forces that are not finite": given[:, 1] & ~finite_forces,

@@ -1,10 +1,8 @@
 """Read a file that ASE understands into checked frames with labels in eV and Å."""
 
 import hashlib
-import re
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +13,8 @@ from gmnn.data import keys
 from gmnn.data.checks import check
 from gmnn.data.frames import LABELS, Dataset
 from gmnn.data.units import Factors, asymmetric, factors, tensor
-from gmnn.errors import UserError, reason
-from gmnn.files import require_whole
+from gmnn.errors import UserError
+from gmnn.structures import read_structures, split_index
 
 AGREE = {"energy": 1e-5, "forces": 1e-5, "stress": 1e-6}  # eV, eV/Å, eV/Å^3: allowed rounding of the same label
 
@@ -197,16 +195,8 @@ def _scaled(atoms: Atoms, factor: float) -> Atoms:
 
 
 def _read_file(source: str) -> tuple[list[Atoms], str]:
-    from ase.io import read
-
-    path, rows = Path(source), ":"
-    if not path.is_file() and (sliced := re.fullmatch(r"(.+)@(-?\d*:-?\d*(?::-?\d+)?)", source)):
-        path, rows = Path(sliced[1]), sliced[2]
-    if not path.is_file():
-        raise UserError(f"the data file {path} does not exist; give a file that ASE reads, or `ethanol`")
-    require_whole(path)
-    try:
-        frames = read(path, rows)
-    except Exception as error:  # ASE's readers raise anything on a malformed file
-        raise UserError(f"ASE cannot read {source}: {reason(error)}") from None
-    return list(frames), hashlib.sha256(path.read_bytes()).hexdigest()
+    path, rows = split_index(source)
+    if rows and ":" not in rows:
+        rows = f"{rows}:{int(rows) + 1 or ''}"
+    frames = read_structures(path, rows or ":")
+    return frames, hashlib.sha256(path.read_bytes()).hexdigest()

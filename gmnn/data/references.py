@@ -12,6 +12,7 @@ from gmnn.data.checks import rms_force
 from gmnn.data.frames import Dataset
 from gmnn.elements import SYMBOLS, pair_name
 from gmnn.errors import UserError
+from gmnn.files import require_file
 from gmnn.neighbors.host import neighbor_pairs
 from gmnn.reference import Reference
 
@@ -109,6 +110,7 @@ def read_nlh(path: str | None, elements: list[int]) -> tuple[tuple[float, ...], 
     if path is None:
         raise UserError("model.repulsion is nlh; name the published file of its coefficients in data.nlh_coefficients")
     try:
+        require_file(Path(path), "the published file")
         lines = [line.split() for line in Path(path).read_text().splitlines() if line.strip() and line[0] != "#"]
         table = {(int(x[0]), int(x[1])): tuple(map(float, x[2:8])) for x in lines}
     except (OSError, ValueError, IndexError) as error:

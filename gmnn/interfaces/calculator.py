@@ -1,25 +1,61 @@
 """ASE calculator: energy, free_energy, energies, forces and stress of molecules and periodic systems."""
 
+import copy
+import math
 import os
+import sys
+import threading
+import warnings
 from collections.abc import Sequence
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from numbers import Real
+from typing import Any, NamedTuple
 
+import ase.outputs
 import jax
 import numpy as np
 from ase import Atoms
+from ase.calculators import calculator as ase_calculator
 from ase.calculators.calculator import Calculator as ASECalculator
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from gmnn.device import on_device, precision
-from gmnn.errors import UserError
+from gmnn.device import forked, on_device, precision, require_not_forked
+from gmnn.errors import UserError, require
 from gmnn.model.folder import load
 from gmnn.model.potential import Potential
-from gmnn.neighbors.host import capacity, make_system, pad, stack
+from gmnn.neighbors.host import SAME_PLACE, capacity, make_system, pad, stack
+from gmnn.structures import CHARGED, total_charge
 from gmnn.system import Prediction, System
 
 BATCH_SLOTS = 40_000  # neighbour slots evaluated at once by batch_eval
+SHARED = ("potential", "_params", "_predict", "_place", "_trained", "_member_forces", "_kept")  # never changed in place
+MADE = (*SHARED[1:-1], "_lock", "get_spin_polarized")  # made again from the rest
+
+
+def _register(name: str, shape: tuple[str | int, ...]) -> None:
+    """Make a property known to ASE, so that its SinglePointCalculator, trajectories and databases take it."""
+    if name not in ase_calculator.all_properties:
+        ase_calculator.all_properties.append(name)
+    if name not in ase.outputs.all_outputs:
+        ase.outputs._defineprop(name, float, shape)
+    if extxyz := sys.modules.get("ase.io.extxyz"):  # which has read the lists if it was imported before
+        names = extxyz.per_atom_properties if shape else extxyz.per_config_properties
+        names += [name] if name not in names else []
+
+
+_register("energy_std", ())
+_register("forces_std", ("natoms", 3))
+
+
+class _Kept(NamedTuple):
+    """A neighbour list that is used until an atom has moved by half the skin."""
+
+    built: Atoms  # the structure of the list
+    home: np.ndarray  # positions in the list, brought into the cell, [N, 3] Å
+    system: System  # on the device
+    near: tuple[np.ndarray, np.ndarray, np.ndarray]  # i, j and S @ cell of pairs that may meet while it is used
 
 
 class Calculator(ASECalculator):
@@ -30,9 +66,13 @@ class Calculator(ASECalculator):
     or cell, periodicity or species change. Slots grow by a quarter at a time, so that dynamics compile only a few
     times. An ensemble also has the properties energy_std (eV) and forces_std ([N, 3] eV/Å; computed on request by one
     more pass for each member): standard deviations over its members, scaled to the errors of the validation frames.
+
+    Copies, also by `copy.deepcopy`, share the compiled program; a pickle holds the parameters. Threads may share a
+    calculator and take turns. A process forked after JAX was used cannot compute: start it with "spawn".
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
+    ignored_changes = {"initial_charges", "initial_magmoms"}  # which no result depends on
 
     def __init__(
         self,
@@ -48,32 +88,92 @@ class Calculator(ASECalculator):
         adjoint and is several times as fast (docs/md.md states its errors); `kernel` is the same in C++ on a CPU.
         `auto` is `kernel` where it compiles, else `fast`, and `reference` for potentials that neither covers.
         """
-        from gmnn.device import compiled
-        from gmnn.kernels.choice import choose, evaluator  # imports flax
-
+        number = isinstance(skin, Real) and not isinstance(skin, bool) and math.isfinite(skin) and skin >= 0
+        require(number, "skin", skin, "a finite number, zero or positive, Å")
+        require_not_forked()
         super().__init__(**kwargs)
         self.potential = potential if isinstance(potential, Potential) else load(potential)
         if self.potential.params is None:
             raise UserError("this Potential has no parameters; give a trained one, gmnn.load(folder)")
-        if not skin >= 0:
-            raise UserError(f"skin is {skin!r}, but must be zero or positive, Å")
-        self.dtype, self.skin = dtype, skin
-        with precision(self.dtype):
-            self.path = choose(self.potential, path).path
-            self._params, predict = evaluator(self.potential, path, dtype)
-            if self.potential.config.n_members > 1:  # on every path, forces of members come from autodiff
-                self._trained = evaluator(self.potential, "reference", dtype)[0]
-        self._predict, self._place = compiled(predict), jax.tree.leaves(self._params)[0].sharding
-        self._member_forces = jax.jit(self.potential.member_forces)
+        self.dtype, self.skin = dtype, float(skin)
+        self._asked_path = path
         if self.potential.config.n_members > 1:
             self.implemented_properties = [*self.implemented_properties, "energy_std", "forces_std"]
-        self._kept: tuple[Atoms, np.ndarray, System] | None = None  # atoms of the list, positions in it, the system
+        self._kept: _Kept | None = None
+        self._lock = threading.RLock()
+        self._make()
+
+    def _make(self) -> None:
+        """Make what is not pickled: the compiled program with its parameters."""
+        from gmnn.device import compiled
+        from gmnn.kernels.choice import choose, evaluator  # imports flax
+
+        with precision(self.dtype):
+            self.path = choose(self.potential, self._asked_path).path
+            self._params, predict = evaluator(self.potential, self._asked_path, self.dtype)
+            if self.potential.config.n_members > 1:  # on every path, forces of members come from autodiff
+                self._trained = evaluator(self.potential, "reference", self.dtype)[0]
+        self._member_forces = jax.jit(self.potential.member_forces)
+        self._predict, self._place = compiled(predict), jax.tree.leaves(self._params)[0].sharding
+
+    def __copy__(self) -> "Calculator":
+        return self._copied(dict)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Calculator":
+        return self._copied(lambda state: copy.deepcopy(state, memo), memo)
+
+    def _copied(self, copied: Any, memo: dict[int, Any] | None = None) -> "Calculator":
+        """Return a copy that shares what is never changed in place; `copied` copies the rest."""
+        other = type(self).__new__(type(self))
+        if memo is not None:
+            memo[id(self)] = other
+        state = {key: value for key, value in vars(self).items() if key not in ("_lock", "get_spin_polarized", *SHARED)}
+        vars(other).update({key: vars(self)[key] for key in SHARED if key in vars(self)}, **copied(state))
+        other.get_spin_polarized, other._lock = other._deprecated_get_spin_polarized, threading.RLock()
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle holds: settings, results, parameters and the neighbour list, as NumPy arrays."""
+        state = {key: value for key, value in vars(self).items() if key not in MADE}
+        state["potential"] = self.potential.with_params(jax.tree.map(np.asarray, self.potential.trained))
+        if self._kept is not None:
+            state["_kept"] = self._kept._replace(system=jax.tree.map(np.asarray, self._kept.system))
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.get_spin_polarized, self._lock = self._deprecated_get_spin_polarized, threading.RLock()
+
+    def _ready(self) -> None:
+        """Make the program after unpickling, when it is needed: an error while unpickling would stop a worker."""
+        require_not_forked()
+        if "_predict" not in vars(self):
+            self._make()
+            if self._kept is not None:
+                with precision(self.dtype):
+                    placed = jax.device_put(on_device(self._kept.system, self.dtype), self._place)
+                self._kept = self._kept._replace(system=placed)
+
+    def _turn(self) -> AbstractContextManager[Any]:
+        """The lock of this calculator; a forked process has one thread, and the lock may be held for ever."""
+        return nullcontext() if forked() else self._lock
+
+    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
+        """Return a property as ASE does; threads that share the calculator take turns."""
+        with self._turn():
+            return super().get_property(name, atoms, allow_calculation)
 
     def calculate(
         self, atoms: Atoms | None = None, properties: Sequence[str] = ("energy",), system_changes: Any = all_changes
     ) -> None:
-        super().calculate(atoms, properties, system_changes)
-        atoms = atoms or self.atoms
+        with self._turn():
+            self._ready()
+            if system_changes:
+                self.results = {}  # so that none of another structure stays after an error
+            super().calculate(atoms, properties, system_changes)
+            self._calculate(self.atoms if atoms is None else atoms, properties)
+
+    def _calculate(self, atoms: Atoms | None, properties: Sequence[str]) -> None:
         if not atoms:
             raise UserError("the structure has no atoms")
         if "stress" in properties and not _has_stress(atoms):
@@ -81,24 +181,26 @@ class Calculator(ASECalculator):
         with precision(self.dtype):
             system = self._update(atoms)
             prediction = self._predict(self._params, system)
-            self.results = self._results(atoms, jax.tree.map(np.asarray, prediction))
-            if self.potential.config.n_members > 1:
+            results = self._results(atoms, jax.tree.map(np.asarray, prediction))
+            if "forces_std" in properties and self.potential.config.n_members > 1:
                 scale = self.potential.reference.spread_scale
-                self.results["energy_std"] = scale[0] * float(np.std(prediction.members, ddof=1))
-                if "forces_std" in properties:
-                    forces = np.asarray(self._member_forces(self._trained, system), float)[:, : len(atoms)]
-                    self.results["forces_std"] = scale[1] * forces.std(axis=0, ddof=1)
+                forces = np.asarray(self._member_forces(self._trained, system), float)[:, : len(atoms)]
+                results["forces_std"] = scale[1] * forces.std(axis=0, ddof=1)
+        self.results = results
 
     def batch_eval(self, frames: Sequence[Atoms]) -> list[Atoms]:
         """Return copies of the structures, in order, with their results in a SinglePointCalculator.
 
-        Structures of similar size are evaluated together, many at a time; a few shapes are compiled.
+        Structures of similar size are evaluated together, many at a time; a few shapes are compiled. Results are those
+        of `calculate`, energy_std of an ensemble included, but not forces_std.
         """
+        with self._turn():
+            self._ready()
         r_max, systems = self.potential.config.r_max, []
         for atoms in frames:
             if not len(atoms):
                 raise UserError("one of the structures has no atoms")
-            self.potential.require_elements(atoms.numbers)
+            self._require_covered(atoms)
             systems.append(make_system(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc, r_max))
         groups: dict[tuple[int, int], list[int]] = {}
         for k, system in enumerate(systems):
@@ -119,11 +221,17 @@ class Calculator(ASECalculator):
                     out[k].calc = SinglePointCalculator(out[k], **self._results(out[k], single))
         return out
 
+    def _require_covered(self, atoms: Atoms) -> None:
+        """Raise UserError for elements that were not trained; warn of a total charge."""
+        self.potential.require_elements(atoms.numbers)
+        if total_charge(atoms):
+            warnings.warn(f"the structure has {CHARGED}", stacklevel=2)
+
     def _update(self, atoms: Atoms) -> System:
         """Return the system on the device: current positions with the kept list, or with a new one if it is too old."""
         slots = 0
         if self._kept is not None:
-            built, home, placed = self._kept
+            built, home, placed, near = self._kept
             if len(built) == len(atoms):
                 slots = placed.neighbors.shape[1]
                 unchanged = (
@@ -133,13 +241,16 @@ class Calculator(ASECalculator):
                 )
                 moved = atoms.positions - built.positions  # a NaN compares False and is reported by make_system
                 if unchanged and np.max(np.einsum("ia,ia->i", moved, moved)) <= (0.5 * self.skin) ** 2:
+                    _require_apart(home + moved, *near)
                     return placed._replace(positions=jax.device_put((home + moved).astype(self.dtype), self._place))
-        self.potential.require_elements(atoms.numbers)
+        self._require_covered(atoms)
         cutoff = self.potential.config.r_max + self.skin
         system = make_system(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc, cutoff)
+        near = _near(system, self.skin + SAME_PLACE)
         system = pad(system, len(atoms), max(slots, capacity(system.neighbors.shape[1])))
         placed = jax.device_put(on_device(system, self.dtype), self._place)
-        self._kept = (atoms.copy(), system.positions, placed)
+        bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        self._kept = _Kept(bare, system.positions, placed, near)
         return placed
 
     def _results(self, atoms: Atoms, prediction: Prediction) -> dict[str, Any]:
@@ -152,9 +263,32 @@ class Calculator(ASECalculator):
             "energies": prediction.energies[:n].astype(float) + references,
             "forces": prediction.forces[:n].astype(float),
         }
+        if not (np.isfinite(energy) and np.isfinite(results["forces"]).all()):
+            raise UserError(
+                "energy or forces of this structure are not finite numbers; are two atoms at the same place, or is the "
+                "model damaged?"
+            )
         if _has_stress(atoms):
             results["stress"] = full_3x3_to_voigt_6_stress(prediction.virial.astype(float) / atoms.get_volume())
+        if self.potential.config.n_members > 1:
+            scale = self.potential.reference.spread_scale
+            results["energy_std"] = scale[0] * float(np.std(prediction.members, ddof=1))
         return results
+
+
+def _near(system: System, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return i, j and the shift in Å of the pairs of a System without padding that are within `reach` Å."""
+    i, slot = np.nonzero(system.neighbors < len(system.numbers))
+    j, shifts = system.neighbors[i, slot], system.shifts[i, slot] @ system.cell
+    near = np.linalg.norm(system.positions[j] + shifts - system.positions[i], axis=1) <= reach
+    return i[near], j[near], shifts[near]
+
+
+def _require_apart(positions: np.ndarray, i: np.ndarray, j: np.ndarray, shifts: np.ndarray) -> None:
+    """Raise UserError if two atoms of these pairs are at the same place."""
+    same = np.flatnonzero(np.linalg.norm(positions[j] + shifts - positions[i], axis=1) < SAME_PLACE)
+    if len(same):
+        raise UserError(f"atoms {i[same[0]]} and {j[same[0]]} are at the same place; remove one of them")
 
 
 def _has_stress(atoms: Atoms) -> bool:

@@ -10,7 +10,6 @@ In the input file, with `python -c "from gmnn.interfaces import ipi; print(ipi._
 
 from typing import Any
 
-import ase.io
 import numpy as np
 from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
@@ -18,6 +17,7 @@ from ipi.pes.dummy import Dummy_driver
 from ipi.utils.units import unit_to_internal, unit_to_user
 
 from gmnn.interfaces.calculator import Calculator
+from gmnn.structures import read_structure
 
 __DRIVER_NAME__ = "gmnn"
 __DRIVER_CLASS__ = "Driver"
@@ -29,7 +29,7 @@ class Driver(Dummy_driver):
     def __init__(self, model: str, template: str, dtype: str = "float32", path: str = "auto", **kwargs: Any) -> None:
         """`model`: a model folder; `template`: any file ASE reads, with `@INDEX`; the rest as in `gmnn.Calculator`."""
         self.calculator = Calculator(model, dtype=dtype, path=path)
-        self.template: Any = ase.io.read(template)
+        self.template: Any = read_structure(template)
         super().__init__(**kwargs)
 
     def compute(self, cell: Any, pos: Any) -> Any:

@@ -42,3 +42,23 @@ def maxwell(atoms: Atoms, temperature_K: float, fixed: np.ndarray, rng: np.rando
         if kinetic > 0 and freedom > 0:
             moving.set_velocities(moving.get_velocities() * np.sqrt(0.5 * freedom * units.kB * temperature_K / kinetic))
     return moving.get_velocities()
+
+
+def repeated(atoms: Atoms, repeat: tuple[int, int, int], seed: int) -> tuple[Atoms, float]:
+    """Repeat a structure, and return it with the kinetic temperature in K of its free atoms, 0 without velocities.
+
+    All atoms get new velocities with the same kinetic energy per free atom, because copies with equal velocities would
+    move as one. Positions and fixed atoms repeat.
+    """
+    copies = atoms.repeat(repeat)
+    free = int(np.sum(~fixed_atoms(atoms)))
+    moving = np.where(fixed_atoms(atoms)[:, None], 0.0, atoms.get_velocities())
+    kinetic = 0.5 * float(np.sum(atoms.get_masses()[:, None] * moving**2))
+    if not kinetic > 0:
+        return copies, 0.0
+    temperature_K = 2 * kinetic / (3 * free * units.kB)
+    velocities = maxwell(copies, temperature_K, fixed_atoms(copies), np.random.default_rng(seed))
+    new = 0.5 * float(np.sum(copies.get_masses()[:, None] * velocities**2))
+    velocities *= np.sqrt(kinetic * len(copies) / len(atoms) / new)
+    copies.set_velocities(velocities)
+    return copies, temperature_K

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from gmnn.config.model import ModelConfig, model_config_from_dict, to_dict
+from gmnn.device import require_not_forked
 from gmnn.errors import UserError, reason
 from gmnn.files import SEAL, _read_json, _verified, package_versions, read_sealed, sealed, write_json
 from gmnn.model.potential import Potential
@@ -49,6 +50,7 @@ def save(path: Path, potential: Potential, epoch: int, facts: dict[str, Any]) ->
 
 def load(path: str | os.PathLike) -> Potential:
     """Load the potential in a model folder, with float32 parameters. UserError if it is absent, newer or damaged."""
+    require_not_forked()
     path = Path(path)
     description = read_description(path)
     try:

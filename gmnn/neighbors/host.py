@@ -3,6 +3,8 @@
 Pairs come from vesin. Dense slots (`System.neighbors`, `System.shifts`) and padding are made here and nowhere else.
 """
 
+import os
+
 import numpy as np
 
 from gmnn.errors import UserError
@@ -11,6 +13,14 @@ from gmnn.system import System
 FARTHEST = 1e6  # Å, largest coordinate or cell vector: 0.1 mm
 AWAY = 100.0  # Å from the origin, beyond which a molecule is moved to it
 MOST_IMAGES = 100_000  # images of the cell within reach of an atom; about those of a 0.3 Å cube at a radius of 6.5 Å
+SAME_PLACE = 1e-6  # Å; nearer atoms are at the same place, as wrapping leaves errors of some 1e-16 Å
+LARGEST_RADIUS = 100.0  # Å, of a search
+MANY_PAIRS = 1e6  # from which it matters how many there are: a tenth of a second, 100 MB
+DENSEST_CRYSTAL = 5.0  # atoms in a cubic Å of a cell; silicon in nm has 50
+DENSEST = 1.0  # atoms in a cubic Å, on average over all spheres of the cutoff
+PAIR_BYTES, SLOT_BYTES = 150, 32  # memory for a pair while it is searched, and for a slot, padding included
+MEMORY_SHARE = 0.8  # of the machine's memory that a list may need
+MOST_BINS = 1_000_000  # along a vector, so that their numbers fit into 64 bits
 SPARSE = 1000  # bins as wide as the cutoff, plus 8 an atom; beyond, ASE searches: slower, but for any structure
 
 
@@ -46,18 +56,96 @@ def _repeating_cell(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
 
 
 def require_searchable(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> None:
-    """Raise UserError if coordinates or cell have no usable unit, before neighbours within `cutoff` Å are searched."""
+    """Raise UserError if coordinates, cell or cutoff have no usable unit, or the pairs are too many to be searched."""
     largest = max(np.abs(positions).max(initial=0.0), np.abs(cell).max(initial=0.0))
     if not largest <= FARTHEST:
         raise UserError(
             f"positions and cell vectors must be within {FARTHEST:.0e} Å, but one is {largest:.3g} Å; check the unit"
         )
-    images = np.prod(np.where(pbc, 2 * np.ceil(cutoff / _heights(_repeating_cell(cell, pbc))) + 1, 1))
+    if not 0 < cutoff <= LARGEST_RADIUS:
+        raise UserError(
+            f"neighbours within {cutoff:g} Å are asked for, but at most {LARGEST_RADIUS:g} Å are allowed; take a "
+            "smaller cutoff or skin, in Å"
+        )
+    images = float(np.prod(np.where(pbc, 2 * np.ceil(cutoff / _heights(_repeating_cell(cell, pbc))) + 1, 1)))
     if images > MOST_IMAGES:
         raise UserError(
             f"the cell is so small that {images:.0e} of its images lie within {cutoff:g} Å, allowed are "
             f"{MOST_IMAGES:,}; give a real cell, in Å"
         )
+    if np.all(pbc) and (density := len(positions) / abs(np.linalg.det(cell))) > DENSEST_CRYSTAL:
+        raise UserError(
+            f"the cell holds {density:.3g} atoms in a cubic Å, where diamond has 0.18 and {DENSEST_CRYSTAL:g} is "
+            "allowed; are the positions in nm? give them and the cell in Å"
+        )
+    if len(positions):
+        require_workable(positions, cell, pbc, cutoff, images)
+
+
+def require_workable(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float, images: float) -> None:
+    """Raise UserError if the pairs within `cutoff` Å are too many, by an estimate that is much quicker than a search.
+
+    `images` bounds the images of the cell within reach.
+    """
+    n = len(positions)
+    if n * n * images <= MANY_PAIRS:
+        return
+    pairs, most = estimated_pairs(positions, cell, pbc, cutoff)
+    density = pairs / n / (4 / 3 * np.pi * cutoff**3)
+    if pairs > MANY_PAIRS and density > DENSEST:
+        raise UserError(
+            f"the structure is so dense that each of its {n:,} atoms has about {pairs / n:,.0f} others within "
+            f"{cutoff:g} Å, {density:.3g} in a cubic Å, where diamond has 0.18 and {DENSEST:g} is allowed; are the "
+            "positions in nm? give them in Å"
+        )
+    needed = pairs * PAIR_BYTES + n * most * SLOT_BYTES
+    if needed > MEMORY_SHARE * (memory := _memory()):
+        raise UserError(
+            f"the list of neighbours of {n:,} atoms within {cutoff:g} Å would need about {needed / 2**30:.3g} GB for "
+            f"{pairs:.2g} pairs and up to {most:,} an atom, but this machine has {memory / 2**30:.3g} GB; take fewer "
+            "atoms or a smaller radius or skin, and check that the positions are in Å"
+        )
+
+
+def estimated_pairs(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> tuple[float, int]:
+    """Estimate the ordered pairs within `cutoff` Å, and the most neighbours of an atom, by counting atoms in bins.
+
+    Bins are half as wide as the cutoff; two bins are near if their places are within it.
+    """
+    pbc, box = np.asarray(pbc, bool), _repeating_cell(cell, pbc)
+    heights = _heights(box)
+    fractions = np.asarray(positions, float) @ np.linalg.inv(box)
+    low = np.where(pbc, 0.0, fractions.min(axis=0))
+    extent = np.where(pbc, 1.0, np.ptp(fractions, axis=0) + 1e-9)
+    widths = np.maximum(np.maximum(0.5 * cutoff / heights, extent / MOST_BINS), 1e-12)  # of a bin, in fractions
+    bins = np.maximum(np.where(pbc, extent // widths, np.ceil(extent / widths)), 1).astype(np.int64)
+    steps = np.where(pbc, 1.0 / bins, widths)
+    place = np.floor((np.where(pbc, fractions - np.floor(fractions), fractions) - low) / steps).astype(np.int64)
+    place = np.minimum(place, bins - 1)
+    keys, counts = np.unique((place[:, 0] * bins[1] + place[:, 1]) * bins[2] + place[:, 2], return_counts=True)
+    reach = np.ceil(cutoff / (steps * heights)).astype(int)
+    reach = np.where(pbc, reach, np.minimum(reach, bins - 1))
+    offsets = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), axis=-1).reshape(-1, 3)
+    offsets = offsets[np.linalg.norm((offsets * steps) @ box, axis=1) <= cutoff * (1 + 1e-9)]
+    offsets, copies = np.unique(np.where(pbc, offsets % bins, offsets), axis=0, return_counts=True)
+    home = np.stack([keys // (bins[1] * bins[2]), keys // bins[2] % bins[1], keys % bins[2]], axis=1)
+    near = np.zeros(len(keys))
+    for offset, times in zip(offsets, copies, strict=True):
+        beside = home + offset
+        inside = (pbc | ((beside >= 0) & (beside < bins))).all(axis=1)
+        beside = np.where(pbc, beside % bins, beside)
+        wanted = (beside[:, 0] * bins[1] + beside[:, 1]) * bins[2] + beside[:, 2]
+        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        near += times * np.where(inside & (keys[at] == wanted), counts[at], 0)
+    return float((counts * near).sum()), int(near.max())
+
+
+def _memory() -> float:
+    """Bytes of memory of this machine; infinite where it does not say."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):
+        return np.inf
 
 
 def _heights(cell: np.ndarray) -> np.ndarray:
@@ -142,7 +230,7 @@ def make_system(
         wrapped = positions - np.mean(positions, axis=0) if np.abs(positions).max(initial=0.0) > AWAY else positions
     i, j, S = _search(wrapped, cell, pbc, cutoff)
     vectors = wrapped[j] + S @ cell - wrapped[i]
-    same = np.flatnonzero(np.einsum("pa,pa->p", vectors, vectors) < 1e-12)  # wrapping leaves errors of some 1e-16 Å
+    same = np.flatnonzero(np.einsum("pa,pa->p", vectors, vectors) < SAME_PLACE**2)
     if len(same):
         raise UserError(f"atoms {i[same[0]]} and {j[same[0]]} are at the same place; remove one of them")
     counts = np.bincount(i, minlength=n)

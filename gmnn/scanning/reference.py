@@ -1,13 +1,10 @@
 """Reference curves of single bonds, from a quantum-chemical method, to compare with those of a model."""
 
-import io
-import lzma
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import ase.io
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
@@ -15,6 +12,7 @@ from numpy.typing import NDArray
 from gmnn.errors import UserError
 from gmnn.scanning.metrics import hermite
 from gmnn.scanning.paths import Approach, Array, atom_name
+from gmnn.structures import read_structures
 
 KEYS = ("bond", "i", "j", "grid", "distance", "dEdr", "r_eq", "reliable")
 GRIDS = ("s0", "geometric", "minimum")
@@ -74,18 +72,7 @@ def read_reference(path: str | PathLike[str]) -> dict[str, ReferenceCurve]:
     `distance` (Å), `dEdr` (eV/Å), `r_eq` (Å), `reliable`. Raises UserError for a missing file, key or unknown grid.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(
-            f"The reference file was not found, got '{path}'; an extended-xyz file (.extxyz, .extxyz.xz) is needed; "
-            "correct the path or pass 'none'."
-        )
-    try:
-        frames = ase.io.read(io.StringIO(unpack(path)), index=":", format="extxyz")
-    except Exception as error:
-        raise UserError(
-            f"The reference file could not be read, got '{path}' ({type(error).__name__}: {error}); extended xyz with "
-            "one frame per point is allowed; write it with ase.io.write(..., format='extxyz')."
-        ) from error
+    frames = read_structures(path)
     by_bond: dict[str, list[Atoms]] = {}
     for index, frame in enumerate(frames):
         missing = [key for key in KEYS if key not in frame.info]
@@ -101,12 +88,6 @@ def read_reference(path: str | PathLike[str]) -> dict[str, ReferenceCurve]:
             )
         by_bond.setdefault(str(frame.info["bond"]), []).append(frame)
     return {bond: _curve(bond, members) for bond, members in by_bond.items()}
-
-
-def unpack(path: Path) -> str:
-    """The text of a file, decompressed first if its name ends in .xz: ASE would seek in it, which takes 20 s."""
-    content = path.read_bytes()
-    return (lzma.decompress(content) if path.suffix == ".xz" else content).decode()
 
 
 def _curve(bond: str, frames: list[Atoms]) -> ReferenceCurve:

@@ -52,7 +52,7 @@ def test_some_frames_of_a_file(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_dataset(f"{path}{some}").energies, expected)
     (tmp_path / "ten.xyz@2:5").write_bytes(path.read_bytes())
     np.testing.assert_array_equal(read_dataset(f"{path}@2:5").energies, energies)
-    for wrong, words in (("@20:", "no frames"), ("@::0", "cannot read"), ("@first", "does not exist")):
+    for wrong, words in (("@20:", "no frames"), ("@::0", "cannot be read"), ("@first", "does not exist")):
         with pytest.raises(UserError, match=words):
             read_dataset(f"{path}{wrong}")
 
@@ -202,5 +202,5 @@ def test_counts_beyond_the_file(tmp_path: Path, line: int, number: str) -> None:
     lines = file.read_text().splitlines()
     lines[line] = number
     file.write_text("\n".join(lines) + "\n")
-    with pytest.raises(UserError, match=f"line {line + 1} of" if number[0] != "-" else "cannot read"):
+    with pytest.raises(UserError, match=f"line {line + 1} of" if number[0] != "-" else "cannot be read"):
         read_dataset(str(file))

@@ -507,7 +507,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         ((), "already holds a run"),
         (("temperatur_K=3",), "did you mean temperature_K"),
         (("steps=45",), "multiple of every"),
-        (("structure=nowhere.xyz", "output=x"), "there is no file nowhere.xyz"),
+        (("structure=nowhere.xyz", "output=x"), "the file nowhere.xyz does not exist"),
         (("model=nowhere", "output=x"), "not a model folder"),
     ):
         assert md_command.main([str(tmp_path / "md.yaml"), *arguments]) == 2

@@ -555,7 +555,7 @@ def test_exit_codes_of_the_script(tmp_path):
         (["--calculator", "ase.calculators.emt:EMT", "--structure", "one.xyz@3"], "out of range"),
         (["--calculator", "ase.calculators.emt:EMT", "--structure", "fe.xyz"], "cannot evaluate the structure"),
         (["--calculator", "ase.calculators.emt:EMT", "--structure", "noise.xyz"], "cannot be read"),
-        (["--calculator", "ase.calculators.emt:EMT", "--reference", "absent.extxyz"], "was not found"),
+        (["--calculator", "ase.calculators.emt:EMT", "--reference", "absent.extxyz"], "does not exist"),
         (["--calculator", "ase.calculators.emt:EMT", "--window", "5", "1"], "window is empty"),
     ],
 )
