@@ -40,7 +40,7 @@ def read_frames(path: Path, index: str) -> list[Atoms]:
             f"The structure index is out of range, got {index} for '{path}'; the frames of the file, counted from 0, "
             "are allowed; choose one of them."
         ) from error
-    except Exception as error:
+    except Exception as error:  # readers of ASE raise anything
         reason = " ".join(str(error).split())
         raise UserError(
             f"The structure file cannot be read, got '{path}' ({type(error).__name__}: {reason}); any format that ASE "

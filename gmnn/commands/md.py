@@ -172,7 +172,7 @@ def _summary(config: "DynamicsConfig", dynamics: "Dynamics", atoms: "Atoms") -> 
 
     import numpy as np
 
-    with open(Path(config.output) / "log.csv") as file:
+    with open(Path(config.output) / "log.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     warm = [row for row in rows if int(row["step"]) > dynamics.now.step // 5]
     mean = np.mean([float(row["temperature_K"]) for row in warm])

@@ -81,7 +81,7 @@ def read_reference(path: str | PathLike[str]) -> dict[str, ReferenceCurve]:
         )
     try:
         frames = ase.io.read(io.StringIO(unpack(path)), index=":", format="extxyz")
-    except Exception as error:
+    except Exception as error:  # readers of ASE raise anything
         raise UserError(
             f"The reference file could not be read, got '{path}' ({type(error).__name__}: {error}); extended xyz with "
             "one frame per point is allowed; write it with ase.io.write(..., format='extxyz')."

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gmnn.files import write_files
+from gmnn.folders import write_files
 from gmnn.scanning.figures import draw_panels, draw_scan, draw_suites
 from gmnn.scanning.judge import Verdict
 from gmnn.scanning.metrics import clopper_pearson

@@ -108,7 +108,7 @@ def test_flipped_bits_are_noticed(saved: tuple[Path, Potential]) -> None:
     [
         (lambda d: d.update(format_version=99), "format version 99"),
         (lambda d: d.pop("parameters"), "damaged"),
-        (lambda d: d["model"].update(n_bassis=3), "does not fit this version"),
+        (lambda d: d["model"].update(n_bassis=3), "did you mean n_basis"),
         (lambda d: d["parameters"].update(folder="../../etc"), "outside the folder"),
         (lambda d: d["model"].update(hidden=[5]), "cannot be read"),
         (lambda d: d["model"].update(r_max=4.5), "damaged or edited"),
