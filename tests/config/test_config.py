@@ -44,7 +44,7 @@ def test_numbers_overrides_and_defaults(tmp_path: Path) -> None:
         (
             "output: a\ndata: {train: x}",
             ["model.basis=sinc"],
-            ["model.basis", "'bessel' or 'gaussian'"],
+            ["model.basis", "bessel, gaussian"],
         ),
         ("output: a\ndata: {train: x}", ["model.smoothness=9"], ["model.smoothness", "9", "[-2, 4]"]),
         ("output: a\ndata: {train: x}\nmodel: {basis: gaussian, smoothness: 1}", [], ["smoothness", "gaussian"]),
