@@ -30,10 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the configuration and the structure, run and report."""
+    from gmnn import folders
     from gmnn.config.md import DynamicsConfig
     from gmnn.config.reading import read_any
+    from gmnn.folders import MD_FILES
 
     config = read_any(DynamicsConfig, arguments.config, arguments.overrides)
+    folders.require_ours(Path(config.output), "md", MD_FILES)
     from tqdm import tqdm
 
     from gmnn import md

@@ -21,14 +21,13 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from gmnn.elements import pair_name
 from gmnn.errors import UserError
 from gmnn.files import SEAL, AppendOnlyFile, read_sealed, sealed, write_bytes, write_json
-from gmnn.folders import output_folder
+from gmnn.folders import MD_FILES, output_folder
 from gmnn.md.dynamics import Dynamics
 from gmnn.md.integrators import State
 from gmnn.model.folder import potential_digest
 from gmnn.neighbors import Grid
 
 Report = Callable[[Dynamics], None]
-FILES = ("run.json", "state.npz", "trajectory.extxyz", "log.csv")
 CONTENT = "content"  # key of the checksums of structure and potential
 
 
@@ -50,7 +49,7 @@ def run(
     if the folder holds another run.
     """
     facts = {**facts, CONTENT: content(dynamics)}
-    with output_folder(output, "md", FILES):
+    with output_folder(output, "md", MD_FILES):
         description, state = output / "run.json", output / "state.npz"
         files = {"trajectory": AppendOnlyFile(output / "trajectory.extxyz"), "log": AppendOnlyFile(output / "log.csv")}
         if description.exists() and not resume:
