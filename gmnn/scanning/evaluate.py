@@ -134,7 +134,7 @@ def _results(frames: list[Atoms], calculator: BaseCalculator) -> tuple[Array, Ar
 def point(frame: Atoms) -> tuple[float, Array, str]:
     """Energy, forces and no message of a structure with a calculator; ValueError if they have another shape."""
     energy, forces = np.asarray(frame.get_potential_energy(), float), np.asarray(frame.get_forces(), float)
-    if energy.size != 1:
+    if energy.size != 1 or frame.get_potential_energy() is None:
         raise ValueError(f"the energy has the shape {energy.shape}, but one number is needed")
     if forces.shape != (len(frame), 3):
         raise ValueError(f"the forces have the shape {forces.shape}, but {(len(frame), 3)} is needed")
