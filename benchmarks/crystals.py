@@ -53,7 +53,7 @@ def gmnn(folder: Path, data: str, epochs: int, overrides: list[str]) -> dict:
     ]
     clock = time.perf_counter()
     subprocess.run([*arguments, f"train.epochs={epochs}", *overrides], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return {**json.loads((folder / "metrics.json").read_text()), "wall_s": time.perf_counter() - clock}
+    return {**json.loads((folder / "metrics.json").read_text(encoding="utf-8")), "wall_s": time.perf_counter() - clock}
 
 
 def theirs(apax: Apax, work: Path, frames: tuple[list[Atoms], ...], seconds: float) -> dict:

@@ -31,7 +31,7 @@ def train(name: str, *overrides: str) -> dict:
     shutil.rmtree(folder, ignore_errors=True)
     command = [sys.executable, "train.py", "configs/ethanol_quick.yaml", f"output={folder}", *overrides]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return json.loads((folder / "metrics.json").read_text())
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 
 
 def main() -> None:

@@ -37,10 +37,10 @@ def run(name: str, *overrides: str) -> dict:
     if done.returncode not in (0, 1):
         raise SystemExit(f"the scan of {name} ended with exit code {done.returncode}")
     folder = ROOT / "models" / name
-    scan = json.loads((folder / "scan" / "scan.json").read_text())
-    description = json.loads((folder / "config.json").read_text())
+    scan = json.loads((folder / "scan" / "scan.json").read_text(encoding="utf-8"))
+    description = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     curves: dict[str, list[list[float]]] = {}
-    with open(folder / "scan" / "scan.csv") as file:
+    with open(folder / "scan" / "scan.csv", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if row["kind"] == "s0":
                 curves.setdefault(row["bond"], []).append(
@@ -81,7 +81,7 @@ def main() -> None:
         overrides = {NLH: [f"data.nlh_coefficients={arguments.nlh}"]}
         for name in arguments.names or [*RUNS, *([NLH] if arguments.nlh else [])]:
             results[name] = run(name, *overrides.get(name, []))
-            RESULTS.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
+            RESULTS.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8")
             if name == DEFAULT:
                 install_example()
     pages.write("docs/seed.md", "docs/accuracy.md")

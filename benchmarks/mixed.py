@@ -55,12 +55,12 @@ def main() -> None:
     config = (
         f"output: {work / 'model'}\ndata: {{train: {work / 'mixed.extxyz'}}}\ntrain: {{epochs: {arguments.epochs}}}\n"
     )
-    (work / "mixed.yaml").write_text(config)
+    (work / "mixed.yaml").write_text(config, encoding="utf-8")
     command = [sys.executable, "train.py", str(work / "mixed.yaml")]
-    printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    metrics = json.loads((work / "model" / "metrics.json").read_text())
+    printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, encoding="utf-8").stdout
+    metrics = json.loads((work / "model" / "metrics.json").read_text(encoding="utf-8"))
     data = read_dataset(str(work / "mixed.extxyz"), DataConfig(train=""))
-    test = json.loads((work / "model" / "split.json").read_text())["splits"]["test"]["indices"]
+    test = json.loads((work / "model" / "split.json").read_text(encoding="utf-8"))["splits"]["test"]["indices"]
     compared = evaluation.compare(load(work / "model"), data.take(np.array(test)))
     kinds = compared.by_config_type()
     spread = {}

@@ -65,7 +65,7 @@ def write(*pages: str) -> list[str]:
     complaints = []
     for page in pages or BLOCKS:
         text, problems = _fresh(page)
-        (ROOT / page).write_text(text)
+        (ROOT / page).write_text(text, encoding="utf-8")
         complaints += problems
         print(*problems, sep="\n", end="\n" if problems else "")
         for draw in FIGURES.get(page, []):
@@ -77,7 +77,7 @@ def stale() -> list[str]:
     """One line for each block that differs from the stored results, lacks its marks or has no function."""
     complaints = []
     for page in BLOCKS:
-        before, (after, problems) = (ROOT / page).read_text(), _fresh(page)
+        before, (after, problems) = (ROOT / page).read_text(encoding="utf-8"), _fresh(page)
         complaints += problems
         for old, new in zip(ANY.finditer(before), ANY.finditer(after), strict=True):
             if old[0] != new[0]:
@@ -87,7 +87,7 @@ def stale() -> list[str]:
 
 def _fresh(page: str) -> tuple[str, list[str]]:
     """The page as the stored results have it, and what is wrong with its marks."""
-    text, problems = (ROOT / page).read_text(), []
+    text, problems = (ROOT / page).read_text(encoding="utf-8"), []
     for marker, make in BLOCKS[page].items():
         try:
             text = rewrite(text, marker, make())

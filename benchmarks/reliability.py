@@ -47,8 +47,8 @@ def run(what: str, size: int) -> None:
         environment = os.environ | {SIZE[what]: str(size), "GMNN_COUNTS": str(counts)}
         file = ROOT / "tests" / "reliability" / f"test_{what}.py"
         command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-m", "", "-k", "not more_of_every_kind", str(file)]
-        done = subprocess.run(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE)
-        right = collections.Counter(json.loads(line)[0] for line in counts.read_text().splitlines())
+        done = subprocess.run(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, encoding="utf-8")
+        right = collections.Counter(json.loads(line)[0] for line in counts.read_text(encoding="utf-8").splitlines())
     print(done.stdout)
     if done.returncode not in (0, 1):
         raise SystemExit(f"pytest ended with {done.returncode} before all was tried; nothing is stored")

@@ -168,7 +168,7 @@ def command(output: Path, data: str, *overrides: str) -> dict:
     clock = time.perf_counter()
     arguments = [sys.executable, "train.py", str(CONFIG), "--resume", f"output={output}", f"data.train={data}"]
     subprocess.run([*arguments, *overrides], cwd=ROOT, check=True)
-    return {**json.loads((output / "metrics.json").read_text()), "wall_s": time.perf_counter() - clock}
+    return {**json.loads((output / "metrics.json").read_text(encoding="utf-8")), "wall_s": time.perf_counter() - clock}
 
 
 def long(molecule: str, data: str, overrides: list[str]) -> None:

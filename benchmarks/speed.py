@@ -63,7 +63,7 @@ class Worker:
         allowed = ",".join(map(str, sorted(os.sched_getaffinity(0))[:cores]))
         process = subprocess.Popen(
             ["taskset", "-c", allowed, *map(str, command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True, env=os.environ | ENVIRONMENT,
+            stderr=subprocess.DEVNULL, text=True, env=os.environ | ENVIRONMENT, encoding="utf-8",
         )  # fmt: skip
         return cls(process)
 
@@ -121,7 +121,7 @@ def prepare(data: str, environment: Path, work: Path) -> None:
 def keep(section: str, values: Any) -> None:
     """One more section of the results."""
     results = stored.read("speed")
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "CPU")
     stored.keep("speed", {**results, "cpu": cpu, "cores": len(os.sched_getaffinity(0)), section: values}, "float32")
 
@@ -208,7 +208,7 @@ def _apax_md(environment: Path, work: Path, structure: Path, steps: int, turn: i
         "sim_dir": f"md/{structure.stem}_{steps}_{turn}_{time.time_ns()}", "initial_structure": str(structure),
         "restart": False, "disable_pbar": True,
     }  # fmt: skip
-    (work / "md.yaml").write_text(yaml.safe_dump(config))
+    (work / "md.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     clock = time.perf_counter()
     Apax(environment).run(work, "md", "train.yaml", "md.yaml")
     return time.perf_counter() - clock

@@ -20,7 +20,7 @@ Row = dict[str, str]
 def read(name: str) -> dict:
     """The results in NAME.json; empty if there are none."""
     path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def keep(name: str, values: dict, precision: str) -> None:
@@ -41,7 +41,7 @@ def rows() -> list[Row]:
     """The study's table. Columns that an older run did not write are empty."""
     if not TABLE.exists():
         return []
-    with open(TABLE, newline="") as file:
+    with open(TABLE, newline="", encoding="utf-8") as file:
         return [{**dict.fromkeys(COLUMNS, ""), **row} for row in csv.DictReader(file, restval="")]
 
 

@@ -81,7 +81,7 @@ def dynamics(name: str, **keys: object) -> Path:
 
 def log(folder: Path) -> dict[str, np.ndarray]:
     """Columns of log.csv."""
-    with open(folder / "log.csv") as file:
+    with open(folder / "log.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return {key: np.array([float(row[key]) for row in rows]) for key in rows[0]}
 

@@ -17,9 +17,9 @@ def main() -> None:
     """Every block."""
     page = Path(sys.argv[1])
     folder = Path(sys.argv[2] if len(sys.argv) > 2 else tempfile.mkdtemp())
-    for language, title, code in BLOCK.findall(page.read_text()):
+    for language, title, code in BLOCK.findall(page.read_text(encoding="utf-8")):
         if title:
-            (folder / title).write_text(code)
+            (folder / title).write_text(code, encoding="utf-8")
         elif language in ("bash", "python"):
             print(f"== {page.name}: {code.strip().splitlines()[-1]}", flush=True)
             command = ["bash", "-euo", "pipefail", "-c", code] if language == "bash" else [sys.executable, "-c", code]

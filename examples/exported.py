@@ -26,7 +26,7 @@ class Exported(Calculator):
 
     def __init__(self, folder: str) -> None:
         super().__init__()
-        about = json.loads((Path(folder) / "export.json").read_text())
+        about = json.loads((Path(folder) / "export.json").read_text(encoding="utf-8"))
         data = (Path(folder) / about["program"]).read_bytes()
         if hashlib.sha256(data).hexdigest() != about["sha256"]:
             raise SystemExit(f"{folder}/{about['program']} does not match its checksum; export again")

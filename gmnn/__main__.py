@@ -4,6 +4,7 @@ import sys
 from importlib import import_module
 
 from gmnn.commands import COMMANDS
+from gmnn.commands._frame import degrade_output
 
 
 def usage() -> str:
@@ -14,6 +15,7 @@ def usage() -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Dispatch to a command and return its exit code."""
+    degrade_output()
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
         print(usage())

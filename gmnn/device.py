@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
-from gmnn.errors import UserError
+from gmnn.errors import UserError, reason
 from gmnn.system import System
 
 _forked = False
@@ -78,6 +78,17 @@ def reserve(n: int) -> None:
     if n > 1 and not by_flag and jax.config.values.get("jax_num_cpu_devices", -1) in (None, -1):
         with suppress(RuntimeError):  # JAX raises it once its devices are made
             jax.config.update("jax_num_cpu_devices", n)
+
+
+def require() -> None:
+    """Raise UserError if JAX finds no device of the platform that it is told to use."""
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        raise UserError(
+            f"JAX has no device to compute on ({reason(error, 200)}); correct JAX_PLATFORMS, or install JAX for that "
+            "platform"
+        ) from None
 
 
 def computed_once(true: Array, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -1,24 +1,40 @@
-"""Safe files: written whole or not at all, verified by a checksum when read again, one run at a time in a folder."""
+"""Safe files: written whole or not at all, verified by a checksum when read again, never through a link."""
 
 import contextlib
-import fcntl
 import hashlib
+import io
 import json
 import os
 import platform
+import re
+import secrets
+import shutil
 import stat
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gmnn.errors import UserError
+from gmnn.errors import UserError, shortened
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 
+CHUNK = 1 << 24  # bytes read at once
 SEAL = "checksum"  # key of the checksum of all other values, in a JSON file that is read again
+
+
+def expanded(text: str) -> str:
+    """Return a path with `~` and `~user` replaced, as in a shell; UserError for an unknown user and for `$NAME`."""
+    path = os.path.expanduser(text)
+    if path.startswith("~") and not os.path.lexists(path):
+        raise UserError(f"{shortened(text)} begins with ~ and no user who has a home; write the path itself, or ./~...")
+    if re.search(r"\$(\w|\{)", path) and not os.path.lexists(path):
+        raise UserError(f"{shortened(text)} names a variable with $, and variables are not replaced here; write the "
+                        "path itself, or let the shell replace it")  # fmt: skip
+    return path
 
 
 def sealed(values: dict[str, Any]) -> dict[str, Any]:
@@ -28,20 +44,24 @@ def sealed(values: dict[str, Any]) -> dict[str, Any]:
 
 def read_sealed(file: Path, hint: str) -> dict[str, Any]:
     """Read a JSON object and verify its checksum; UserError with the hint if it is damaged."""
-    return _verified(_read_json(file, hint), file, hint)
+    return verified(read_json(file, hint), file, hint)
 
 
-def _read_json(file: Path, hint: str) -> dict[str, Any]:
+def read_json(file: Path, hint: str) -> dict[str, Any]:
+    """Read a JSON object; UserError with the hint if it is damaged."""
     try:
-        values = json.loads(file.read_text())
+        values = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
             raise ValueError("it is no object")
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror}); {hint}") from None
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is damaged ({error}); {hint}") from None
     return values
 
 
-def _verified(values: dict[str, Any], file: Path, hint: str) -> dict[str, Any]:
+def verified(values: dict[str, Any], file: Path, hint: str) -> dict[str, Any]:
+    """Return the values of a JSON file if they match their checksum; UserError with the hint if not."""
     if SEAL not in values:
         raise UserError(f"{file} is damaged: its checksum is missing; {hint}")
     if values[SEAL] != _seal({key: value for key, value in values.items() if key != SEAL}):
@@ -49,8 +69,27 @@ def _verified(values: dict[str, Any], file: Path, hint: str) -> dict[str, Any]:
     return values
 
 
+def is_sealed(file: Path) -> bool:
+    """Whether a file is a JSON object with its checksum, as only we write."""
+    with contextlib.suppress(UserError):
+        return bool(not file.is_symlink() and file.is_file() and read_sealed(file, ""))
+    return False
+
+
 def _seal(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def digest(file: Path) -> str:
+    """SHA-256 of a file's content."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def refuse_link(path: Path) -> None:
+    """Raise UserError if the path is a symbolic link."""
+    if path.is_symlink():
+        raise UserError(f"{path} is a link, and nothing is written through links; name the place itself, or remove it")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -63,12 +102,13 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write bytes beside their place and move them there in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def write_bytes(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write bytes beside their place and move them there in one step. UserError if a link is in their place."""
+    refuse_link(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags | os.O_CLOEXEC, mode)) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -77,49 +117,101 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold a folder for one run; UserError if another process holds it.
+def require_sealed(path: Path) -> None:
+    """Raise UserError if a file that is not ours, as its checksum shows, or a link or a folder has this path."""
+    refuse_link(path)
+    if os.path.lexists(path) and not is_sealed(path):
+        raise UserError(f"{path} exists and was not written by gmnn, or was edited since; choose another file")
 
-    The lock ends with the process, however the process ends.
-    """
+
+def require_new(path: Path) -> None:
+    """Raise UserError if a file, a folder or a link has this path."""
+    if os.path.lexists(path):
+        raise UserError(f"{path} exists; choose another --out")
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a folder with all that is in it, as far as that is possible. A link stays."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def private_bytes(path: Path) -> bytes | None:
+    """Read a file that belongs to this user and that nobody else can write; None if there is no such file."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        file = open(path / ".lock", "w")  # noqa: SIM115 - closed below, after the error message for this line
-    except OSError as error:
-        raise UserError(f"cannot write into the folder {path}: {error.strerror}; choose another output") from None
-    with file:
+        with open(path, "rb", opener=_not_through_links) as file:
+            about = os.fstat(file.fileno())
+            safe = stat.S_ISREG(about.st_mode) and about.st_uid == os.geteuid() and not about.st_mode & 0o022
+            return file.read() if safe else None
+    except OSError:
+        return None
+
+
+def _not_through_links(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append text to a file, which is made if absent."""
+    refuse_link(path)
+    with open(path, "a", encoding="utf-8", opener=_not_through_links) as file:
+        file.write(line)
+
+
+class AppendOnlyFile:
+    """A file that only grows. `mark` holds its size in bytes and its CRC-32."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.mark = path, (0, 0)
+
+    def empty(self) -> None:
+        """Empty the file."""
+        write_bytes(self.path, b"")
+        self.mark = (0, 0)
+
+    def append(self, text: str) -> None:
+        """Append text and flush it to the disk."""
+        data = text.encode()
+        refuse_link(self.path)
+        with open(self.path, "ab", opener=_not_through_links) as file:
+            self._require_single(file.fileno())
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        self.mark = (self.mark[0] + len(data), zlib.crc32(data, self.mark[1]))
+
+    def cut(self, size: int, crc: int) -> None:
+        """Cut the file to its first `size` bytes; UserError if their CRC-32 is not `crc`."""
+        checksum = 0
+        refuse_link(self.path)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"another run is writing into {path}; wait for it or choose another output") from None
-        yield
+            with open(self.path, "r+b", opener=_not_through_links) as file:
+                self._require_single(file.fileno())
+                for start in range(0, size, CHUNK):
+                    checksum = zlib.crc32(file.read(min(CHUNK, size - start)), checksum)
+                if file.tell() != size or checksum != crc:
+                    raise UserError(
+                        f"{self.path} is not what it was when the state was written (shorter, or changed); start again "
+                        "with another output"
+                    )
+                file.truncate(size)
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be read ({error.strerror}); start again with another output") from None
+        self.mark = (size, crc)
 
-
-def write_files(folder: Path, contents: dict[str, bytes]) -> dict[str, Path]:
-    """Write files into a folder (made if absent), each whole or not at all; return their paths by name.
-
-    Raises UserError if the folder cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in contents.items():
-            write_bytes(folder / name, content)
-    except OSError as error:
-        raise UserError(
-            f"The report cannot be written to '{folder}', got {error.strerror or error}; a folder with write "
-            "permission is needed; choose another with --out."
-        ) from error
-    return {name: folder / name for name in contents}
+    def _require_single(self, file: int) -> None:
+        if os.fstat(file).st_nlink > 1:
+            raise UserError(f"{self.path} has another name (a hard link) whose content would change with it; replace "
+                            "it by a copy")  # fmt: skip
 
 
 def write_whole(path: Path, frames: "list[Atoms]") -> None:
-    """Write an extxyz file beside its place and move it there in one step."""
+    """Write an extxyz file that does not exist yet beside its place and move it there in one step."""
     import ase.io
 
-    temporary = path.with_name(f".{path.name}")
-    ase.io.write(temporary, frames, format="extxyz")
-    temporary.replace(path)
+    text = io.StringIO()
+    ase.io.write(text, frames, format="extxyz")
+    require_new(path)
+    write_text(path, text.getvalue())
 
 
 def package_versions(packages: Iterable[str]) -> dict[str, str]:

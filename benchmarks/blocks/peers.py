@@ -88,7 +88,7 @@ def draw_one_bond() -> None:
 
 def smooth(peer: str, bond: str) -> tuple[np.ndarray, CubicHermiteSpline]:
     """Distances from the first to the last of a stored curve, and the energies between by their slopes."""
-    with open(STORED / peer / "scan.csv", newline="") as file:
+    with open(STORED / peer / "scan.csv", newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["bond"] == bond]
     columns = (CSV_HEADER[2], CSV_HEADER[4], CSV_HEADER[5])
     points = {float(row[columns[0]]): [float(row[name]) for name in columns] for row in rows}

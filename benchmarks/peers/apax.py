@@ -51,7 +51,7 @@ class Apax:
         command = ["taskset", "-c", str(core)] if core is not None else []
         command += [str(self.environment / "bin" / "apax"), "train", "train.yaml"]
         clock = time.perf_counter()
-        with open(folder / "output.txt", "w") as output:
+        with open(folder / "output.txt", "w", encoding="utf-8") as output:
             process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, env=os.environ | ENVIRONMENT)
             try:
                 process.wait(seconds)
@@ -59,7 +59,7 @@ class Apax:
                 process.kill()
                 process.wait()
         wall = time.perf_counter() - clock
-        with open(folder / "models" / "run" / "log.csv") as file:
+        with open(folder / "models" / "run" / "log.csv", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         later = [float(row["epoch_time"]) for row in rows[1:]]  # the first one compiles
         steps = len(train) // batch_size
@@ -128,4 +128,4 @@ def write_training(
         "callbacks": [{"name": "csv"}],
         **settings,
     }  # fmt: skip
-    (folder / "train.yaml").write_text(yaml.safe_dump(config))
+    (folder / "train.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")

@@ -56,7 +56,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as scratch:
                 write_training(Path(scratch), train, valid, epochs, batch_size=4, model=model)
                 runner.run(Path(scratch), "train", "train.yaml")
-                print(name, (Path(scratch) / "models/run/log.csv").read_text().splitlines()[-1])
+                print(name, (Path(scratch) / "models/run/log.csv").read_text(encoding="utf-8").splitlines()[-1])
                 _keep(Path(scratch) / "models" / "run", GOLDEN / name)
                 energies, forces = runner.predict(Path(scratch), unseen)
             np.savez_compressed(
@@ -89,7 +89,7 @@ def _keep(run: Path, target: Path) -> None:
             (target / "best" / str(epoch) / "default").absolute(), {"model": {"params": {"params": params}}}
         )
     for mark in target.rglob("commit_success.txt"):
-        mark.write_text("complete\n")  # orbax writes the absolute path into it
+        mark.write_text("complete\n", encoding="utf-8")  # orbax writes the absolute path into it
 
 
 if __name__ == "__main__":

@@ -45,14 +45,17 @@ class Lammps:
         (folder / "in.lammps").write_text(
             f"units metal\natom_style atomic\nnewton on\nread_data water.data\n{styles}\nneighbor 0.4 bin\n"
             f"neigh_modify every 8 delay 0 check no\ntimestep 0.0005\nthermo {steps}\nrun {max(1, steps // 10)}\n"
-            f"run {steps}\n"
+            f"run {steps}\n",
+            encoding="utf-8",
         )
         binaries = self.environment / "bin"
         command = [binaries / "lmp", "-in", "in.lammps"]
         if ranks > 1:
             command = [binaries / "mpiexec", "-n", str(ranks), *command]
         more = {"LD_LIBRARY_PATH": str(self.environment / "lib"), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, cwd=folder, env=os.environ | more, capture_output=True, text=True)
+        done = subprocess.run(
+            command, cwd=folder, env=os.environ | more, capture_output=True, text=True, encoding="utf-8"
+        )
         times = re.findall(r"Loop time of (\S+)", done.stdout)
         if len(times) != 2:
             raise SystemExit(f"LAMMPS, {style}: {(done.stdout + done.stderr)[-500:]}")
@@ -64,9 +67,10 @@ def snap(folder: Path, elements: tuple[str, ...] = ELEMENTS) -> str:
     rng, lines = np.random.default_rng(0), [f"{len(elements)} {SNAP_TERMS}"]
     for element in elements:
         lines += [f"{element} 0.5 1.0", *map(str, 1e-3 * rng.normal(size=SNAP_TERMS))]
-    (folder / "random.snapcoeff").write_text("\n".join(["# random", "", *lines, ""]))
+    (folder / "random.snapcoeff").write_text("\n".join(["# random", "", *lines, ""]), encoding="utf-8")
     (folder / "random.snapparam").write_text(
-        f"rcutfac {R_MAX}\ntwojmax {SNAP_ORDER}\nrfac0 0.99363\nrmin0 0\nbzeroflag 0\nquadraticflag 0\n"
+        f"rcutfac {R_MAX}\ntwojmax {SNAP_ORDER}\nrfac0 0.99363\nrmin0 0\nbzeroflag 0\nquadraticflag 0\n",
+        encoding="utf-8",
     )
     return f"pair_style snap\npair_coeff * * random.snapcoeff random.snapparam {' '.join(elements)}"
 
@@ -81,9 +85,13 @@ def pod(folder: Path) -> str:
     for bodies in ("four", "five", "six", "seven"):
         sizes |= {f"{bodies}body_number_radial_basis_functions": 0, f"{bodies}body_angular_degree": 0}
     head = f"species {' '.join(ELEMENTS)}\npbc 1 1 1\nrin 0.5\nrcut {R_MAX}\n"
-    (folder / "water.podparam").write_text(head + "".join(f"{key} {value}\n" for key, value in sizes.items()))
+    (folder / "water.podparam").write_text(
+        head + "".join(f"{key} {value}\n" for key, value in sizes.items()), encoding="utf-8"
+    )
     values = 1e-3 * np.random.default_rng(0).normal(size=POD_TERMS)
-    (folder / "water.podcoeff").write_text(f"model_coefficients: {POD_TERMS} 0 0\n" + "\n".join(map(str, values)))
+    (folder / "water.podcoeff").write_text(
+        f"model_coefficients: {POD_TERMS} 0 0\n" + "\n".join(map(str, values)), encoding="utf-8"
+    )
     return f"pair_style pod\npair_coeff * * water.podparam water.podcoeff {' '.join(ELEMENTS)}"
 
 
@@ -107,7 +115,7 @@ def uf3(folder: Path) -> str:
             + "\n".join([*(text(knots(end)) for end in ends), " ".join([str(size)] * 3), *rows, "#"])
         )
     unit = "#UF3 POT UNITS: metal DATE: 2026 AUTHOR: random CITATION:\n"
-    (folder / "water.uf3").write_text("".join(unit + part + "\n" for part in parts))
+    (folder / "water.uf3").write_text("".join(unit + part + "\n" for part in parts), encoding="utf-8")
     return f"pair_style uf3 3\npair_coeff * * water.uf3 {' '.join(ELEMENTS)}"
 
 

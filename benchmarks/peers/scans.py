@@ -62,7 +62,9 @@ def run(peer: str, python: Path, work: Path, epochs: int | None) -> None:
     """Make the model of a peer unless it is there, scan with it, keep the result."""
     work.mkdir(parents=True, exist_ok=True)
     if peer == "gmnn":
-        described = json.loads((ROOT / "examples" / "ethanol" / "config.json").read_text())["metrics"]["test"]
+        described = json.loads((ROOT / "examples" / "ethanol" / "config.json").read_text(encoding="utf-8"))["metrics"][
+            "test"
+        ]
         about = {key: described[key] for key in ("energy_mae_meV", "forces_mae_meV_per_A")} | {"epochs": EPOCHS[peer]}
         options = ["examples/ethanol"]
     elif peer == "gfn2-xtb":
@@ -73,7 +75,7 @@ def run(peer: str, python: Path, work: Path, epochs: int | None) -> None:
     done = subprocess.run(
         [python, ROOT / "scan.py", *options, "--out", out], text=True, capture_output=True,
         cwd=ROOT if peer == "gmnn" else work,  # Apax leaves files where it runs
-        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}, encoding="utf-8",
     )  # fmt: skip
     print(done.stdout, done.stderr)
     if done.returncode not in (0, 1):
@@ -81,7 +83,7 @@ def run(peer: str, python: Path, work: Path, epochs: int | None) -> None:
     kept = STORED / peer
     kept.mkdir(parents=True, exist_ok=True)
     shutil.copy(out / "scan.csv", kept)
-    summary = json.loads((out / "scan.json").read_text()) | {"model": NAMES[peer], "training": about}
+    summary = json.loads((out / "scan.json").read_text(encoding="utf-8")) | {"model": NAMES[peer], "training": about}
     files.write_json(kept / "scan.json", summary | {"made": stored.provenance("float64")})
 
 
@@ -93,9 +95,9 @@ def trained(peer: str, python: Path, work: Path, epochs: int) -> tuple[list[str]
         apax = Apax(python.parents[1])
         if not mark.is_file():
             facts = apax.train(work, train, valid, epochs=epochs)
-            mark.write_text(json.dumps(facts | errors(test, *apax.predict(work, test))))
+            mark.write_text(json.dumps(facts | errors(test, *apax.predict(work, test))), encoding="utf-8")
         options = ["--calculator", "apax", "--kwargs", json.dumps({"model_dir": str(work / "models/run")})]
-        return options, json.loads(mark.read_text())
+        return options, json.loads(mark.read_text(encoding="utf-8"))
     for name, part in (("train", train), ("valid", valid), ("test", test)):
         ase.io.write(work / f"{name}.extxyz", [relabelled(atoms) for atoms in part])
     if not mark.is_file():
@@ -103,7 +105,7 @@ def trained(peer: str, python: Path, work: Path, epochs: int) -> tuple[list[str]
         command = [str(python.parent / "mace_run_train"), "--ema", "--restart_latest"]
         command += [f"--{key}={value}" for key, value in settings.items()]
         command += ["--pair_repulsion", "--distance_transform=Agnesi"] if peer == "mace-core" else []
-        with open(work / "output.txt", "w") as output:
+        with open(work / "output.txt", "w", encoding="utf-8") as output:
             subprocess.run(command, cwd=work, stdout=output, stderr=output, check=True)
         facts = {"epochs": epochs, "settings": settings}
         evaluated = {"configs": "test.extxyz", "model": "mace.model", "output": "found.extxyz", "device": "cpu"}
@@ -113,9 +115,9 @@ def trained(peer: str, python: Path, work: Path, epochs: int) -> tuple[list[str]
         predicted = ase.io.read(work / "found.extxyz", ":")
         energies = np.array([atoms.info["MACE_energy"] for atoms in predicted])
         forces = np.concatenate([atoms.arrays["MACE_forces"] for atoms in predicted])
-        mark.write_text(json.dumps(facts | errors(test, energies, forces)))
+        mark.write_text(json.dumps(facts | errors(test, energies, forces)), encoding="utf-8")
     options = ["--calculator", "mace", "--kwargs", json.dumps({"model_paths": str(work / "mace.model")})]
-    return options, json.loads(mark.read_text())
+    return options, json.loads(mark.read_text(encoding="utf-8"))
 
 
 def relabelled(atoms: Atoms) -> Atoms:

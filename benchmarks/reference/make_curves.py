@@ -87,7 +87,7 @@ class Bond:
         self.name = label(atoms, i, j)
         self.folder = folder
         self.path = folder / f"{self.name}.jsonl"
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
         self.points: dict[tuple[str, float], dict] = {}
         for record in map(json.loads, lines):
             self.remember(record)
@@ -126,7 +126,7 @@ class Bond:
             **result,
         }
         self.remember(record)
-        with self.path.open("a") as out:
+        with self.path.open("a", encoding="utf-8") as out:
             out.write(json.dumps(record) + "\n")
         print(
             f"{self.name} {grid:9s} {distance:.6f}  {record['energy']:.8f} eV  {record['dEdr']:.6f} eV/Å  starts "

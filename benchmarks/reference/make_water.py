@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="frame of the trajectory")
     parser.add_argument("output", type=Path)
     arguments = parser.parse_args()
-    split = json.loads((arguments.model / "split.json").read_text())["splits"]
+    split = json.loads((arguments.model / "split.json").read_text(encoding="utf-8"))["splits"]
     training = split["train"]["indices"][:BASES]
     name = f"hot{arguments.temperature:.0f}" if arguments.kind == "hot" else arguments.kind
     done = ase.io.read(arguments.output, ":") if arguments.output.is_file() else []

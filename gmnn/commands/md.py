@@ -30,10 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the configuration and the structure, run and report."""
+    from gmnn import folders
     from gmnn.config.md import DynamicsConfig
     from gmnn.config.reading import read_any
+    from gmnn.folders import MD_FILES
 
     config = read_any(DynamicsConfig, arguments.config, arguments.overrides)
+    folders.require_ours(Path(config.output), "md", MD_FILES)
     from tqdm import tqdm
 
     from gmnn import md
@@ -177,7 +180,7 @@ def _summary(config: "DynamicsConfig", dynamics: "Dynamics", atoms: "Atoms") -> 
 
     import numpy as np
 
-    with open(Path(config.output) / "log.csv") as file:
+    with open(Path(config.output) / "log.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     warm = [row for row in rows if int(row["step"]) > dynamics.now.step // 5]
     mean = np.mean([float(row["temperature_K"]) for row in warm])

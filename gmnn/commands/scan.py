@@ -12,6 +12,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
+from gmnn import folders
 from gmnn.commands._calculators import declared, load_calculator, load_model, make, presets, provider
 from gmnn.commands._frame import Command
 from gmnn.commands._inputs import load_reference, load_structure, other_frames
@@ -126,6 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         calculator, name = load_calculator(arguments.calculator, arguments.kwargs)
         out = Path(arguments.out) if arguments.out else Path(f"scan_{name}")
+    folders.require_ours(out, "scan", ())
     if names:
         return _run_suites(arguments, names, atoms, structure, reference, calculator, name, out)
     passed = _scan(arguments, atoms, structure, reference, calculator, name, out)
@@ -161,6 +163,8 @@ def _run_models(
 ) -> int:
     """Scan with every model of a file and compare the scans. Models that cannot be made are named and left out."""
     out, done, missing = Path(arguments.out or "scan_models"), [], []
+    with folders.output_folder(out, "scan", ()):
+        pass  # it is ours before the folders of the models lie in it
     for name, declaration in declared(arguments.models).items():
         try:
             _scan(arguments, atoms, structure, reference, make(declaration, name), name, out / name)
@@ -185,7 +189,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _show(scans: list[StoredScan], out: Path, reference: dict[str, ReferenceCurve] | None) -> None:
     written = write_comparison(scans, out, reference)
-    print(written["comparison.md"].read_text(), end="")
+    print(written["comparison.md"].read_text(encoding="utf-8"), end="")
     print(f"Written to {out}: {', '.join(path.name for path in written.values())}")
 
 

@@ -42,13 +42,12 @@ def run(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     from gmnn.errors import UserError
-    from gmnn.files import write_whole
+    from gmnn.files import require_new, write_whole
     from gmnn.model import folder
     from gmnn.training import selection
 
     out = Path(arguments.out)
-    if out.exists():
-        raise UserError(f"{out} exists; choose another --out")
+    require_new(out)
     potential = folder.load(arguments.model)
     frames = _frames(arguments.file)
     if not 1 <= arguments.n <= len(frames):

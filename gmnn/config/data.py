@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, field_validator, model_validator
 
 from gmnn.checking import is_finite
-from gmnn.config.types import STRICT, Count, NonNegative, Number
+from gmnn.config.types import STRICT, Count, NonNegative, Number, PathText
 from gmnn.errors import shortened
 
 EnergyUnit = Literal["eV", "meV", "kcal/mol", "kJ/mol", "Hartree", "Ry"]
@@ -63,14 +63,14 @@ class SourcesConfig(BaseModel):
 
     model_config = STRICT
 
-    train: str
+    train: PathText
     """Training frames, a file that ASE reads or `ethanol` (embedded); without `valid` and `test` split into all three
     sets."""
-    valid: str | None = None
+    valid: PathText | None = None
     """Validation frames; by default `n_valid` frames of `train`."""
-    test: str | None = None
+    test: PathText | None = None
     """Test frames; by default, if `valid` is not set either, what the split leaves over."""
-    extra: str | None = None
+    extra: PathText | None = None
     """Further frames, all trained on, of kinds that the other sets do not measure, as from active learning;
     `config_type_weights` weigh them."""
     n_train: Count | None = None
@@ -116,7 +116,7 @@ class DataConfig(LabelsConfig, SourcesConfig):
     atomic_energies: dict[str, Number] | Literal["isolated"] | None = None
     """Energies of isolated atoms by symbol, always eV, or `isolated`: from single-atom training frames; by default
     regression of training energies on composition."""
-    nlh_coefficients: str | None = None
+    nlh_coefficients: PathText | None = None
     """Published file of NLH coefficients, for `model.repulsion: nlh`."""
 
     @field_validator("atomic_energies", mode="before")

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, model_validator
 
 from gmnn.config.choices import Ensemble, PathName, Pressure
-from gmnn.config.types import STRICT, Count, Flag, NonNegative, Number, Positive, Seed
+from gmnn.config.types import STRICT, Count, Flag, NonNegative, Number, PathText, Positive, Seed
 
 
 class DynamicsConfig(BaseModel):
@@ -13,11 +13,11 @@ class DynamicsConfig(BaseModel):
 
     model_config = STRICT
 
-    model: str
+    model: PathText
     """Folder of the trained potential."""
-    structure: str
+    structure: PathText
     """Structure file in any format of ASE; with `@N` appended the N-th structure, from 0, else the last."""
-    output: str
+    output: PathText
     """Folder for trajectory, log and state; must not hold another run."""
     repeat: tuple[Count, Count, Count] = (1, 1, 1)
     """Copies of the cell along each vector; velocities of the file are drawn anew at their temperature."""

@@ -15,7 +15,7 @@ from gmnn.checking import from_mapping
 from gmnn.config.data import DataConfig
 from gmnn.config.model import ModelConfig
 from gmnn.config.train import StartConfig, TrainConfig
-from gmnn.config.types import STRICT, Seed
+from gmnn.config.types import STRICT, PathText, Seed
 from gmnn.errors import UserError, shortened
 from gmnn.files import require_file
 
@@ -34,7 +34,7 @@ class Config(BaseModel):
 
     model_config = STRICT
 
-    output: str
+    output: PathText
     """Folder for the trained model; must not hold another one."""
     seed: Seed = 0
     """Seed of the split, the initial parameters and the batch order."""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from gmnn.config.types import STRICT, Count, Flag, NonNegative, Number, Positive, Share, Whole
+from gmnn.config.types import STRICT, Count, Flag, NonNegative, Number, PathText, Positive, Share, Whole
 
 
 class LossTerm(BaseModel):
@@ -179,7 +179,7 @@ class StartConfig(BaseModel):
 
     model_config = STRICT
 
-    model: str
+    model: PathText
     """Folder of the trained potential; its `model` section is kept, new elements are added."""
     reset: tuple[Literal["radial", "readout", "scale_shift", "repulsion"], ...] = ()
     """Parameter groups (`radial`, `readout`, `scale_shift`, `repulsion`) that start anew. A `train.rates` of 0 freezes

@@ -2,7 +2,9 @@
 
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
+
+from gmnn.files import expanded
 
 STRICT = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 Flag = Annotated[bool, Field(strict=True)]
@@ -12,4 +14,5 @@ Positive = Annotated[Number, Field(gt=0)]
 NonNegative = Annotated[Number, Field(ge=0)]
 Share = Annotated[Number, Field(ge=0, le=1)]
 Count = Annotated[Whole, Field(ge=1)]
+PathText = Annotated[str, AfterValidator(expanded)]  # with ~ replaced as in a shell
 Seed = Annotated[Whole, Field(ge=0, lt=2**31)]

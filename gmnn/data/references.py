@@ -111,7 +111,8 @@ def read_nlh(path: str | None, elements: list[int]) -> tuple[tuple[float, ...], 
         raise UserError("model.repulsion is nlh; name the published file of its coefficients in data.nlh_coefficients")
     try:
         require_file(Path(path), "the published file")
-        lines = [line.split() for line in Path(path).read_text().splitlines() if line.strip() and line[0] != "#"]
+        text = Path(path).read_text(encoding="utf-8")
+        lines = [line.split() for line in text.splitlines() if line.strip() and line[0] != "#"]
         table = {(int(x[0]), int(x[1])): tuple(map(float, x[2:8])) for x in lines}
     except (OSError, ValueError, IndexError) as error:
         raise UserError(

@@ -1,10 +1,12 @@
 """Learning curve of a training run."""
 
-import os
+import io
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+
+from gmnn.files import write_bytes
 
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#666666"
 
@@ -30,6 +32,6 @@ def learning_curve(history: Path, target: Path) -> None:
 
 def save(figure: Figure, target: Path) -> None:
     """Write the figure as PNG beside its place and move it there in one step."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.png")
-    figure.savefig(temporary, dpi=150)
-    os.replace(temporary, target)
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=150)
+    write_bytes(target, image.getvalue())

@@ -17,7 +17,7 @@ import numpy as np
 from gmnn.config.model import NO_CORE, ModelConfig, ZBLConfig
 from gmnn.elements import SYMBOLS
 from gmnn.errors import UserError
-from gmnn.model import descriptor, folder, repulsion
+from gmnn.model import descriptor, repulsion, trees
 from gmnn.model.network import OUTPUT_GAIN, inverse_softplus
 from gmnn.model.potential import Params, Potential
 from gmnn.model.readout import SWISH_UNIT
@@ -46,12 +46,12 @@ def read(path: Path) -> tuple[dict[str, Any], Params, int]:
         missing = "best/<epoch>/" if file.is_file() else "config.yaml"
         raise UserError(f"{path} is not a model of Apax (it has no {missing}); give the folder directory/experiment")
     try:
-        config = yaml.safe_load(file.read_text())
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{file} cannot be read: {' '.join(str(error).split())[:200]}; copy it again") from None
     if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
         raise UserError(f"{file} has no section model; give the folder that Apax trained in")
-    tree = folder.read_foreign(path / "best" / str(max(epochs)) / "default")
+    tree = trees.read_foreign(path / "best" / str(max(epochs)) / "default")
     try:
         return config, tree["model"]["params"]["params"], max(epochs)
     except (KeyError, TypeError):

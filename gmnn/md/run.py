@@ -4,11 +4,11 @@ The state records how long trajectory and log were when it was written, with che
 written later, so that the continued files equal those of an uninterrupted run.
 """
 
+import hashlib
 import io
 import json
-import os
 import time
-import zlib
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,15 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from gmnn.elements import pair_name
 from gmnn.errors import UserError
-from gmnn.files import SEAL, exclusive, read_sealed, sealed, write_bytes, write_json
+from gmnn.files import SEAL, AppendOnlyFile, read_sealed, sealed, write_bytes, write_json
+from gmnn.folders import MD_FILES, output_folder
 from gmnn.md.dynamics import Dynamics
 from gmnn.md.integrators import State
+from gmnn.model.folder import potential_digest
 from gmnn.neighbors import Grid
 
 Report = Callable[[Dynamics], None]
-CHUNK = 1 << 24  # bytes read at once
+CONTENT = "content"  # key of the checksums of structure and potential
 
 
 def run(
@@ -46,7 +48,8 @@ def run(
     `facts` describe the run; it is resumed only with the same facts. `report` is called after every segment. UserError
     if the folder holds another run.
     """
-    with exclusive(output):
+    facts = {**facts, CONTENT: content(dynamics)}
+    with output_folder(output, "md", MD_FILES):
         description, state = output / "run.json", output / "state.npz"
         files = {"trajectory": AppendOnlyFile(output / "trajectory.extxyz"), "log": AppendOnlyFile(output / "log.csv")}
         if description.exists() and not resume:
@@ -76,10 +79,30 @@ def run(
 
 
 def _changed(description: Path, facts: dict[str, Any]) -> list[str]:
-    """Names of the facts that differ from those the run was started with."""
+    """Names of the facts, and of the parts of structure and potential, that differ from those of the start."""
     before = read_sealed(description, "start again with another output")
     same = json.loads(json.dumps(facts))
-    return sorted(key for key in {**before, **same} if before.get(key) != same.get(key) and key != SEAL)
+    known, now = before.pop(CONTENT, None), same.pop(CONTENT)
+    if known is None:
+        warnings.warn(
+            f"{description} was written by a gmnn that kept no checksums of structure and potential; whether they "
+            "changed since is not known", stacklevel=3,
+        )  # fmt: skip
+        known = now
+    changed = sorted(key for key in {**before, **same} if before.get(key) != same.get(key) and key != SEAL)
+    return changed + [key for key in now if now[key] != known.get(key)]
+
+
+def content(dynamics: Dynamics) -> dict[str, str]:
+    """Checksums of all that a run takes from its structure and its potential, by what they are of."""
+    atoms = dynamics.atoms
+    arrays = {
+        "numbers": atoms.numbers, "positions": atoms.positions, "cell": atoms.cell.array, "periodicity": atoms.pbc,
+        "masses": atoms.get_masses(), "momenta": atoms.get_momenta(), "fixed atoms": dynamics.fixed,
+    }  # fmt: skip
+    plain = {name: np.ascontiguousarray(x, float if x.dtype.kind == "f" else int) for name, x in arrays.items()}
+    digests = {f"{name} of the structure": hashlib.sha256(x.tobytes()).hexdigest() for name, x in plain.items()}
+    return digests | {"the potential": potential_digest(dynamics.potential)}
 
 
 def _columns(dynamics: Dynamics, replica: int, timestep_fs: float) -> dict[str, str]:
@@ -131,45 +154,6 @@ def _frames(dynamics: Dynamics) -> str:
     text = io.StringIO()
     ase.io.write(text, frames, format="extxyz")
     return text.getvalue()
-
-
-class AppendOnlyFile:
-    """A file that only grows. `mark` holds its size in bytes and its CRC-32."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.mark = path, (0, 0)
-
-    def empty(self) -> None:
-        """Empty the file."""
-        self.path.write_bytes(b"")
-        self.mark = (0, 0)
-
-    def append(self, text: str) -> None:
-        """Append text and flush it to the disk."""
-        data = text.encode()
-        with open(self.path, "ab") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        self.mark = (self.mark[0] + len(data), zlib.crc32(data, self.mark[1]))
-
-    def cut(self, size: int, crc: int) -> None:
-        """Cut the file to its first `size` bytes; UserError if their CRC-32 is not `crc`."""
-        checksum = 0
-        try:
-            with open(self.path, "rb") as file:
-                for start in range(0, size, CHUNK):
-                    checksum = zlib.crc32(file.read(min(CHUNK, size - start)), checksum)
-                complete = file.tell() == size
-        except OSError as error:
-            raise UserError(f"{self.path} cannot be read ({error.strerror}); start again with another output") from None
-        if not complete or checksum != crc:
-            raise UserError(
-                f"{self.path} is not what it was when the state was written (shorter, or changed); start again with "
-                "another output"
-            )
-        os.truncate(self.path, size)
-        self.mark = (size, crc)
 
 
 def _save(dynamics: Dynamics, state: Path, files: dict[str, AppendOnlyFile]) -> None:

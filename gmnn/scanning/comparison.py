@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gmnn.errors import UserError
-from gmnn.files import write_files
+from gmnn.folders import write_files
 from gmnn.scanning.figures import COLOURS, LINEAR_WIDTH, LINES, REFERENCE, clean, draw_reference, energy_axis, to_png
 from gmnn.scanning.paths import Array
 from gmnn.scanning.reference import ReferenceCurve
@@ -38,8 +38,8 @@ def read_scan(folder: str | PathLike[str]) -> StoredScan:
     """Read what `write_report` wrote to a folder; UserError if it is missing or incomplete."""
     folder = Path(folder)
     try:
-        summary = json.loads((folder / "scan.json").read_text())
-        with open(folder / "scan.csv", newline="") as file:
+        summary = json.loads((folder / "scan.json").read_text(encoding="utf-8"))
+        with open(folder / "scan.csv", newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         points: dict[str, dict[float, float]] = {curve["bond"]: {} for curve in summary["curves"]}
         for row in rows:

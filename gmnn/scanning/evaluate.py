@@ -3,7 +3,8 @@
 A point that cannot be computed is a result, too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,33 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 from numpy.typing import NDArray
 
+from gmnn.errors import UserError
 from gmnn.scanning.paths import Array, Integers
 
 Evaluate = Callable[[Array, Integers], tuple[Array, Array]]  # positions [B, N, 3], numbers [B, N] -> E [B], F [B, N, 3]
 
 SIZES = (4, 16, 64, 256, 1024)  # structures that a calculator gets at once; never more than the last
+
+
+class EndedByCalculator(UserError):
+    """A calculator that tried to end the program: no point that failed, but the end of the scan."""
+
+
+@contextmanager
+def kept_running() -> Iterator[None]:
+    """Run a calculator's code within: UserError if it tries to end the program, by any exception but Ctrl-C's.
+
+    What is an `Exception` passes: it says that a structure cannot be computed.
+    """
+    try:
+        yield
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as end:  # SystemExit, GeneratorExit and whatever else would pass by every handler of errors
+        raise EndedByCalculator(
+            f"The calculator tried to end the program, got {type(end).__name__}({end}); a calculator returns results "
+            "or raises an error; correct it, or choose another one."
+        ) from end
 
 
 @dataclass(frozen=True)
@@ -94,7 +117,10 @@ def _results(frames: list[Atoms], calculator: BaseCalculator) -> tuple[Array, Ar
     with np.errstate(all="ignore"):  # 0/0 in a calculator shows as nan in the result
         if batch_eval is not None:
             try:
-                points = [_point(frame) for frame in batch_eval(frames)]
+                with kept_running():
+                    points = [point(frame) for frame in batch_eval(frames)]
+            except EndedByCalculator:
+                raise
             except Exception:  # the loop below finds the structure that failed
                 points = None
         if points is None or len(points) != len(frames):
@@ -105,14 +131,23 @@ def _results(frames: list[Atoms], calculator: BaseCalculator) -> tuple[Array, Ar
     return np.array(energies, float), np.array(forces, float), list(messages)
 
 
-def _point(frame: Atoms) -> tuple[float, Array, str]:
-    return float(frame.get_potential_energy()), np.asarray(frame.get_forces(), dtype=float), ""
+def point(frame: Atoms) -> tuple[float, Array, str]:
+    """Energy, forces and no message of a structure with a calculator; ValueError if they have another shape."""
+    energy, forces = np.asarray(frame.get_potential_energy(), float), np.asarray(frame.get_forces(), float)
+    if energy.size != 1 or frame.get_potential_energy() is None:
+        raise ValueError(f"the energy has the shape {energy.shape}, but one number is needed")
+    if forces.shape != (len(frame), 3):
+        raise ValueError(f"the forces have the shape {forces.shape}, but {(len(frame), 3)} is needed")
+    return float(energy.item()), forces, ""
 
 
 def _single_point(frame: Atoms, calculator: BaseCalculator) -> tuple[float, Array, str]:
     frame.calc = calculator
     try:
-        return _point(frame)
+        with kept_running():
+            return point(frame)
+    except EndedByCalculator:
+        raise
     except Exception as error:  # a calculator may raise anything
         text = str(error).strip().splitlines()
         message = f"{type(error).__name__}: {text[0] if text else 'without a message'}"

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from gmnn.files import package_versions, write_files
+from gmnn.files import package_versions
+from gmnn.folders import write_files
 from gmnn.scanning.figures import draw_panels, draw_scan, draw_suites
 from gmnn.scanning.judge import Verdict
 from gmnn.scanning.metrics import clopper_pearson

@@ -23,7 +23,7 @@ from ase.data import covalent_radii
 from gmnn.errors import UserError
 from gmnn.scanning import metrics
 from gmnn.scanning.curves import STENCIL_STEP, Curves
-from gmnn.scanning.evaluate import BulkCalculator, Evaluate, Samples
+from gmnn.scanning.evaluate import BulkCalculator, Evaluate, Samples, kept_running, point
 from gmnn.scanning.judge import Verdict, failure_reason, judge_points, refine, stall_reason
 from gmnn.scanning.paths import (
     BOND_CUTOFF,
@@ -139,13 +139,13 @@ def _check_structure(atoms: Atoms, calculator: BaseCalculator) -> None:
     frame.calc = calculator
     batch_eval = getattr(calculator, "batch_eval", None)
     try:
-        if batch_eval is not None:  # the scan calls it too, so this saves a compilation
-            frame = batch_eval([frame])[0]
-        frame.get_potential_energy()
-        frame.get_forces()
+        with kept_running():
+            if batch_eval is not None:  # the scan calls it too, so this saves a compilation
+                frame = batch_eval([frame])[0]
+            point(frame)
     except UserError:
         raise
-    except Exception as error:
+    except Exception as error:  # a calculator may raise anything
         raise UserError(
             f"The calculator cannot evaluate the structure itself, got {type(error).__name__}: {error}; a calculator "
             f"with energy and forces for {', '.join(sorted(set(atoms.symbols)))} is needed; choose another one."

@@ -105,7 +105,7 @@ def direction(config: OptimizerConfig) -> optax.GradientTransformation:
     toy = {"a": jnp.ones((2, 2))}
     try:
         jax.eval_shape(lambda: made.update(toy, made.init(toy), toy))
-    except Exception as error:
+    except Exception as error:  # optax and JAX raise many kinds for arguments of a wrong type or number
         raise UserError(
             f"train.optimizer.name is {config.name!r}, which needs more than gradients or other arguments "
             f"({' '.join(str(error).split())[:120]}); examples that do not are adam, lamb, lion, nadam, radam and sgd"

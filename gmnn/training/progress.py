@@ -42,8 +42,7 @@ class History:
         ]  # fmt: skip
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow(f"{v:.8g}" if isinstance(v, float) else v for v in values)
-        with open(self.path, "a") as file:
-            file.write(line.getvalue())
+        files.append_line(self.path, line.getvalue())
 
 
 def _text(path: Path) -> str:

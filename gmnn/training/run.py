@@ -1,6 +1,7 @@
 """Training from a configuration to a model folder: read and split frames, train, evaluate, save."""
 
 import contextlib
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from os import PathLike, fspath
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gmnn import __version__, device, evaluation, files
+from gmnn import __version__, device, evaluation, files, folders
 from gmnn.config.model import to_dict
 from gmnn.config.reading import Config, read_config, validated
 from gmnn.data import Dataset, Splits, fit_reference, split
@@ -27,6 +28,12 @@ from gmnn.training.finetune import fit_references, start_from
 from gmnn.training.loop import TrainingResult, optimise
 from gmnn.training.optimizer import direction
 from gmnn.training.scales import scale_features
+
+PARTS = ("train", "valid", "test")
+FILES = (  # what a training writes into its folder
+    *folder.FILES, "split.json", "metrics.json", "history.csv", "learning_curve.png",
+    *(f"{kind}_{part}.png" for kind in ("parity", "calibration") for part in PARTS),
+)  # fmt: skip
 
 Announce = Callable[[Config, Splits, Reference], None]
 
@@ -46,19 +53,20 @@ def train(
     """
     config, group = as_config(config), group or Group()
     device.reserve(devices.share_of_process(config.train, group.size))
+    device.require()
     direction(config.train.optimizer)  # reports a mistake before the data are read
     old = folder.load(config.start.model) if config.start else None
     if old is not None:
         config = _with_model_of(old, config)
     output = Path(config.output)
-    with files.exclusive(output) if group.first else contextlib.nullcontext():
+    with folders.output_folder(output, "model", FILES) if group.first else contextlib.nullcontext():
         started = _started(output, resume) if group.first else None
         splits = split(config)
         reference = fit_reference(splits.train, config)
         potential = _first_potential(config, old, reference, splits.train)
         devices.check_batch(config.train, len(splits.train))
         if group.first:
-            potential = _begin(output, started, config, splits, potential)
+            potential = _begin(output, started, config, splits, potential, _inputs(config, old))
         potential = _with_broadcast_reference(group, config, potential)
         r_max = potential.config.r_max
         train_set, valid_set = (make_buckets(x, potential.reference, r_max) for x in (splits.train, splits.valid))
@@ -137,10 +145,23 @@ def _started(output: Path, resume: bool) -> dict[str, Any] | None:
     return files.read_sealed(record, "start again with another output")
 
 
-def _begin(output: Path, started: dict[str, Any] | None, config: Config, splits: Splits, potential: Any) -> Any:
-    """Record configuration, split and reference of a new run, or check that a resumed run has the same."""
+def _inputs(config: Config, old: Potential | None) -> dict[str, str]:
+    """Checksums of what a configuration names beside its frames, by key: the content, not the path."""
+    inputs = {} if old is None else {"start.model": folder.potential_digest(old)}
+    if config.model.repulsion == "nlh" and config.data.nlh_coefficients is not None:
+        inputs["data.nlh_coefficients"] = files.digest(Path(config.data.nlh_coefficients))
+    return inputs
+
+
+def _begin(
+    output: Path, started: dict[str, Any] | None, config: Config, splits: Splits, potential: Any, inputs: dict[str, str]
+) -> Any:
+    """Record configuration, split, other inputs and reference of a new run, or check that a resumed run has the same.
+
+    A record of version 0.1 has no other inputs; a warning says that they are not compared.
+    """
     settings = config.model_dump(mode="json", exclude={"output": True, "train": {"devices"}})
-    record = {"config": settings, "splits": splits.describe()}
+    record = {"config": settings, "splits": splits.describe(), "inputs": inputs}
     if started is None:
         files.write_json(output / "split.json", files.sealed({**record, "reference": to_dict(potential.reference)}))
         return potential
@@ -153,6 +174,17 @@ def _begin(output: Path, started: dict[str, Any] | None, config: Config, splits:
         )
     if started["splits"] != record["splits"]:
         raise UserError(f"the data files of the run in {output} have changed since it started; choose another output")
+    before_inputs = started.get("inputs")
+    if before_inputs is None and inputs:
+        warnings.warn(
+            f"the run in {output} was started by a gmnn that kept no checksum of {', '.join(inputs)}; whether it "
+            "changed since is not known", stacklevel=2,
+        )  # fmt: skip
+    elif changed := sorted(key for key in inputs if inputs[key] != (before_inputs or {}).get(key)):
+        raise UserError(
+            f"the content of {' and '.join(changed)} has changed since the run in {output} was started; bring the old "
+            "one back, or choose another output"
+        )
     return replace(potential, reference=reference_from_dict(started["reference"]))
 
 
@@ -182,7 +214,7 @@ def _calibrated(result: TrainingResult, valid: Dataset) -> TrainingResult:
 def _evaluated(config: Config, result: TrainingResult, splits: Splits, output: Path) -> dict[str, Any]:
     """Compute the errors of the best averaged parameters on every part, and draw the figures."""
     metrics: dict[str, Any] = {}
-    for part in ("train", "valid", "test"):
+    for part in PARTS:
         frames = getattr(splits, part)
         if frames is not None:
             comparison = evaluation.compare(result.potential, frames)

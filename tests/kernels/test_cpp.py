@@ -149,7 +149,7 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert not list((tmp_path / "gmnn").iterdir())
     (tmp_path / "file").touch()
     with monkeypatch.context() as patch:
-        patch.setattr(library, "_compiled", lambda _: tmp_path / "file")
+        patch.setattr(library, "_kept", lambda *_: tmp_path / "file")
         with pytest.raises(UserError, match=r"cannot be loaded.*delete .*file, or name a folder.*or use path fast"):
             register()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))

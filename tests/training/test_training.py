@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import gmnn
-from gmnn import evaluation, files
+from gmnn import evaluation, folders
 from gmnn.commands import train
 from gmnn.config.reading import Config
 from gmnn.data import batches, split
@@ -175,7 +175,7 @@ def test_second_run_in_one_folder(tmp_path: Path, finished: Path, capsys: pytest
     assert "add --resume" in capsys.readouterr().err
     assert train.main([config, "--resume", "train.batch_size=4"]) == 2
     assert "train.batch_size" in capsys.readouterr().err
-    with files.exclusive(tmp_path / "straight"):
+    with folders.exclusive(tmp_path / "straight"):
         third = processes.python(ROOT / "train.py", config, "--resume")
     assert third.returncode == 2
     assert "another run is writing" in third.stderr

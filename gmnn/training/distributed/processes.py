@@ -104,7 +104,7 @@ class Group:
             return body()
         try:
             code = to_exit_code(lambda: self._run(body))
-        except Exception:
+        except Exception:  # whatever it is, it is shown, and this process must end by itself
             self._show_caught()
             traceback.print_exc()
             code = 1
@@ -122,7 +122,7 @@ class Group:
         except KeyboardInterrupt:
             self._end_others("it was interrupted")
             raise
-        except Exception as error:
+        except Exception as error:  # the others are told of any, and it goes on
             mistake = isinstance(error, UserError)
             time.sleep(0.0 if mistake else NOTICED)  # if it is because another process is gone, JAX ends this one
             self._end_others(reason(error, None if mistake else 300))
@@ -166,11 +166,11 @@ class Group:
     def _catch_abort(self) -> None:
         """Keep what libraries write to stderr in a file, and be called at SIGABRT; only process 0 has a stdout."""
         self._shown, self._caught = os.dup(2), tempfile.TemporaryFile()  # noqa: SIM115
-        sys.stderr = os.fdopen(self._shown, "w", buffering=1)
+        sys.stderr = os.fdopen(self._shown, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
         os.dup2(self._caught.fileno(), 2)
         if not self.first:
             sys.stdout.flush()
-            with open(os.devnull, "w") as nothing:
+            with open(os.devnull, "wb") as nothing:
                 os.dup2(nothing.fileno(), 1)
         libc = ctypes.CDLL(None)
         libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
