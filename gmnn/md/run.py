@@ -48,8 +48,8 @@ def run(
     `facts` describe the run; it is resumed only with the same facts. `report` is called after every segment. UserError
     if the folder holds another run.
     """
-    facts = {**facts, CONTENT: content(dynamics)}
     with output_folder(output, "md", MD_FILES):
+        facts = {**facts, CONTENT: content(dynamics)}
         description, state = output / "run.json", output / "state.npz"
         files = {"trajectory": AppendOnlyFile(output / "trajectory.extxyz"), "log": AppendOnlyFile(output / "log.csv")}
         if description.exists() and not resume:

@@ -19,9 +19,9 @@ from gmnn.commands.import_apax import main
 from gmnn.config.model import ModelConfig, ZBLConfig
 from gmnn.errors import UserError
 from gmnn.interfaces import apax
-from gmnn.model.folder import read_foreign
 from gmnn.model.network import scale_shift
 from gmnn.model.potential import Potential
+from gmnn.model.trees import read_foreign
 from tests.support import paths
 
 GOLDEN = paths.GOLDEN / "apax"

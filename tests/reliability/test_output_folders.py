@@ -162,7 +162,7 @@ def test_kind_1_folders_of_version_0_1_are_ours(kind: str, record: str, tmp_path
 @pytest.mark.parametrize("version", [3, 4])
 def test_kind_1_golden_models_are_ours(version: int, tmp_path: Path) -> None:
     shutil.copytree(GOLDEN / f"v{version}" / "model", tmp_path / "m")
-    folders.require_ours(tmp_path / "m", "model", training.FILES)
+    assert folders.require_ours(tmp_path / "m", "model", training.FILES) == set(training.FILES)
 
 
 def test_kind_1_locks_that_are_no_plain_files(tmp_path: Path) -> None:
