@@ -105,7 +105,10 @@ def gradient_bounds(readout: dict, feature_scale: np.ndarray, n_radial: int, bou
     classes = feature_classes(n_radial)
     layers = [np.asarray(readout[f"layer_{k}"]["kernel"], float) for k in range(len(readout))]
     first = layers[0] / (feature_scale * np.sqrt(classes.copies))[:, None]
-    blocks = [first[classes.number == k] for k in range(8)]
+    n_classes = len(jacobian_norms(np.ones(3)))
+    if classes.number.max() + 1 != n_classes:
+        raise AssertionError(f"bounds of {n_classes} classes of invariants, but there are {classes.number.max() + 1}")
+    blocks = [first[classes.number == k] for k in range(n_classes)]
     slopes = (SWISH_UNIT * SWISH_SLOPES[0], SWISH_UNIT * SWISH_SLOPES[1])
     class_bounds = np.array([chain_bound([block, *layers[1:]], slopes) for block in blocks])  # of dx/d(class)
     gradients = []

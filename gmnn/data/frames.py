@@ -23,6 +23,13 @@ class Dataset:
     indices: np.ndarray  # [n] places of the frames in their file
     keys: Mapping[str, str] = field(default_factory=dict)  # label -> the key that held it
 
+    def __post_init__(self) -> None:
+        """Labels belong to frames by their places, so that every list is as long."""
+        fields = (self.energies, self.forces, self.stresses, self.weights, self.indices)
+        lengths = [len(values) for values in fields]
+        if set(lengths) != {len(self.atoms)}:
+            raise AssertionError(f"{len(self.atoms)} frames, but lists of {lengths}")
+
     def __len__(self) -> int:
         return len(self.atoms)
 

@@ -15,6 +15,8 @@ from jax import Array
 from gmnn.config.choices import Ensemble
 
 ENSEMBLES = get_args(Ensemble)
+ACTS_IN_DRIFT = {"nve": False, "langevin": True, "bussi": False, "nose_hoover": False, "minimise": False}
+KEEPS_MOMENTUM = {"nve": True, "langevin": False, "bussi": True, "nose_hoover": True, "minimise": True}
 LINKS = 3  # thermostats in a chain
 _W = 1 / (2 - 2 ** (1 / 3))
 WEIGHTS = (_W, 1 - 2 * _W, _W)  # of the fourth-order sub-steps of Suzuki and Yoshida
@@ -74,7 +76,7 @@ def drift(
     174102 (2013), without its last B.
     """
     v = v + 0.5 * time * push * forces
-    if bath.ensemble != "langevin":
+    if not ACTS_IN_DRIFT[bath.ensemble]:
         return x + time * v, v
     x = x + 0.5 * time * v
     keep = jnp.exp(-bath.friction_per_ps * 1e-3 / units.fs * time)

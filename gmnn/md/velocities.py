@@ -6,7 +6,7 @@ from ase.constraints import FixAtoms
 from ase.md.velocitydistribution import Stationary, ZeroRotation
 
 from gmnn.errors import UserError
-from gmnn.md.integrators import Bath
+from gmnn.md.integrators import KEEPS_MOMENTUM, Bath
 
 
 def fixed_atoms(atoms: Atoms) -> np.ndarray:
@@ -22,7 +22,7 @@ def fixed_atoms(atoms: Atoms) -> np.ndarray:
 def degrees_of_freedom(atoms: Atoms, fixed: np.ndarray, bath: Bath) -> int:
     """3 per free atom, less what the dynamics conserve: the momentum and an isolated molecule's angular momentum."""
     free = 3 * int(np.sum(~fixed))
-    if bath.ensemble == "langevin" or fixed.any():
+    if not KEEPS_MOMENTUM[bath.ensemble] or fixed.any():
         return free
     rotations = 0 if atoms.pbc.any() else {1: 0, 2: 2}.get(len(atoms), 3)
     return max(0, free - 3 - rotations)

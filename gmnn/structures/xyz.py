@@ -182,7 +182,7 @@ def _parsed(block: Block, path: Path) -> "Atoms":
     )
     try:
         return read(io.StringIO(text), 0, format="extxyz")  # type: ignore[return-value]
-    except Exception as error:
+    except Exception as error:  # ASE's readers raise anything
         raise UserError(
             f"{path} cannot be read: the frame that begins in line {block.line} has a mistake, {reason(error, 200)} "
             f"({type(error).__name__}); correct it"

@@ -31,11 +31,12 @@ class Errors(NamedTuple):
 def penalty(term: EnergyTerm | ForcesTerm | StressTerm, error: Array) -> Array:
     """x^2, |x|, or twice Huber's function: x^2 up to delta, delta (2 |x| - delta) beyond."""
     size = jnp.abs(error)
-    if term.form == "mae":
-        return size
-    if term.form == "huber":
-        return jnp.where(size < term.delta, error**2, term.delta * (2.0 * size - term.delta))
-    return error**2
+    forms = {
+        "mse": lambda: error**2,
+        "mae": lambda: size,
+        "huber": lambda: jnp.where(size < term.delta, error**2, term.delta * (2.0 * size - term.delta)),
+    }
+    return forms[term.form]()
 
 
 def spread_penalty(term: EnergyTerm, error: Array, members: Array) -> Array:

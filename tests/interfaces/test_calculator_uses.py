@@ -6,8 +6,6 @@ import json
 import multiprocessing
 import os
 import pickle
-import subprocess
-import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -29,7 +27,7 @@ from ase.optimize import FIRE
 from gmnn import Calculator
 from gmnn.errors import UserError
 from gmnn.model.potential import Potential
-from tests.support.paths import ROOT
+from tests.support import processes
 
 Make = Callable[..., tuple[Any, dict]]
 
@@ -125,9 +123,8 @@ def test_kind_11_pickle_into_another_process(
         "import pickle, sys; atoms = pickle.load(open(sys.argv[1], 'rb')); a = atoms.get_potential_energy();"
         "atoms.positions[0] += 0.1; print([a, atoms.get_potential_energy()])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "atoms.pkl")], capture_output=True, text=True, cwd=ROOT, check=True
-    )
+    done = processes.python("-c", code, tmp_path / "atoms.pkl")
+    assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(json.loads(done.stdout), energies, rtol=0, atol=1e-10)
 
 

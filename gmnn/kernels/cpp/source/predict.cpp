@@ -144,6 +144,9 @@ ffi::Error called(ffi::ThreadPool pool, Numbers<D> positions, Places elements, N
     layers.push_back({kernel->typed_data(), transposed->typed_data(), bias->typed_data(),
                       int64_t(bias->element_count()), kernel->dimensions()[1]});
   }
+  const int64_t n = channels - 2, pairs = n * (n + 1) / 2;  // features as descriptor.feature_counts has them
+  if (layers[0].in != n + 3 * pairs + pairs * (n + 2) / 3 + 2 * pairs * n + n * n * n)
+    return ffi::Error::InvalidArgument("the readout takes another number of invariants than are computed here");
   const Readout<T> all{layers, bounded_readout, scale.typed_data(), shift.typed_data(),
                        bounded_moments ? bound.typed_data() : nullptr};
   const Found<T> found{members->typed_data(), forces->typed_data(), virials->typed_data()};
