@@ -15,6 +15,7 @@ from gmnn.config.reading import Config, Yaml
 from gmnn.data.embedded import ethanol
 from gmnn.model import folder
 from tests.support.paths import ROOT
+from tests.support.processes import engine
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 LANGUAGES = {"bash", "python", "yaml", "text"}
@@ -25,7 +26,14 @@ def blocks(page: Path) -> list[tuple[str, str]]:
     return re.findall(r"^```(\w*)[^\n]*\n(.*?)^```$", page.read_text(), re.S | re.M)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+WITH_ENGINES = pytest.mark.slow  # whose engines the quick tests do without
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=WITH_ENGINES if page.stem == "engines" else ()) for page in PAGES],
+    ids=lambda page: page.stem,
+)
 def test_blocks_of_the_documents(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_potential: Callable
 ) -> None:
@@ -42,6 +50,8 @@ def test_blocks_of_the_documents(
                 (tmp_path / "models.yaml").write_text(code)
                 assert _calculators.declared(str(tmp_path / "models.yaml"))
         if language == "python" and page.stem != "tutorial":
+            if "openmm" in code:
+                engine("openmm")
             potential, params = make_potential(ensemble="shallow", members=3)
             trained = potential.with_params(jax.tree.map(np.float32, params))
             folder.save(tmp_path / "models" / "shallow", trained, 1, {"finished": True})

@@ -587,7 +587,11 @@ def test_counts_intervals_and_files(tmp_path):
     assert done == sorted(done)
 
     files = write_suite_report(results, tmp_path / "out", model="model", structure="water", seed=3)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["suites.csv", "suites.json", "suites.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.name[0] != ".") == [
+        "suites.csv",
+        "suites.json",
+        "suites.png",
+    ]
     assert files["suites.png"].read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
     def refuse(text):

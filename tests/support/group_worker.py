@@ -4,6 +4,7 @@ After some rounds its event happens, recorded as the file FOLDER/event; "none" f
 "other": it has other data; "alone": it waits for five seconds only; "garbage": process 0 sends some to every listener.
 """
 
+import gc
 import ipaddress
 import json
 import os
@@ -80,6 +81,7 @@ def body(group: Group, event: str, folder: Path) -> int:
             if event == "garbage":
                 lines = disturb(places) if group.first else []
             else:
+                gc.disable()  # an interruption in a callback of the collector would be swallowed
                 os.kill(os.getpid(), signal.Signals[event])
         time.sleep(0.02)
     print(same, json.dumps(sorted({address for address, _ in places})), len(places), len(lines), sep="|")

@@ -21,6 +21,8 @@ from tests.support import group_worker
 from tests.support.paths import ROOT
 from tests.support.processes import environment
 
+pytestmark = pytest.mark.slow  # several processes each
+
 CONFIG = """
 output: {output}
 seed: 3
@@ -42,7 +44,6 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return json.loads((folder / "found.json").read_text())
 
 
-@pytest.mark.slow
 def test_devices_train_the_same_potential(found: dict[str, Any]) -> None:
     """In float64, losses and parameters are those of one device up to the order of the sums: on 2, with frames of two
     shapes sent in portions, and of an ensemble on 4; each device has its share of every step's frames. Another order of
@@ -57,7 +58,6 @@ def test_devices_train_the_same_potential(found: dict[str, Any]) -> None:
         assert found[n]["streamed"] == (n == "2")
 
 
-@pytest.mark.slow
 def test_numbers_that_cannot_be(found: dict[str, Any]) -> None:
     assert "train.devices is 5" in found["too many"]
     assert "there is only 4 (cpu); set train.devices to at most 4" in found["too many"]
@@ -110,7 +110,6 @@ def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
     return [(p.returncode, *texts) for p, texts in zip(processes, said, strict=True)]
 
 
-@pytest.mark.slow
 def test_two_processes_lost_stopped_and_resumed(tmp_path: Path) -> None:
     """Process 0 is killed and the other ends with one sentence; then process 1 is told to stop and both do; in the end
     the potential is bit for bit that of a single process on two devices."""
@@ -150,7 +149,6 @@ def test_two_processes_lost_stopped_and_resumed(tmp_path: Path) -> None:
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.slow
 def test_processes_must_be_told_the_same(tmp_path: Path) -> None:
     """Another seed in one process, both started as by Slurm: both end with a sentence that says so."""
     results = ended(started(config(tmp_path, "other"), "seed={k}", slurm=True))
