@@ -64,7 +64,7 @@ def test_fifty_steps_are_ases(potential: Potential, structures: dict[str, Atoms]
         dtype: md.Dynamics(atoms, potential, md.Bath(), 1.0, dtype=dtype, path=path, skin=0.05)
         for dtype in ("float64", "float32")[: 1 if path == "reference" else 2]
     }
-    atoms.calc = Calculator(potential, dtype="float64")
+    atoms.calc = Calculator(potential, dtype="float64", path="reference")
     VelocityVerlet(atoms, 1.0 * units.fs).run(50)
     bounds = {"float64": 1e-9 if path == "reference" else 1e-5, "float32": 1e-3}
     for dtype, run in device.items():

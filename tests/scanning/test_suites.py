@@ -613,7 +613,7 @@ def test_counts_intervals_and_files(tmp_path):
     table = format_suites(results).splitlines()
     assert len(table) == 1 + 3 + 1
     assert re.match(r"dimers +3 +2 +0 +33\.3 % \(0\.8 to 90\.6\)  40 eV at 0\.100 Å, H-O", table[2])
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="cannot write into the folder"):
         write_suite_report(results, files["suites.csv"] / "below", model="m", structure="s", seed=0)
 
 

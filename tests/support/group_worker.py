@@ -4,7 +4,6 @@ After some rounds its event happens, recorded as the file FOLDER/event; "none" f
 "other": it has other data; "alone": it waits for five seconds only; "garbage": process 0 sends some to every listener.
 """
 
-import gc
 import ipaddress
 import json
 import os
@@ -81,7 +80,6 @@ def body(group: Group, event: str, folder: Path) -> int:
             if event == "garbage":
                 lines = disturb(places) if group.first else []
             else:
-                gc.disable()  # an interruption in a callback of the collector would be swallowed
                 os.kill(os.getpid(), signal.Signals[event])
         time.sleep(0.02)
     print(same, json.dumps(sorted({address for address, _ in places})), len(places), len(lines), sep="|")
@@ -90,6 +88,7 @@ def body(group: Group, event: str, folder: Path) -> int:
 
 if __name__ == "__main__":
     process, address, event, folder = sys.argv[1:]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell in the background sets to ignore
     rendezvous.ARRIVAL = 5 if event == "alone" else 120
 
     def join_and_run() -> int:
