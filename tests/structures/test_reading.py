@@ -131,7 +131,7 @@ def test_kind_3_last_line_without_an_end(tmp_path: Path, text: str, refused: boo
         assert len(record) == 1
     file.write_text(text + "\n")
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         read_structures(file)
 
 
@@ -139,7 +139,7 @@ def test_kind_3_a_whole_last_line_needs_no_end(tmp_path: Path, two: str) -> None
     file = tmp_path / "a.xyz"
     file.write_text(two.rstrip("\n"))
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         assert len(read_structures(file)) == 2
 
 
@@ -254,7 +254,7 @@ def test_kind_3_columns_with_velocities(tmp_path: Path, column: str) -> None:
     atoms.set_array(column, np.ones((1, 3)))
     write(tmp_path / "b.extxyz", atoms)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         read_structures(tmp_path / "b.extxyz")
 
 
