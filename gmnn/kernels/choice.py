@@ -39,17 +39,19 @@ def choose(potential: Potential, path: str) -> Choice:
         raise UserError(f"path is {path!r}, but must be one of {', '.join(PATHS)}")
     if path != "auto":
         return Choice(path, "as asked for")
-    if jax.default_backend() == "cpu":
-        return choose_for_cpu(potential.config)
-    if setting := uncovered(potential.config, parameters.COVERED):
-        return Choice("reference", f"autodiff, as the faster paths do not cover {setting}")
-    return Choice("fast", f"XLA, on the {jax.default_backend()}")
+    return _automatic(potential.config, jax.default_backend())
 
 
 def choose_for_cpu(config: ModelConfig) -> Choice:
     """Return what `auto` stands for on a CPU. No device is touched, so that JAX may make its devices later."""
+    return _automatic(config, "cpu")
+
+
+def _automatic(config: ModelConfig, backend: str) -> Choice:
     if setting := uncovered(config, parameters.COVERED):
         return Choice("reference", f"autodiff, as the faster paths do not cover {setting}")
+    if backend != "cpu":
+        return Choice("fast", f"XLA, on the {backend}")
     try:
         cpp.require_available(config)
     except UserError as error:
