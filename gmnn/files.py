@@ -157,6 +157,13 @@ def append_line(path: Path, line: str) -> None:
         file.write(line)
 
 
+def append_stream(path: Path) -> int:
+    """Open a file, which is made if absent, for what other programs print; return the descriptor."""
+    refuse_link(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+
+
 class AppendOnlyFile:
     """A file that only grows. `mark` holds its size in bytes and its CRC-32."""
 

@@ -18,6 +18,7 @@ MARKER, LOCK = ".gmnn", ".lock"  # in every output folder: what it holds; held b
 KINDS = {  # of output folders, with what version 0.1, which had no marker, wrote into them and read again
     "model": ("a model", ("split.json", "config.json")), "md": ("a run of dynamics", ("run.json",)),
     "scan": ("a scan", ()), "evaluation": ("an evaluation", ()), "export": ("an exported program", ()),
+    "labels": ("labels of a teacher", ()),
 }  # fmt: skip
 MD_FILES = ("run.json", "state.npz", "trajectory.extxyz", "log.csv")
 LISTED = 5  # strangers named in a message

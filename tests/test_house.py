@@ -25,12 +25,15 @@ FLOORS = {
     "data": 4, "model": 4,
     "kernels": 5,
     "evaluation": 6,
-    "training": 7, "md": 7, "scanning": 7, "certificate": 7, "interfaces": 7,
+    "training": 7, "md": 7, "scanning": 7, "teaching": 7, "certificate": 7, "interfaces": 7,
     "commands": 8,
     "__main__": 9, "__init__": 9,
 }  # fmt: skip
 STARTS = re.compile(r"subprocess\.(run|Popen|call|check_\w+)$")
-OTHER_ENVIRONMENTS = {"scanning": {"errors", "files", "folders", "structures"}}  # where most of the package is absent
+OTHER_ENVIRONMENTS = {  # where most of the package is absent; the worker of teaching does without all of it
+    "scanning": {"errors", "files", "folders", "structures"},
+    "teaching": {"errors", "files", "folders", "structures", "checking"},
+}
 
 
 def home(file: Path) -> str:
@@ -320,6 +323,7 @@ WRITERS = {
     "folders.py": "makes and locks output folders",
     "model/trees.py": "orbax writes its own folders; they are checked before, and deleted by files.remove_tree",
     "kernels/cpp/compiler.py": "a scratch folder that the compiler writes into",
+    "teaching/pool.py": "scratch folders that teachers write into",
     "training/distributed/processes.py": "a nameless file for what libraries write to stderr, and os.devnull",
 }
 WRITING = re.compile(

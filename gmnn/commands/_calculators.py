@@ -1,14 +1,12 @@
 """Any ASE calculator by name: MODULE:CALLABLE, a preset, or declared in a file with module, class and arguments.
 
 A declaration is an object with `module` and one of `class`, `class_name` (the key of MLIPX) or `factory`. `kwargs` and
-`args` may contain further declarations, whose results are passed. `preset: NAME` takes an entry of presets.json, whose
-kwargs may be extended. `folder: DIR` takes a model folder of gmnn.
+`args` may contain further declarations, whose results are passed. `preset: NAME` takes an entry of
+gmnn/teaching/presets.json, whose kwargs may be extended. `folder: DIR` takes a model folder of gmnn.
 """
 
 import importlib
-import importlib.resources
 import json
-from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from typing import Any
@@ -18,15 +16,11 @@ from ase.calculators.calculator import BaseCalculator
 from gmnn.errors import UserError, reason
 from gmnn.files import expanded, require_file
 from gmnn.scanning.evaluate import kept_running
+from gmnn.teaching import worker
+from gmnn.teaching.teachers import from_preset, presets
 
-NAMES = ("class", "class_name", "factory")
+NAMES = worker.NAMES
 KEYS = {"module", *NAMES, "kwargs", "args", "preset", "folder"}
-
-
-@cache
-def presets() -> dict[str, dict[str, Any]]:
-    """Declarations that come with the package, with what to install for them and the origin of their weights."""
-    return json.loads((importlib.resources.files("gmnn") / "commands" / "presets.json").read_text(encoding="utf-8"))
 
 
 def load_calculator(text: str, kwargs: str | None) -> tuple[BaseCalculator, str]:
@@ -76,55 +70,25 @@ def make(declaration: dict[str, Any], name: str) -> BaseCalculator:
     """Make the calculator of a declaration. UserError names what to install, or what was refused."""
     if "folder" in declaration:
         return load_model(Path(expanded(str(declaration["folder"]))))
-    hint = "install the package or correct the name"
+    hint, kwargs = "install the package or correct the name", declaration.get("kwargs") or {}
     if "preset" in declaration:
-        known = presets()
-        if declaration["preset"] not in known:
-            raise UserError(
-                f"There is no such preset, got '{declaration['preset']}' for {name}; allowed are {', '.join(known)}; "
-                "correct the name, or declare module and class."
-            )
-        preset = known[declaration["preset"]]
-        kwargs = {**preset.get("kwargs", {}), **(declaration.get("kwargs") or {})}
-        hint = f"to install it: {preset['install']}; weights: {preset['weights']}"
-        if preset.get("needs", "") not in ("", *kwargs):
-            raise UserError(
-                f"The preset {declaration['preset']} needs {preset['needs']}; weights: {preset['weights']}."
-            )
-        declaration = {**preset, "kwargs": kwargs}
-    return _made(declaration, name, hint)
-
-
-def _made(declaration: dict[str, Any], name: str, hint: str) -> Any:
-    called = next((declaration[key] for key in NAMES if key in declaration), None)
+        declaration, hint = from_preset(declaration["preset"], kwargs, name)
     try:
         with kept_running():
-            factory = getattr(importlib.import_module(declaration["module"]), called)  # type: ignore[arg-type]
-    except Exception as error:  # an import may fail in any way
-        what = f"{type(error).__name__}: {reason(error)}"
-        raise UserError(
-            f"The calculator cannot be imported, got '{name}' ({what}); an importable module and a name in it are "
-            f"needed; {hint}."
-        ) from error
-    kwargs = {key: _inner(value, name, hint) for key, value in (declaration.get("kwargs") or {}).items()}
-    arguments: list[Any] = []
-    for value in declaration.get("args") or []:
-        argument = _inner(value, name, hint)
-        arguments += argument if isinstance(argument, tuple) else [argument]  # a model and its reader of structures
-    try:
-        with kept_running():
-            return factory(*arguments, **kwargs)
+            return worker.make(declaration)
     except UserError:
         raise
+    except worker.NotImported as error:
+        raise UserError(
+            f"The calculator cannot be imported, got '{name}' ({error}); an importable module and a name in it are "
+            f"needed; {hint}."
+        ) from error
     except Exception as error:  # a calculator may fail in any way
+        kwargs = declaration.get("kwargs") or {}
         raise UserError(
             f"The calculator '{name}' cannot be made from {kwargs}, got {type(error).__name__}: {reason(error, 300)}; "
             f"the keyword arguments it knows are allowed; correct them, or {hint}."
         ) from error
-
-
-def _inner(value: Any, name: str, hint: str) -> Any:
-    return _made(value, name, hint) if isinstance(value, dict) and "module" in value else value
 
 
 def load_model(folder: Path) -> BaseCalculator:
