@@ -40,3 +40,4 @@ class Prediction(NamedTuple):
     forces: Array  # [N, 3] eV/Å
     virial: Array  # [3, 3] eV, dE/d(strain), symmetric; divided by the volume it is the stress in ASE's sign
     members: Array  # [M] eV, energies of the members of an ensemble, whose mean is ``energy``; [1] without one
+    grades: Array | None = None  # [N], 1 = the largest of the validation frames (model/grade.py); None if not asked for

@@ -7,11 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from gmnn import evaluation
 from gmnn.data import Dataset
-from gmnn.evaluation import Spreads
 from gmnn.evaluation.figures import BLUE, GREY, ORANGE, save
-from gmnn.evaluation.uncertainty import PROBABILITIES
+from gmnn.evaluation.uncertainty import PROBABILITIES, Spreads, calibration, spreads
 from gmnn.model.potential import Potential
 
 SHOWN = 20_000  # points of a panel at most
@@ -21,9 +19,9 @@ UNITS = {"energy": ("energy", "meV/atom"), "forces": ("force component", "meV/Å
 def calibrated(potential: Potential, frames: Dataset, target: Path, title: str) -> dict[str, dict[str, Any]]:
     """Draw the calibration of an ensemble on some frames, and return its numbers."""
     scale = potential.reference.spread_scale
-    by_quantity = evaluation.spreads(potential, frames)
+    by_quantity = spreads(potential, frames)
     draw(by_quantity, scale, target, title)
-    return evaluation.calibration(by_quantity, scale)
+    return calibration(by_quantity, scale)
 
 
 def draw(found: dict[str, Spreads], scale: tuple[float, float], target: Path, title: str) -> None:

@@ -1,6 +1,6 @@
 """Predictions of a potential for every frame of a data set, beside the labels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from typing import Any
 
@@ -74,10 +74,14 @@ def _predict(potential: Potential) -> Callable[[System], tuple[jax.Array, jax.Ar
 
 def in_chunks(evaluate: Callable[[System], Any], systems: System) -> Any:
     """Evaluate a batch a chunk at a time, the last one filled up, so that only one shape is compiled."""
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *chunks(evaluate, systems))
+
+
+def chunks(evaluate: Callable[[System], Any], systems: System) -> Iterator[Any]:
+    """Yield what `in_chunks` joins, a chunk at a time."""
     n, *shape = systems.neighbors.shape
     size = max(1, min(CHUNK, CHUNK_SLOTS // int(np.prod(shape))))
-    parts = []
     for start in range(0, n, size):
         chosen = np.minimum(np.arange(start, start + size), n - 1)
-        parts.append(jax.tree.map(np.asarray, evaluate(jax.tree.map(lambda leaf: leaf[chosen], systems))))  # noqa: B023
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n], *parts)
+        values = evaluate(jax.tree.map(lambda leaf: leaf[chosen], systems))  # noqa: B023
+        yield jax.tree.map(lambda leaf: np.asarray(leaf)[: n - start], values)  # noqa: B023

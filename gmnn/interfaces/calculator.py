@@ -3,19 +3,17 @@
 import copy
 import math
 import os
-import sys
 import threading
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from numbers import Real
 from typing import Any, NamedTuple
 
-import ase.outputs
 import jax
 import numpy as np
 from ase import Atoms
-from ase.calculators import calculator as ase_calculator
 from ase.calculators.calculator import Calculator as ASECalculator
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -23,30 +21,18 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from gmnn.device import forked, on_device, precision, require_not_forked
 from gmnn.errors import UserError, require
+from gmnn.interfaces.properties import register_properties
 from gmnn.model.folder import load
 from gmnn.model.potential import Potential
 from gmnn.neighbors.host import SAME_PLACE, capacity, make_system, pad, stack
 from gmnn.structures import CHARGED, total_charge
 from gmnn.system import Prediction, System
 
+register_properties()
+
 BATCH_SLOTS = 40_000  # neighbour slots evaluated at once by batch_eval
 SHARED = ("potential", "_params", "_predict", "_place", "_trained", "_member_forces", "_kept")  # never changed in place
 MADE = (*SHARED[1:-1], "_lock", "get_spin_polarized")  # made again from the rest
-
-
-def _register(name: str, shape: tuple[str | int, ...]) -> None:
-    """Make a property known to ASE, so that its SinglePointCalculator, trajectories and databases take it."""
-    if name not in ase_calculator.all_properties:
-        ase_calculator.all_properties.append(name)
-    if name not in ase.outputs.all_outputs:
-        ase.outputs._defineprop(name, float, shape)
-    if extxyz := sys.modules.get("ase.io.extxyz"):  # which has read the lists if it was imported before
-        names = extxyz.per_atom_properties if shape else extxyz.per_config_properties
-        names += [name] if name not in names else []
-
-
-_register("energy_std", ())
-_register("forces_std", ("natoms", 3))
 
 
 class _Kept(NamedTuple):
@@ -80,9 +66,13 @@ class Calculator(ASECalculator):
         dtype: str = "float32",
         skin: float = 0.5,
         path: str = "auto",
+        grades: bool = False,
         **kwargs: Any,
     ) -> None:
         """`potential`: a model folder or a Potential with parameters; `dtype`: float32 or float64; `skin` in Å.
+
+        `grades`: whether results have the property grades, [N]: how far every atom is from the training frames, where
+        1 is the largest of the validation frames (gmnn/model/grade.py). UserError if the potential has none.
 
         `path`: how energies and forces are computed. `reference` is autodiff; `fast` uses tables and a hand-written
         adjoint and is several times as fast (docs/md.md states its errors); `kernel` is the same in C++ on a CPU.
@@ -96,7 +86,9 @@ class Calculator(ASECalculator):
         if self.potential.params is None:
             raise UserError("this Potential has no parameters; give a trained one, gmnn.load(folder)")
         self.dtype, self.skin = dtype, float(skin)
-        self._asked_path = path
+        self._asked_path, self.grades = path, grades
+        if grades:
+            self.implemented_properties = [*self.implemented_properties, "grades"]
         if self.potential.config.n_members > 1:
             self.implemented_properties = [*self.implemented_properties, "energy_std", "forces_std"]
         self._kept: _Kept | None = None
@@ -110,7 +102,7 @@ class Calculator(ASECalculator):
 
         with precision(self.dtype):
             self.path = choose(self.potential, self._asked_path).path
-            self._params, predict = evaluator(self.potential, self._asked_path, self.dtype)
+            self._params, predict = evaluator(self.potential, self._asked_path, self.dtype, grades=self.grades)
             if self.potential.config.n_members > 1:  # on every path, forces of members come from autodiff
                 self._trained = evaluator(self.potential, "reference", self.dtype)[0]
         self._member_forces = jax.jit(self.potential.member_forces)
@@ -135,7 +127,8 @@ class Calculator(ASECalculator):
     def __getstate__(self) -> dict[str, Any]:
         """Return what a pickle holds: settings, results, parameters and the neighbour list, as NumPy arrays."""
         state = {key: value for key, value in vars(self).items() if key not in MADE}
-        state["potential"] = self.potential.with_params(jax.tree.map(np.asarray, self.potential.trained))
+        params, grade = jax.tree.map(np.asarray, (self.potential.trained, self.potential.grade))
+        state["potential"] = replace(self.potential, params=params, grade=grade)
         if self._kept is not None:
             state["_kept"] = self._kept._replace(system=jax.tree.map(np.asarray, self._kept.system))
         return state
@@ -217,7 +210,7 @@ class Calculator(ASECalculator):
                     values = self._predict(self._params, on_device(batch, self.dtype))
                 prediction = jax.tree.map(np.asarray, values)
                 for row, k in enumerate(chosen):
-                    single = Prediction(*(field[row] for field in prediction))
+                    single = jax.tree.map(lambda field, row=row: field[row], prediction)
                     out[k].calc = SinglePointCalculator(out[k], **self._results(out[k], single))
         return out
 
@@ -273,6 +266,8 @@ class Calculator(ASECalculator):
         if self.potential.config.n_members > 1:
             scale = self.potential.reference.spread_scale
             results["energy_std"] = scale[0] * float(np.std(prediction.members, ddof=1))
+        if prediction.grades is not None:
+            results["grades"] = prediction.grades[:n].astype(float)
         return results
 
 

@@ -18,6 +18,7 @@ from gmnn import device
 from gmnn.device import precision
 from gmnn.elements import SYMBOLS
 from gmnn.errors import UserError
+from gmnn.kernels.blocks import Part
 from gmnn.kernels.choice import part_evaluator
 from gmnn.model.folder import load
 from gmnn.model.potential import Potential
@@ -43,7 +44,7 @@ class Engine:
         with precision(dtype):
             self._params, part = part_evaluator(potential, path, dtype, one_core=ranks > 1)
 
-        def evaluate(params: Any, positions: Array, numbers: Array, neighbors: Array) -> tuple[Array, Array, Array]:
+        def evaluate(params: Any, positions: Array, numbers: Array, neighbors: Array) -> Part:
             no_cell, no_shifts = jnp.zeros((3, 3), positions.dtype), jnp.zeros((*neighbors.shape, 3), jnp.int32)
             return part(params, System(positions, numbers, no_cell, neighbors, no_shifts))
 
@@ -76,7 +77,7 @@ class Engine:
         with precision(self.dtype):
             positions = self.positions.astype(self.dtype)
             results = self._evaluate(self._params, positions, self.numbers, self.neighbors)
-            energies, forces, virials = (np.asarray(x, float) for x in jax.device_get(results))
+            energies, forces, virials = (np.asarray(x, float) for x in jax.device_get(results[:3]))
         if not np.isfinite(energies.sum()):
             raise UserError(
                 "the energy is not a finite number, so atoms are at the same place or lost; check the start and the "

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,27 @@ from jax.sharding import PartitionSpec
 from gmnn.device import cores
 from gmnn.system import Prediction, System
 
-Share = Callable[..., tuple[Array, Array, Array]]
-"""Contributions of some atoms, rows [b, B], to energies of atoms [N, M], forces [N, 3] and virials of systems
-[., 3, 3]. Takes parameters, all atoms, the rows, and reverse slots or None. Rows beyond the last atom add nothing."""
+
+class Contributions(NamedTuple):
+    """What some atoms, rows [b, B], contribute to all. Rows beyond the last atom add nothing."""
+
+    members: Array  # [N, M] eV
+    forces: Array  # [N, 3] eV/Å
+    virials: Array  # [., 3, 3] eV, of every system
+    grades: Array | None  # [N]; None if not asked for
+
+
+class Part(NamedTuple):
+    """Results for the first C of N atoms, which alone have neighbour slots."""
+
+    energies: Array  # [C] eV
+    forces: Array  # [N, 3] eV/Å, of these energies
+    virials: Array  # [C, 3, 3] eV, or their sum [1, 3, 3]
+    grades: Array | None = None  # [C]; None if not asked for
+
+
+Share = Callable[..., Contributions]
+"""Contributions of some atoms. Takes parameters, all atoms, the rows, and reverse slots or None."""
 
 
 def in_blocks(count: int, size: int, devices: int = 1) -> Array:
@@ -24,7 +42,7 @@ def in_blocks(count: int, size: int, devices: int = 1) -> Array:
     return jnp.arange(blocks * -(-count // blocks)).reshape(blocks, -1)
 
 
-def shard_atoms(share: Share, params: Any, atoms: System, size: int, reverse: Any) -> tuple[Array, Array, Array]:
+def shard_atoms(share: Share, params: Any, atoms: System, size: int, reverse: Any) -> Contributions:
     """Evaluate `share` for all atoms of joined systems.
 
     On several devices `share` gets no reverse slots: a slot's partner may be on another device.
@@ -39,13 +57,14 @@ def shard_atoms(share: Share, params: Any, atoms: System, size: int, reverse: An
     )(params, atoms, rows)
 
 
-def _summed(share: Share, params: Any, atoms: System, rows: Array) -> tuple[Array, Array, Array]:
+def _summed(share: Share, params: Any, atoms: System, rows: Array) -> Contributions:
     """Results of `share`, summed over devices in one call: every synchronisation of the devices is expensive."""
-    parts = share(params, atoms, rows, None)
+    contributions = share(params, atoms, rows, None)
+    parts = [x for x in contributions if x is not None]
     total = jax.lax.psum(jnp.concatenate([x.ravel() for x in parts]), "core")
     ends = np.cumsum([x.size for x in parts])[:-1]
-    first, second, third = (x.reshape(y.shape) for x, y in zip(jnp.split(total, ends), parts, strict=True))
-    return first, second, third
+    sums = [x.reshape(y.shape) for x, y in zip(jnp.split(total, ends), parts, strict=True)]
+    return Contributions(sums[0], sums[1], sums[2], sums[3] if len(sums) > 3 else None)
 
 
 def scatter_rows(x: Array, rows: Array, count: int) -> Array:
@@ -89,12 +108,15 @@ def scatter_forces(own: Array, onto: Array, neighbors: Array, reverse: Any) -> A
     return forces.at[neighbors.ravel()].add(-onto.reshape(-1, 3))[:count]
 
 
-def to_prediction(system: System, members: Array, forces: Array, virial: Array) -> Prediction:
-    """Prediction of one system or many from member energies [N, M], forces and virials [., 3, 3] of joined atoms."""
+def to_prediction(
+    system: System, members: Array, forces: Array, virial: Array, grades: Array | None = None
+) -> Prediction:
+    """Prediction of one system or many from the `Contributions` of all of its joined atoms."""
     batch, per_system = system.numbers.shape[:-1], system.numbers.shape[-1]
     members = jnp.where(system.numbers[..., None] > 0, members.reshape(*batch, per_system, -1), 0.0)
     energies, virial = jnp.mean(members, axis=-1), virial.reshape(*batch, 3, 3)
     return Prediction(
         jnp.sum(energies, axis=-1), energies, forces.reshape(*batch, per_system, 3),
         0.5 * (virial + jnp.swapaxes(virial, -1, -2)), jnp.sum(members, axis=-2),
+        None if grades is None else jnp.where(system.numbers > 0, grades.reshape(system.numbers.shape), 0.0),
     )  # fmt: skip

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
-from jax import Array
 
 from gmnn.config.choices import PathName
 from gmnn.config.coverage import uncovered
 from gmnn.config.model import ModelConfig
 from gmnn.errors import UserError
 from gmnn.kernels import parameters, xla
+from gmnn.kernels.blocks import Part
 from gmnn.kernels.cpp import predict as cpp
 from gmnn.model.descriptor import HIGHEST
 from gmnn.model.potential import Potential
@@ -60,9 +60,11 @@ def _automatic(config: ModelConfig, backend: str) -> Choice:
 
 
 def evaluator(
-    potential: Potential, path: str, dtype: str, tf32_network: bool = False
+    potential: Potential, path: str, dtype: str, tf32_network: bool = False, grades: bool = False
 ) -> tuple[Any, Callable[..., Prediction]]:
     """Return parameters as `dtype` and predict(parameters, system, reverse=None) of the path.
+
+    With `grades` its predictions have the grade of every atom; UserError if the potential has none.
 
     `reference` is autodiff, `fast` XLA with tables and a hand-written adjoint, `kernel` C++ on a CPU and else Pallas;
     `auto` is one of them, and a line on stderr names it once. UserError for another name, or for what the path does not
@@ -78,45 +80,49 @@ def evaluator(
             f"and the device a {jax.default_backend()}; leave it out"
         )
     if path == "reference":
-        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), potential.trained)
+        trained = (potential.trained, potential.fitted_grade) if grades else potential.trained
+        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), trained)
+        if grades:
+            return params, lambda params, system, reverse=None: potential.predict(params[0], system, params[1])
         return params, lambda params, system, reverse=None: potential.predict(params, system)
     if path == "kernel" and jax.default_backend() == "cpu":
-        return cpp.to_kernel_parameters(potential, dtype), partial(cpp.predict, potential)
+        return cpp.to_kernel_parameters(potential, dtype, grades), partial(cpp.predict, potential)
     function = xla.predict
     if path == "kernel":
         from gmnn.kernels.pallas import predict as pallas  # Triton is slow to import
 
         function = pallas.predict
-    params = parameters.to_kernel_parameters(potential, dtype)
+    params = parameters.to_kernel_parameters(potential, dtype, grades=grades)
     return params, partial(function, potential, precision=TF32 if tf32_network else HIGHEST)
 
 
 def part_evaluator(
-    potential: Potential, path: str, dtype: str, one_core: bool = False
-) -> tuple[Any, Callable[..., tuple[Array, Array, Array]]]:
+    potential: Potential, path: str, dtype: str, one_core: bool = False, grades: bool = False
+) -> tuple[Any, Callable[..., Part]]:
     """Return parameters as `dtype` and a function of them and of a part of the atoms, for programs that share them out.
 
-    The neighbour slots of its system belong to the first C of the N atoms. It returns their energies [C] eV, their
-    forces on all atoms [N, 3] eV/Å, and virials in eV: [C, 3, 3], or their sum [1, 3, 3] on the reference path.
+    The neighbour slots of its system belong to the first C of the N atoms; the function returns a `blocks.Part`, whose
+    virials are summed on the reference path.
     """
-    params, _ = evaluator(potential, path, dtype)
+    params, _ = evaluator(potential, path, dtype, grades=grades)
     path = choose(potential, path).path
     if path == "kernel" and jax.default_backend() != "cpu":
         raise UserError("path kernel evaluates a part of the atoms on a CPU only; use path fast or auto")
-    parts: dict[str, Callable[..., tuple[Array, Array, Array]]] = {
+    parts: dict[str, Callable[..., Part]] = {
         "reference": _reference_part, "fast": xla.predict_part, "kernel": partial(cpp.predict_part, one_core=one_core),
     }  # fmt: skip
     return params, partial(parts[path], potential)
 
 
-def _reference_part(potential: Potential, params: Any, system: System) -> tuple[Array, Array, Array]:
+def _reference_part(potential: Potential, params: Any, system: System) -> Part:
     n, n_own = len(system.numbers), len(system.neighbors)
     more = ((0, n - n_own), (0, 0))
     neighbors = jnp.pad(system.neighbors, more, constant_values=n)  # a ghost alone has a constant energy
-    prediction = potential.predict(
-        params, system._replace(neighbors=neighbors, shifts=jnp.pad(system.shifts, (*more, (0, 0))))
-    )
-    return prediction.energies[:n_own], prediction.forces, prediction.virial[None]
+    whole = system._replace(neighbors=neighbors, shifts=jnp.pad(system.shifts, (*more, (0, 0))))
+    trained, grade = params if isinstance(params, tuple) else (params, None)
+    prediction = potential.predict(trained, whole, grade)
+    grades = None if prediction.grades is None else prediction.grades[:n_own]
+    return Part(prediction.energies[:n_own], prediction.forces, prediction.virial[None], grades)
 
 
 @cache

@@ -12,6 +12,7 @@ from gmnn.config.coverage import ANY, Covered, uncovered
 from gmnn.device import cores
 from gmnn.errors import UserError
 from gmnn.kernels import tables
+from gmnn.model.grade import Grade
 from gmnn.model.network import OUTPUT_GAIN, constants, scale_shift
 from gmnn.model.potential import Potential
 from gmnn.model.readout import SWISH_UNIT
@@ -40,9 +41,12 @@ class FastParams(NamedTuple):
     scale: Any  # [E] sigma, eV
     shift: Any  # [E] mu, eV
     moment_bound: Any  # [E]
+    grade: Grade | None = None  # None where no grades are asked for
 
 
-def to_kernel_parameters(potential: Potential, dtype: str, intervals: int = tables.INTERVALS) -> FastParams:
+def to_kernel_parameters(
+    potential: Potential, dtype: str, intervals: int = tables.INTERVALS, grades: bool = False
+) -> FastParams:
     """Return the tables and matrices of a trained potential; UserError if only the reference path evaluates it."""
     config, params = potential.config, potential.trained
     if setting := uncovered(config, COVERED):
@@ -60,6 +64,7 @@ def to_kernel_parameters(potential: Potential, dtype: str, intervals: int = tabl
     prepared = FastParams(
         tables.tabulate(potential, dtype, intervals), tuple(cast(kernel.T) for kernel in kernels),
         tuple(cast(bias[:, None]) for bias in biases), cast(sigma), cast(mu), bound,
+        Grade(*map(cast, potential.fitted_grade)) if grades else None,
     )  # fmt: skip
     mesh = cores()
     return jax.device_put(prepared, NamedSharding(mesh, PartitionSpec())) if mesh.size > 1 else prepared

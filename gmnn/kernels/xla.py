@@ -16,6 +16,8 @@ from gmnn.config.model import ModelConfig
 from gmnn.device import computed_once
 from gmnn.kernels import invariants, tables
 from gmnn.kernels.blocks import (
+    Contributions,
+    Part,
     in_blocks,
     joined,
     offset_reverse_slots,
@@ -28,6 +30,7 @@ from gmnn.kernels.parameters import FastParams
 from gmnn.kernels.readout import Precision, network
 from gmnn.model import descriptor
 from gmnn.model.descriptor import COMPONENTS, HIGHEST, monomial_components, monomial_gradient
+from gmnn.model.grade import distances
 from gmnn.model.potential import Potential
 from gmnn.system import Prediction, System
 
@@ -60,19 +63,20 @@ def _share(
     atoms: System,
     rows: Array,
     reverse: Any,
-) -> tuple[Array, Array, Array]:
+) -> Contributions:
     """Contributions of some blocks of atoms: a `blocks.Share`."""
     count = len(atoms.numbers)
-    members, slot_sums, virials, onto = _evaluated(potential, per_system, precision, params, atoms, rows)
+    members, slot_sums, virials, onto, grades = _evaluated(potential, per_system, precision, params, atoms, rows)
     neighbors = atoms.neighbors if reverse is not None else atoms.neighbors[jnp.minimum(rows.ravel(), count - 1)]
     forces = scatter_forces(
         scatter_rows(slot_sums, rows, count), onto if reverse is None else onto[:count], neighbors, reverse
     )
     virial = jnp.sum(scatter_rows(virials, rows, count).reshape(-1, per_system, 3, 3), axis=1)
-    return scatter_rows(members, rows, count), forces, virial
+    members, grades = jax.tree.map(lambda x: scatter_rows(x, rows, count), (members, grades))
+    return Contributions(members, forces, virial, grades)
 
 
-def predict_part(potential: Potential, params: FastParams, system: System) -> tuple[Array, Array, Array]:
+def predict_part(potential: Potential, params: FastParams, system: System) -> Part:
     """Energies of some of the atoms [C] eV, the forces of these energies on all atoms [N, 3], the virials [C, 3, 3].
 
     This is for programs that distribute the atoms of a structure. `neighbors` and `shifts` of the system are those of
@@ -82,32 +86,36 @@ def predict_part(potential: Potential, params: FastParams, system: System) -> tu
     n, count = len(system.numbers), len(system.neighbors)
     rows = in_blocks(count, _block_size())
     results = _evaluated(potential, n, HIGHEST, params, system._replace(cell=system.cell[None]), rows)
-    members, slot_sums, virials, onto = (x[:count] for x in results)
+    members, slot_sums, virials, onto, grades = jax.tree.map(lambda x: x[:count], results)
     forces = scatter_forces(jnp.pad(slot_sums, ((0, n - count), (0, 0))), onto, system.neighbors, None)
-    return jnp.where(system.numbers[:count] > 0, jnp.mean(members, axis=1), 0.0), forces, virials
+    real = system.numbers[:count] > 0
+    grades = None if grades is None else jnp.where(real, grades, 0.0)
+    return Part(jnp.where(real, jnp.mean(members, axis=1), 0.0), forces, virials, grades)
 
 
 def _evaluated(
     potential: Potential, per_system: int, precision: Precision, params: FastParams, atoms: System, rows: Array
-) -> tuple[Array, Array, Array, Array]:
+) -> tuple[Array, Array, Array, Array, Array | None]:
     """Evaluate blocks of atoms [b, B], one after the other.
 
-    Returns energies [b B, M], dE/d(vector) summed over the slots [b B, 3], virials [b B, 3, 3] and dE/d(vector) of each
-    slot [b B, K, 3]. They are zero for rows beyond the last atom with slots.
+    Returns energies [b B, M], dE/d(vector) summed over the slots [b B, 3], virials [b B, 3, 3], dE/d(vector) of each
+    slot [b B, K, 3] and grades [b B] or None. They are zero for rows beyond the last atom with slots.
     """
     count = len(atoms.neighbors)
     elements = jnp.append(jnp.asarray(potential.element_index)[atoms.numbers], 0)
 
-    def block(row: Array) -> tuple[Array, Array, Array, Array]:
+    def block(row: Array) -> tuple[Array, Array, Array, Array, Array | None]:
         chosen, real = jnp.minimum(row, count - 1), (row < count)[:, None]
         vectors = _vectors(atoms, chosen, per_system, potential.config.r_max)
         neighbors = atoms.neighbors[chosen]
-        members, gradient = _block(potential, params, vectors, elements[chosen], elements[neighbors], precision)
+        members, gradient, grades = _block(potential, params, vectors, elements[chosen], elements[neighbors], precision)
         gradient = jnp.where(real[..., None], gradient, 0.0)  # [B, 3, K] by the vector of every slot
         virials = jnp.einsum("iak,ibk->iab", jnp.stack(vectors, axis=1), gradient, precision=HIGHEST)
-        return jnp.where(real, members, 0.0), jnp.sum(gradient, axis=2), virials, jnp.swapaxes(gradient, 1, 2)
+        grades = None if grades is None else jnp.where(real[:, 0], grades, 0.0)
+        members = jnp.where(real, members, 0.0)
+        return members, jnp.sum(gradient, axis=2), virials, jnp.swapaxes(gradient, 1, 2), grades
 
-    results = tuple(x[None] for x in block(rows[0])) if len(rows) == 1 else jax.lax.map(block, rows)
+    results = jax.tree.map(lambda x: x[None], block(rows[0])) if len(rows) == 1 else jax.lax.map(block, rows)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
 
 
@@ -131,8 +139,8 @@ def _block(
     e_i: Array,
     e_j: Array,
     precision: Precision,
-) -> tuple[Array, Array]:
-    """Energies of atoms [B, M] and dE/d(vector) of their slots [B, 3, K]."""
+) -> tuple[Array, Array, Array | None]:
+    """Energies of atoms [B, M], dE/d(vector) of their slots [B, 3, K], and grades [B] if asked for."""
     config = potential.config
     real = params.scale[0] >= 0  # always true
     inverse, value, slope = computed_once(real, partial(_lookup, config, params), *vectors, e_i, e_j)
@@ -148,7 +156,7 @@ def _block(
         room = params.moment_bound[e_i] ** 2
         shrink = jax.lax.rsqrt(1.0 + jnp.sum(weights * moments**2, axis=(0, 1)) / room)
     features, residuals = invariants.invariants(moments * shrink[None, None])
-    members, d_features = network(params, config.bounded, features, e_i, precision)
+    members, d_features, last_hidden = network(params, config.bounded, features, e_i, precision)
     d_moments = invariants.pullback(residuals, d_features) * shrink[None, None]
     if config.core.bounded_moments:
         along = jnp.sum(moments * d_moments, axis=(0, 1)) * shrink**2 / room
@@ -163,7 +171,8 @@ def _block(
     d_unit = [gate * shorter * d for d in d_unit]  # by the vector at fixed length
     d_r = d_r - sum(u * d for u, d in zip(unit, d_unit, strict=True))
     gradient = jnp.stack([d_r * a + d for a, d in zip(normal, d_unit, strict=True)], axis=1)
-    return members + 0.5 * jnp.sum(repulsion, axis=1)[:, None], gradient
+    grades = None if params.grade is None else distances(params.grade, last_hidden, e_i)
+    return members + 0.5 * jnp.sum(repulsion, axis=1)[:, None], gradient, grades
 
 
 def _lookup(

@@ -1,16 +1,18 @@
 """Model folders: everything that makes a trained potential, written atomically and checked when read.
 
-A model folder holds ``config.json`` (the model, its origin, its accuracy), ``params/<epoch>/`` and, to resume,
-``state/<epoch>/`` (orbax, plain nested dicts). ``config.json`` and ``state/latest.json`` name their folder and its
-SHA-256. They are replaced in one step after that folder is complete, so that a killed run leaves either the old or the
-new, never half of one.
+A model folder holds ``config.json`` (the model, its origin, its accuracy), ``params/<epoch>/``, once it is trained
+``grade/<epoch>/`` and, to resume, ``state/<epoch>/`` (orbax, plain nested dicts). ``config.json`` and
+``state/latest.json`` name their folders with a SHA-256. They are replaced in one step after those are complete, so that
+a killed run leaves either the old or the new, never half of one.
 """
 
 import hashlib
 import json
 import os
+import re
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +25,14 @@ from gmnn.device import require_not_forked
 from gmnn.errors import UserError
 from gmnn.files import SEAL, package_versions, read_json, read_sealed, sealed, verified, write_json
 from gmnn.folders import MARKER
+from gmnn.model.grade import Grade
 from gmnn.model.potential import Potential
 from gmnn.model.trees import read_tree, remove_siblings, tree_digest, write_tree
 from gmnn.reference import reference_from_dict
 
 FORMAT_VERSION = 4  # 4 adds the clamp's depth, 3 a checksum of config.json, 2 core, distance transform and NLH
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å^3"}
-FILES = ("config.json", "params", "state")  # what is written into a model folder here
+FILES = ("config.json", "params", "grade", "state")  # what is written into a model folder here
 PATIENCE = 100  # times that a load starts again because a training saved meanwhile
 PACKAGES = ("gmnn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ase")
 
@@ -37,18 +40,39 @@ PACKAGES = ("gmnn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy
 def save(path: Path, potential: Potential, epoch: int, facts: dict[str, Any]) -> None:
     """Write the potential and `facts` (data, training, metrics) into a model folder, replacing an earlier epoch."""
     _require_model_folder(path)
-    location, digest = _written(path, "params", epoch, potential.params, path / "config.json")
+    location, digest = _written(path, "params", epoch, potential.params, path / "config.json", "parameters")
+    graded = {} if potential.grade is None else {"grade": _with_grade(path, potential.grade, epoch)}
     description = {
         "format_version": FORMAT_VERSION,
         "model": to_dict(potential.config),
         "reference": to_dict(potential.reference),
         "parameters": {"folder": location, "sha256": digest},
+        **graded,
         "units": UNITS,
         **provenance(),
         **facts,
     }
     write_json(path / "config.json", sealed(description))
     remove_siblings(path / location)
+    if graded:
+        remove_siblings(path / graded["grade"]["folder"])
+
+
+def add_grade(path: Path, grade: Grade) -> None:
+    """Write what grades are computed from into a model folder that has its parameters."""
+    _require_model_folder(path)
+    description = read_description(path)
+    epoch = int(re.sub(r"\D", "", Path(str(description["parameters"]["folder"])).name))
+    description["grade"] = _with_grade(path, grade, epoch)
+    description.pop(SEAL, None)
+    write_json(path / "config.json", sealed(description))
+    remove_siblings(path / description["grade"]["folder"])
+
+
+def _with_grade(path: Path, grade: Grade, epoch: int) -> dict[str, Any]:
+    """Write the arrays of a grade and return its entry in ``config.json``."""
+    location, digest = _written(path, "grade", epoch, grade._asdict(), path / "config.json", "grade")
+    return {"folder": location, "sha256": digest, "rank": np.shape(grade.rows)[-2]}
 
 
 def load(path: str | os.PathLike) -> Potential:
@@ -92,7 +116,22 @@ def _load(path: Path) -> Potential:
     except UserError as error:
         raise UserError(f"{path}/config.json does not fit: {error}; copy the model folder again") from None
     template = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda: potential.init(0)))
-    return potential.with_params(read_tree(_inside(path, location), template, digest))
+    potential = potential.with_params(read_tree(_inside(path, location), template, digest))
+    return potential if "grade" not in description else replace(potential, grade=_grade(path, potential, description))
+
+
+def _grade(path: Path, potential: Potential, description: dict[str, Any]) -> Grade:
+    """Read what grades are computed from."""
+    try:
+        location, digest = (str(description["grade"][key]) for key in ("folder", "sha256"))
+        rank = int(description["grade"]["rank"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}/config.json is damaged: grade ({error}); copy the model folder again") from None
+    config, n_elements = potential.config, len(potential.reference.elements)
+    members = (config.members,) if config.ensemble == "full" else ()
+    shapes = {"center": (config.hidden[-1],), "rows": (rank, config.hidden[-1]), "rest": ()}
+    template = {name: np.zeros((*members, n_elements, *shape), np.float32) for name, shape in shapes.items()}
+    return Grade(**read_tree(_inside(path, location), template, digest))
 
 
 def read_config(path: str | os.PathLike) -> ModelConfig:
@@ -130,7 +169,7 @@ def read_description(path: Path) -> dict[str, Any]:
 
 def save_state(path: Path, epoch: int, state: Any) -> None:
     """Write everything training needs to continue after `epoch`."""
-    location, digest = _written(path, "state", epoch, state, path / "state/latest.json")
+    location, digest = _written(path, "state", epoch, state, path / "state/latest.json", None)
     write_json(path / "state/latest.json", sealed({"folder": location, "sha256": digest}))
     remove_siblings(path / location)
 
@@ -160,11 +199,14 @@ def potential_digest(potential: Potential) -> str:
     return hashlib.sha256(f"{settings} {tree_digest(potential.trained)}".encode()).hexdigest()
 
 
-def _written(path: Path, kind: str, epoch: int, tree: Any, index: Path) -> tuple[str, str]:
-    """Write arrays and return their place and checksum; the place that `index` names is never overwritten."""
+def _written(path: Path, kind: str, epoch: int, tree: Any, index: Path, key: str | None) -> tuple[str, str]:
+    """Write arrays and return their place and checksum; the place that `index` names is never overwritten.
+
+    `key` is where the index names it; None for at its top.
+    """
     try:
         known = json.loads(index.read_text(encoding="utf-8"))
-        known = known.get("parameters", known)
+        known = known if key is None else known[key]
         named, content = known["folder"], known["sha256"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         named, content = "", ""

@@ -59,16 +59,21 @@ class Layer(nn.Module):
 
 
 class Readout(nn.Module):
-    """Multilayer perceptron from features to the input of the output activation.  [N, F] -> [N, M]"""
+    """Multilayer perceptron from features to the input of the output activation, [N, F] -> [N, M].
+
+    With `last` it stops at the activations of the last hidden layer, [N, H].
+    """
 
     hidden: tuple[int, ...]
     members: int
     perceptron: Perceptron
 
     @nn.compact
-    def __call__(self, features: Array) -> Array:
+    def __call__(self, features: Array, last: bool = False) -> Array:
         widths = (features.shape[-1], *self.hidden, self.members)
         layers = [Layer(*pair, name=f"layer_{k}")() for k, pair in enumerate(pairwise(widths))]
+        if last:
+            return nn.swish(self.perceptron(layers[:-1], features))
         return OUTPUT_GAIN * self.perceptron(layers, features)
 
 
@@ -157,6 +162,10 @@ class GMNN(nn.Module):
         """Readout psi of each atom and member, >= -0.2785 if bounded.  -> [N, M]"""
         x = self.readout(self.features(vectors, mask, e_i, e_j))
         return nn.swish(x) if self.config.bounded else x
+
+    def activations(self, vectors: Array, mask: Array, e_i: Array, e_j: Array) -> Array:
+        """Activations of the last hidden layer of the readout.  -> [N, H]"""
+        return self.readout(self.features(vectors, mask, e_i, e_j), last=True)
 
     def features(self, vectors: Array, mask: Array, e_i: Array, e_j: Array) -> Array:
         """Invariants of the (bounded) moments, divided by their scale over the training data.  -> [N, F]"""

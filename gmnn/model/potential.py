@@ -15,6 +15,7 @@ from jax import Array
 from gmnn.config.model import ModelConfig
 from gmnn.errors import UserError, require
 from gmnn.model import descriptor
+from gmnn.model.grade import Grade, distances
 from gmnn.model.readout import Perceptron, perceptron
 from gmnn.reference import Reference
 from gmnn.system import Prediction, System
@@ -41,6 +42,8 @@ class Potential:
     """Function that contracts the moments; training replaces it by a faster one (kernels/cpp/invariants.py)."""
     perceptron: Perceptron = perceptron
     """Function that evaluates the layers of the readout; training replaces it too (kernels/cpp/readout.py)."""
+    grade: Grade | None = None
+    """What grades are computed from; it belongs to these parameters."""
 
     def __post_init__(self) -> None:
         """Raise UserError if the facts do not fit the configuration."""
@@ -49,8 +52,8 @@ class Potential:
         require(len(scale) in counts, "reference.feature_scale", scale, f"empty or {max(counts)} numbers long")
 
     def with_params(self, params: Params) -> "Potential":
-        """Return the same potential with these parameters."""
-        return replace(self, params=params)
+        """Return the same potential with these parameters, and without the grade that belongs to others."""
+        return replace(self, params=params, grade=None)
 
     @property
     def _network(self) -> "GMNN":
@@ -67,11 +70,21 @@ class Potential:
         return self.params
 
     @property
+    def fitted_grade(self) -> Grade:
+        """What grades are computed from; UserError if the potential has none."""
+        if self.grade is None:
+            raise UserError(
+                "this potential has no grades, as its folder is of an earlier version or of a training that has not "
+                "ended; add them with gmnn.evaluation.add_grades(folder, training_file, validation_file)"
+            )
+        return self.grade
+
+    @property
     def member_template(self) -> "Potential":
         """One member of a full ensemble, without parameters; any other potential itself."""
         if self.config.ensemble != "full":
             return self
-        return replace(self, config=replace(self.config, ensemble="none"), params=None)
+        return replace(self, config=replace(self.config, ensemble="none"), params=None, grade=None)
 
     @property
     def member_potentials(self) -> "list[Potential]":
@@ -112,6 +125,21 @@ class Potential:
         """Dimensionless psi of every atom and member in E_i = mu + sigma psi (plus repulsion).  [N, M]"""
         return self._apply(params, system, "readout_output")
 
+    def activations(self, params: Params, system: System) -> Array:
+        """Activations of the last hidden layer, [N, H]; meaningless for padding. Not for a full ensemble."""
+        return self._apply(params, system, "activations")
+
+    def grades(self, params: Params, grade: Grade, system: System) -> Array:
+        """Grade of every atom, [N], 0 for padding; [B, N] for a batch. Of a full ensemble the mean of its members."""
+        if self.config.ensemble == "full":
+            of_member = jax.vmap(lambda params, grade: self.member_template.grades(params, grade, system))
+            return jnp.mean(of_member(params, grade), axis=0)
+        activations = self.activations(params, system)
+        e_i = jnp.asarray(self.element_index)[system.numbers]
+        arrays = Grade(*(jnp.asarray(x, activations.dtype) for x in grade))
+        flat = distances(arrays, activations.reshape(-1, activations.shape[-1]).T, e_i.ravel())
+        return jnp.where(system.numbers > 0, flat.reshape(system.numbers.shape), 0.0)
+
     def moment_norms(self, params: Params, system: System) -> Array:
         """Norm of the moments of every atom before they are bounded, [N]; meaningless for padding."""
         return self._apply(params, system, "moment_norms")
@@ -134,19 +162,22 @@ class Potential:
         """Total energy without the atomic references, [] eV; [B] for a batch of systems."""
         return jnp.sum(self.atomic_energies(params, system), axis=-1)
 
-    def predict(self, params: Params, system: System) -> Prediction:
-        """Energy, forces and virial of one system from one reverse pass in positions and strain.
+    def predict(self, params: Params, system: System, grade: Grade | None = None) -> Prediction:
+        """Energy, forces and virial of one system from one reverse pass in positions and strain; grades if asked for.
 
         A batch of systems, all fields with a leading axis [B], gives a prediction with that axis from one pass for all.
         """
 
-        def strained(positions: Array, strain: Array) -> tuple[Array, Array]:
-            members = self.member_energies(params, deformed(system, positions, strain))
-            return jnp.sum(jnp.mean(members, axis=0)), members
+        def strained(positions: Array, strain: Array) -> tuple[Array, tuple[Array, Array | None]]:
+            moved = deformed(system, positions, strain)
+            members = self.member_energies(params, moved)
+            # XLA computes what both have in common once
+            grades = None if grade is None else self.grades(params, grade, moved)
+            return jnp.sum(jnp.mean(members, axis=0)), (members, grades)
 
         at = system.positions, no_strain(system)
-        (_, members), (gradient, virial) = jax.value_and_grad(strained, (0, 1), has_aux=True)(*at)
-        return as_prediction(members, gradient, virial)
+        (_, (members, grades)), (gradient, virial) = jax.value_and_grad(strained, (0, 1), has_aux=True)(*at)
+        return as_prediction(members, gradient, virial)._replace(grades=grades)
 
     def member_forces(self, params: Params, system: System) -> Array:
         """Forces of every member, [M, N, 3] eV/Å, from one reverse pass each."""

@@ -77,6 +77,7 @@ def train(
         if not (result.finished and group.first):
             return result
         result = _calibrated(result, splits.valid)
+        result = replace(result, potential=evaluation.with_grades(result.potential, splits.train, splits.valid))
         metrics = _evaluated(config, result, splits, output)
         metrics["shapes"] = [list(bucket.systems.neighbors.shape) for bucket in train_set]  # frames, atoms, slots
         metrics["empty_slots"] = wasted(train_set)

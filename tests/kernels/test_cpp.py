@@ -55,7 +55,7 @@ def test_channels_and_layers(make_potential: Make, structures: dict[str, Atoms],
     )
     wanted = jax.jit(partial(xla.predict, potential))(prepared, system)
     found = jax.jit(partial(cpp.predict, potential))(cpp.tiled(prepared), system)
-    for a, b in zip(found, wanted, strict=True):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-10 * max(1.0, np.abs(wanted.forces).max()))
 
 
@@ -76,7 +76,7 @@ def test_blocks_and_repetition(potential: Potential, structures: dict[str, Atoms
     predict, tiled = jax.jit(partial(cpp.predict, potential)), cpp.tiled(prepared)
     found, again = predict(tiled, batch), predict(tiled, batch)
     wanted = jax.jit(partial(xla.predict, potential))(prepared, batch)
-    for a, b, c in zip(found, again, wanted, strict=True):
+    for a, b, c in zip(*map(jax.tree.leaves, (found, again, wanted)), strict=True):
         np.testing.assert_array_equal(a, b)
         np.testing.assert_allclose(a, c, rtol=0, atol=1e-9)
 
@@ -129,7 +129,7 @@ def test_a_part_of_the_atoms(potential: Potential) -> None:
     found = jax.jit(partial(cpp.predict_part, potential))(cpp.tiled(prepared), part)
     assert float(found[0][3]) == 0.0
     assert np.abs(found[1]).max() > 0.1
-    for a, b in zip(found, wanted, strict=True):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-9)
 
 

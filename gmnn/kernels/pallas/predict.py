@@ -21,6 +21,7 @@ from gmnn.kernels.parameters import FastParams
 from gmnn.kernels.readout import Precision, network
 from gmnn.kernels.xla import HIGHEST
 from gmnn.model.descriptor import n_features
+from gmnn.model.grade import distances
 from gmnn.model.potential import Potential
 from gmnn.system import Prediction, System
 
@@ -43,7 +44,7 @@ def predict(
         plan, "moments_and_invariants", forward, [(20 * n + 2, padded), (n_features(n), padded)], *arrays, places
     )
     e_i = jnp.pad(elements, (0, padded - count))
-    members, by_feature = network(params, potential.config.bounded, invariants, e_i, precision)
+    members, by_feature, last_hidden = network(params, potential.config.bounded, invariants, e_i, precision)
     shapes = [(20 * n, padded), (3, plan.slots, padded), (12, padded)]
     _, gradient, sums = call(plan, "forces", backward, shapes, *arrays, places, moments, by_feature)
     members = (members + moments[20 * n + 1][:, None])[:count]
@@ -54,7 +55,8 @@ def predict(
     else:
         forces = slot_sums - gathered(gradient, atoms.neighbors, offset_reverse_slots(system, reverse))
     virial = sums[3:, :count].reshape(3, 3, len(atoms.cell), -1)
-    return to_prediction(system, members, forces, jnp.transpose(jnp.sum(virial, axis=3), (2, 0, 1)))
+    grades = None if params.grade is None else distances(params.grade, last_hidden, e_i)[:count]
+    return to_prediction(system, members, forces, jnp.transpose(jnp.sum(virial, axis=3), (2, 0, 1)), grades)
 
 
 def gathered(gradient: Array, neighbors: Array, reverse: Array) -> Array:

@@ -81,6 +81,7 @@ class Network {
   }
 
   int64_t members() const { return layers.back().out; }
+  const T* last_hidden() const { return values[layers.size() - 2].data(); }  // [H, ATOMS], after a call
 
   // Return the members' outputs [M, ATOMS]; the derivative of scale [ATOMS] times their mean replaces the features.
   const T* operator()(T* features, const T* scale) {
@@ -108,5 +109,39 @@ class Network {
         store(back.data() + at, load(slopes[k - 1].data() + at) * load(next.data() + at));
     }
     return values.back().data();
+  }
+};
+
+// What grades are computed from, as gmnn/model/grade.py has it; the rows are stored as for `multiply`.
+template <class T>
+struct Distances {
+  const T *center, *rows, *rest;  // [E, H], [E, tiles, H, TILE], [E]
+  int64_t n_elements, width, padded;  // H, rows of an element rounded up to whole tiles
+
+  // Store the grades of ATOMS atoms from their activations [H, ATOMS]; zero for atoms of a negative element.
+  void operator()(const T* activations, const int64_t* elements, T* apart, T* shown, T* grades) const {
+    constexpr int L = LANES<T>;
+    const T* centers[ATOMS<T>];
+    for (int a = 0; a < ATOMS<T>; ++a) centers[a] = center + std::max<int64_t>(elements[a], 0) * width;
+    Vector<T> norm[ATOMS<T> / L] = {};
+    for (int64_t h = 0; h < width; ++h) {
+      T* to = apart + h * ATOMS<T>;
+      for (int a = 0; a < ATOMS<T>; ++a) to[a] = activations[h * ATOMS<T> + a] - centers[a][h];
+      for (int v = 0; v < ATOMS<T> / L; ++v) norm[v] += load(to + v * L) * load(to + v * L);
+    }
+    std::fill(grades, grades + ATOMS<T>, T(0));
+    for (int64_t e = 0; e < n_elements; ++e) {
+      if (std::find(elements, elements + ATOMS<T>, e) == elements + ATOMS<T>) continue;
+      multiply(padded, width, rows + e * padded * width, apart, shown);
+      Vector<T> inside[ATOMS<T> / L] = {};
+      for (int64_t k = 0; k < padded; ++k)
+        for (int v = 0; v < ATOMS<T> / L; ++v)
+          inside[v] += load(shown + k * ATOMS<T> + v * L) * load(shown + k * ATOMS<T> + v * L);
+      for (int a = 0; a < ATOMS<T>; ++a) {
+        if (elements[a] != e) continue;
+        const T square = rest[e] * norm[a / L][a % L] - inside[a / L][a % L];
+        grades[a] = square < 0 ? T(0) : std::sqrt(square);  // NaN stays, to be seen
+      }
+    }
   }
 };

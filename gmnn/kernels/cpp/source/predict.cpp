@@ -18,11 +18,12 @@ struct Readout {
   bool bounded;
   const T *scale, *shift;  // [E] eV
   const T* bound;          // [E], null if moments are not bounded
+  Distances<T> distances;  // centre null if no grades are asked for
 };
 
 template <class T>
 struct Found {
-  T *members, *forces, *virials;  // [rows, M] eV, [N, 3] eV/Å, [rows, 9] eV
+  T *members, *forces, *virials, *grades;  // [rows, M] eV, [N, 3] eV/Å, [rows, 9] eV, [rows]
 };
 
 // The bound of the moments [n, 20] of ATOMS atoms; it keeps the factor and the square of the bound.
@@ -71,20 +72,23 @@ void evaluate(const Given<T>& given, const Readout<T>& readout, const int32_t* r
   Network<T> network(readout.layers, readout.bounded);
   std::vector<T> raw(n * COMPONENTS * ATOMS<T>), bounded(raw.size()), by_moment(raw.size());
   std::vector<T> features(whole_tiles(F) * ATOMS<T>);
+  const Distances<T>& distances = readout.distances;
+  std::vector<T> apart(distances.width * ATOMS<T>), shown(distances.padded * ATOMS<T>);
   std::fill(found.forces, found.forces + 3 * given.atoms, T(0));
   std::fill(found.virials, found.virials + 9 * count, T(0));
   for (int64_t start = 0; start < count; start += ATOMS<T>) {
     T scale[ATOMS<T>] = {}, shift[ATOMS<T>] = {};
+    int64_t elements[ATOMS<T>];
     Bounds<T> bounds;
     const int size = int(std::min<int64_t>(ATOMS<T>, count - start));
     std::fill(raw.begin(), raw.end(), T(0));
     for (int a = 0; a < ATOMS<T>; ++a) {
-      bounds.room[a] = 1;
+      bounds.room[a] = 1, elements[a] = -1;
       if (a >= size || !given.real(rows[start + a])) continue;
       const int64_t i = rows[start + a], e = given.elements[i];
       slots[a].find(i);
       const T repulsion = slots[a].moments(scratch, raw.data() + a, ATOMS<T>);
-      scale[a] = readout.scale[e], shift[a] = readout.shift[e] + repulsion;
+      elements[a] = e, scale[a] = readout.scale[e], shift[a] = readout.shift[e] + repulsion;
       if (readout.bound) bounds.room[a] = readout.bound[e] * readout.bound[e];
     }
     const T* moments = raw.data();
@@ -92,6 +96,11 @@ void evaluate(const Given<T>& given, const Readout<T>& readout, const int32_t* r
     int v = 0;
     for (auto& some : invariants) some.forward(moments + v, features.data() + v), v += LANES<T>;
     const T* psi = network(features.data(), scale);
+    if (distances.center) {
+      T grades[ATOMS<T>];
+      distances(network.last_hidden(), elements, apart.data(), shown.data(), grades);
+      std::copy(grades, grades + size, found.grades + start);
+    }
     v = 0;
     for (auto& some : invariants) some.backward(moments + v, features.data() + v, by_moment.data() + v), v += LANES<T>;
     if (readout.bound) bounds.backward(n, raw.data(), by_moment.data());
@@ -114,7 +123,7 @@ void evaluate_in_parts(ffi::ThreadPool& pool, bool one_core, const Given<T>& giv
   share_out(pool, parts, [&](int64_t part) {
     const int64_t start = blocks * part / parts * ATOMS<T>, end = blocks * (part + 1) / parts * ATOMS<T>;
     const Found<T> mine{found.members + start * M, part ? forces.data() + 3 * given.atoms * (part - 1) : found.forces,
-                        found.virials + 9 * start};
+                        found.virials + 9 * start, found.grades + start};
     evaluate<T, W>(given, readout, rows + start, std::min(end, count) - start, mine);
   });
   for (size_t at = 0; at < forces.size(); ++at) found.forces[at % (3 * given.atoms)] += forces[at];
@@ -127,9 +136,9 @@ using Places = ffi::Buffer<ffi::S32>;
 template <ffi::DataType D>
 ffi::Error called(ffi::ThreadPool pool, Numbers<D> positions, Places elements, Numbers<D> cells, Places neighbors,
                   Places shifts, Places rows, Numbers<D> table, Numbers<D> scale, Numbers<D> shift, Numbers<D> bound,
-                  ffi::RemainingArgs readout, int64_t per_system, double r_max, double unit_offset,
+                  Numbers<D> center, Numbers<D> distances, Numbers<D> rest, ffi::RemainingArgs readout, int64_t per_system, double r_max, double unit_offset,
                   bool bounded_readout, bool bounded_moments, bool one_core, ffi::Result<Numbers<D>> members,
-                  ffi::Result<Numbers<D>> forces, ffi::Result<Numbers<D>> virials) {
+                  ffi::Result<Numbers<D>> forces, ffi::Result<Numbers<D>> virials, ffi::Result<Numbers<D>> grades) {
   using T = ffi::NativeType<D>;
   const int64_t n_elements = scale.element_count(), channels = table.dimensions()[1] / 4;
   const Given<T> given{
@@ -147,9 +156,15 @@ ffi::Error called(ffi::ThreadPool pool, Numbers<D> positions, Places elements, N
   const int64_t n = channels - 2, pairs = n * (n + 1) / 2;  // features as descriptor.feature_counts has them
   if (layers[0].in != n + 3 * pairs + pairs * (n + 2) / 3 + 2 * pairs * n + n * n * n)
     return ffi::Error::InvalidArgument("the readout takes another number of invariants than are computed here");
+  Distances<T> to_grade{};
+  if (rest.element_count()) {
+    const int64_t width = layers[layers.size() - 2].out;
+    to_grade = {center.typed_data(), distances.typed_data(), rest.typed_data(), n_elements, width,
+                int64_t(distances.element_count()) / (n_elements * width)};
+  }
   const Readout<T> all{layers, bounded_readout, scale.typed_data(), shift.typed_data(),
-                       bounded_moments ? bound.typed_data() : nullptr};
-  const Found<T> found{members->typed_data(), forces->typed_data(), virials->typed_data()};
+                       bounded_moments ? bound.typed_data() : nullptr, to_grade};
+  const Found<T> found{members->typed_data(), forces->typed_data(), virials->typed_data(), grades->typed_data()};
   const int32_t* which = rows.typed_data();
   const int64_t count = rows.element_count();
   if (channels <= 8) evaluate_in_parts<T, 8>(pool, one_core, given, all, which, count, found);
@@ -163,10 +178,11 @@ auto binding() {
   using N = Numbers<D>;
   return ffi::Ffi::Bind().template Ctx<ffi::ThreadPool>()
       .template Arg<N>().template Arg<Places>().template Arg<N>().template Arg<Places>().template Arg<Places>()
-      .template Arg<Places>().template Arg<N>().template Arg<N>().template Arg<N>().template Arg<N>().RemainingArgs()
+      .template Arg<Places>().template Arg<N>().template Arg<N>().template Arg<N>().template Arg<N>()
+      .template Arg<N>().template Arg<N>().template Arg<N>().RemainingArgs()
       .template Attr<int64_t>("per_system").template Attr<double>("r_max").template Attr<double>("unit_offset")
       .template Attr<bool>("bounded_readout").template Attr<bool>("bounded_moments").template Attr<bool>("one_core")
-      .template Ret<N>().template Ret<N>().template Ret<N>();
+      .template Ret<N>().template Ret<N>().template Ret<N>().template Ret<N>();
 }
 
 }  // namespace
