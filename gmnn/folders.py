@@ -19,6 +19,7 @@ KINDS = {  # of output folders, with what version 0.1, which had no marker, wrot
     "model": ("a model", ("split.json", "config.json")), "md": ("a run of dynamics", ("run.json",)),
     "scan": ("a scan", ()), "evaluation": ("an evaluation", ()), "export": ("an exported program", ()),
     "labels": ("labels of a teacher", ()),
+    "learn": ("a learning", ()),
 }  # fmt: skip
 MD_FILES = ("run.json", "state.npz", "trajectory.extxyz", "log.csv")
 LISTED = 5  # strangers named in a message

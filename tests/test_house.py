@@ -26,8 +26,9 @@ FLOORS = {
     "kernels": 5,
     "evaluation": 6,
     "training": 7, "md": 7, "scanning": 7, "teaching": 7, "certificate": 7, "interfaces": 7,
-    "commands": 8,
-    "__main__": 9, "__init__": 9,
+    "learning": 8,
+    "commands": 9,
+    "__main__": 10, "__init__": 10,
 }  # fmt: skip
 STARTS = re.compile(r"subprocess\.(run|Popen|call|check_\w+)$")
 OTHER_ENVIRONMENTS = {  # where most of the package is absent; the worker of teaching does without all of it

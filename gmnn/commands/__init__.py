@@ -2,6 +2,7 @@
 
 COMMANDS = {
     "train": ("gmnn.commands.train", "train a potential from a YAML configuration"),
+    "learn": ("gmnn.commands.learn", "learn a potential that holds, from structures and any ASE calculator"),
     "md": ("gmnn.commands.md", "run molecular dynamics or a minimisation with a trained potential"),
     "scan": ("gmnn.commands.scan", "drive every bond of a structure to 0.1 Å and check that the energy rises"),
     "certify": ("gmnn.commands.certify", "compute proved bounds on how close two atoms can come"),

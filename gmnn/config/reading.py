@@ -24,7 +24,7 @@ MOST_MISTAKES = 20  # named in one message
 Section = TypeVar("Section", bound=BaseModel)
 
 
-def _model(values: Any) -> Any:
+def checked_model(values: Any) -> Any:
     """Return the model section, checked by ModelConfig itself, as it is in Python and from ``config.json``."""
     return values if isinstance(values, ModelConfig) else from_mapping(ModelConfig, values, "model")
 
@@ -40,7 +40,7 @@ class Config(BaseModel):
     """Seed of the split, the initial parameters and the batch order."""
     data: DataConfig
     """The frames."""
-    model: Annotated[ModelConfig, BeforeValidator(_model)] = ModelConfig()
+    model: Annotated[ModelConfig, BeforeValidator(checked_model)] = ModelConfig()
     """The potential."""
     start: StartConfig | None = None
     """The potential to start from; by default the parameters are random."""

@@ -5,7 +5,8 @@ end of any segment therefore equals an uninterrupted run. If a list was too smal
 capacity grown and the segment repeated.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -46,7 +47,7 @@ class Dynamics:
         self,
         atoms: Atoms,
         potential: Potential,
-        bath: Bath,
+        bath: Bath | Sequence[Bath],
         timestep_fs: float = 0.5,
         dtype: str = "float32",
         path: str = "auto",
@@ -55,13 +56,22 @@ class Dynamics:
         piston: Piston = AT_REST,
         tf32_network: bool = False,
         replicas: int = 1,
+        stop_above_grade: float | None = None,
     ) -> None:
+        """Prepare the dynamics; UserError for a structure, bath or piston that it cannot have.
+
+        `bath`: one for all replicas, or one for each, which differ in temperature alone. `stop_above_grade`: every step
+        is graded, and a replica stays where it is once the grade of an atom is larger, which may be infinite.
+        """
+        baths = (bath,) * replicas if isinstance(bath, Bath) else tuple(bath)
+        bath = _common(baths, replicas)
         potential.require_elements(atoms.numbers)
         if not len(atoms):
             raise UserError("the structure has no atoms")
         if not np.isfinite(atoms.positions).all():
             raise UserError("positions of the structure must be finite numbers")
-        _check(bath, piston, atoms)
+        for each in baths:
+            _check(each, piston, atoms)
         self.atoms, self.potential, self.bath, self.piston, self.dtype = atoms.copy(), potential, bath, piston, dtype
         self.pbc: neighbors.Pbc = tuple(map(bool, atoms.pbc))  # type: ignore[assignment]
         self.fixed = fixed_atoms(atoms)
@@ -72,16 +82,16 @@ class Dynamics:
         self.grid = neighbors.plan(atoms.positions, atoms.cell.array, atoms.pbc, self.radius)
         with precision(self.dtype):
             self.path = choose(potential, path).path
-            self._params, predict = evaluator(potential, path, dtype, tf32_network)
+            self._params, predict = evaluator(potential, path, dtype, tf32_network, grades=stop_above_grade is not None)
         self._setting = Setting(
-            atoms.numbers, atoms.get_masses(), self.fixed, self.pbc, self.freedom, bath, piston,
-            timestep_fs * units.fs, self.radius, skin, seed, predict,
+            atoms.numbers, atoms.get_masses(), self.fixed, self.pbc, self.freedom, baths, piston,
+            timestep_fs * units.fs, self.radius, skin, seed, predict, stop_above_grade,
         )  # fmt: skip
         self._programs: dict[neighbors.Grid, Callable[..., Any]] = {}
         velocities = atoms.get_velocities()
         pace, rng = np.array([timestep_fs * units.fs, fire.MIXING, 0.0]), np.random.default_rng(seed)
         states = []
-        for _ in range(replicas):
+        for bath in baths:
             initial = velocities
             if bath.ensemble == "minimise":
                 initial = np.zeros_like(velocities)
@@ -158,8 +168,8 @@ class Dynamics:
     def _moments(self, first: int, end: End, before: list[State]) -> list[Snapshot]:
         step, rebuilds, snapshots = first + int(end.done), int(end.counts.rebuilds), []
         for k, old in enumerate(before):
-            replica = jax.tree.map(lambda x, k=k: np.asarray(x[k], float), (end.phase, end.closest))
-            (state, forces, energies, virial), closest = replica
+            replica = jax.tree.map(lambda x, k=k: np.asarray(x[k], float), (end.phase, end.worst, end.closest))
+            (state, forces, energies, virial), worst, closest = replica
             x, cell = state.positions, old.cell if self.piston.kind == "none" else state.cell
             if any(self.pbc) and np.isfinite(x).all():
                 x = x - wrap_shifts(x, cell, self.atoms.pbc) @ cell
@@ -167,8 +177,23 @@ class Dynamics:
             if self.bath.ensemble == "minimise":
                 kinetic = 0.0
             state, energy = state._replace(positions=x, cell=cell), float(energies.sum()) + self.offset
-            snapshots.append(Snapshot(self._setting, step, state, forces, energy, kinetic, virial, closest, rebuilds))
+            worst = None if self._setting.stop_above is None else worst._replace(step=first + worst.step)
+            snapshots.append(
+                Snapshot(
+                    self._setting, self._setting.baths[k], step, state, forces, energy, kinetic, virial, closest,
+                    rebuilds, worst,
+                )
+            )  # fmt: skip
         return snapshots
+
+
+def _common(baths: tuple[Bath, ...], replicas: int) -> Bath:
+    """The first bath; UserError unless there is one for every replica, and they differ in temperature alone."""
+    if not baths or len(baths) != replicas:
+        raise UserError(f"there are {len(baths)} baths for {replicas} replicas; give one for all, or one for each")
+    if {replace(bath, first_K=0.0, last_K=0.0) for bath in baths} != {replace(baths[0], first_K=0.0, last_K=0.0)}:
+        raise UserError("the baths of replicas differ in more than their temperatures; run them one after the other")
+    return baths[0]
 
 
 def _check(bath: Bath, piston: Piston, atoms: Atoms) -> None:

@@ -68,31 +68,31 @@ class Phase(NamedTuple):
 
 
 def drift(
-    bath: Bath, time: Array, x: Array, v: Array, forces: Array, push: Array, noise: Array, step: Array
+    bath: Bath, thermal: Array, time: Array, x: Array, v: Array, forces: Array, push: Array, noise: Array
 ) -> tuple[Array, Array]:
     """Positions after a step of length `time`, which may be 0, and velocities before the half kick of the new forces.
 
-    `push` [N, 1] is 1 / mass, 0 for fixed atoms. `langevin` is BAOAB of Leimkuhler and Matthews, J. Chem. Phys. 138,
-    174102 (2013), without its last B.
+    `thermal` is k_B T in eV, `push` [N, 1] is 1 / mass, 0 for fixed atoms. `langevin` is BAOAB of Leimkuhler and
+    Matthews, J. Chem. Phys. 138, 174102 (2013), without its last B.
     """
     v = v + 0.5 * time * push * forces
     if not ACTS_IN_DRIFT[bath.ensemble]:
         return x + time * v, v
     x = x + 0.5 * time * v
     keep = jnp.exp(-bath.friction_per_ps * 1e-3 / units.fs * time)
-    width = jnp.sqrt((1.0 - keep**2) * bath.temperature(step).astype(v.dtype) * push)
+    width = jnp.sqrt((1.0 - keep**2) * thermal * push)
     v = keep * v + width * noise
     return x + 0.5 * time * v, v
 
 
-def rescale(bath: Bath, time: Array, v: Array, masses: Array, freedom: int, key: Array, step: Array) -> Array:
+def rescale(bath: Bath, thermal: Array, time: Array, v: Array, masses: Array, freedom: int, key: Array) -> Array:
     """Velocities after the stochastic rescaling of Bussi, Donadio, Parrinello, J. Chem. Phys. 126, 014101 (2007), A7.
 
-    `freedom`: number of degrees of freedom; masses [N, 1] amu.
+    `thermal`: k_B T in eV; `freedom`: number of degrees of freedom; masses [N, 1] amu.
     """
     kinetic = jnp.maximum(0.5 * jnp.sum(masses * v**2), jnp.finfo(v.dtype).tiny)
     keep = jnp.exp(-time / (bath.relaxation_fs * units.fs))
-    share = (1.0 - keep) * 0.5 * bath.temperature(step).astype(v.dtype) / kinetic
+    share = (1.0 - keep) * 0.5 * thermal / kinetic
     first, second = jax.random.split(key)
     gaussian = jax.random.normal(first, (), v.dtype)
     rest = 2.0 * jax.random.gamma(second, 0.5 * (freedom - 1), (), v.dtype) if freedom > 1 else 0.0
@@ -101,15 +101,15 @@ def rescale(bath: Bath, time: Array, v: Array, masses: Array, freedom: int, key:
 
 
 def chained(
-    bath: Bath, time: Array, v: Array, masses: Array, freedom: int, chain: Array, step: Array
+    bath: Bath, thermal: Array, time: Array, v: Array, masses: Array, freedom: int, chain: Array
 ) -> tuple[Array, Array]:
-    """Velocities and chain after half a step of a Nosé-Hoover chain.
+    """Velocities and chain after half a step of a Nosé-Hoover chain; `thermal` is k_B T in eV.
 
     Martyna, Tuckerman, Tobias, Klein, Mol. Phys. 87, 1117 (1996), section 3, with masses Q_1 = freedom kT tau^2 and
     Q_k = kT tau^2 of the links.
     """
     rate = (bath.relaxation_fs * units.fs) ** -2
-    hot = jnp.sum(masses * v**2) / (freedom * bath.temperature(step).astype(v.dtype))  # 2 K / freedom kT
+    hot = jnp.sum(masses * v**2) / (freedom * thermal)  # 2 K / freedom kT
     scale, place, speed = jnp.ones((), v.dtype), list(chain[0]), list(chain[1])
 
     def push(k: int) -> Array:  # acceleration of a link

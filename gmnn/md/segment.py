@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import combinations_with_replacement
 from typing import Any, NamedTuple
 
@@ -27,13 +27,23 @@ class Setting:
     fixed: np.ndarray  # [N] bool
     pbc: Pbc
     freedom: int  # degrees of freedom
-    bath: Bath
+    baths: tuple[Bath, ...]  # of every replica; they differ in their temperatures alone
     piston: Piston
     time: float  # length of a step, Å sqrt(amu/eV)
     radius: float  # radius of the list, Å
     skin: float  # part of the radius beyond r_max, Å
     seed: int
     predict: Callable[[Any, System, Array], Prediction]  # takes parameters, systems [R], reverse slots
+    stop_above: float | None  # grade above which a replica stays where it is; None: nothing is graded
+
+    @property
+    def bath(self) -> Bath:
+        """The bath of the first replica."""
+        return self.baths[0]
+
+    def thermal(self, step: Array) -> Array:
+        """k_B T of every replica at a step, [R] eV."""
+        return jnp.stack([bath.temperature(step) for bath in self.baths])
 
     @cached_property
     def pairs(self) -> list[tuple[int, int]]:
@@ -54,10 +64,20 @@ class Counts(NamedTuple):
     rebuilds: Array  # [], without the first list
 
 
+class Worst(NamedTuple):
+    """The frame of a segment in which an atom has the largest grade; grades of 0 where nothing is graded."""
+
+    grade: Array  # [R]; infinite if the next step gives a number that is not finite
+    step: Array  # [R] steps since the start of the segment
+    positions: Array  # [R, N, 3] Å, not wrapped
+    cell: Array  # [R, 3, 3] Å
+
+
 class End(NamedTuple):
     """The end of a segment of R replicas."""
 
     phase: Phase
+    worst: Worst
     closest: Array  # [R, P] Å, smallest over all pairs of a kind and all steps; infinite if never within reach
     counts: Counts
     done: Array  # [] steps done
@@ -73,7 +93,7 @@ class _Lists(NamedTuple):
 
 
 def segment(given: Setting, grid: Grid, params: Any, start: State, first: Array, steps: Array) -> End:
-    """Run a segment of R replicas; it does fewer steps if all of them are minimised earlier.
+    """Run a segment of R replicas; it does fewer steps if all of them are minimised or stopped earlier.
 
     A list of radius L is valid as long as no pair left out of it is nearer than r_max: with F the deformation of the
     cell since it was made and u the displacements beyond F, (smallest stretch of F) L - 2 max |u| > r_max.
@@ -96,7 +116,7 @@ def segment(given: Setting, grid: Grid, params: Any, start: State, first: Array,
         deformed = jnp.broadcast_to(unit, lists.deformed.shape)
         return _Lists(x, deformed, fresh.neighbors, fresh.shifts, fresh.reverse, counts)
 
-    def moved(key: Array, k: Array, number: Array, phase: Phase) -> tuple[State, Array, Array]:
+    def moved(key: Array, k: Array, number: Array, thermal: Array, phase: Phase) -> tuple[State, Array, Array]:
         """State of a replica up to its next forces, the time that passes and the deformation of its cell."""
         time = jnp.where(k > 0, given.time, 0.0).astype(dtype)
         x, v, cell, chain, pace = phase.state
@@ -108,12 +128,11 @@ def segment(given: Setting, grid: Grid, params: Any, start: State, first: Array,
             return State(x + time * v, v, cell, chain, pace), time, unit
         if holds:
             inside = times(v.T, masses * v) - phase.virial
-            thermal = bath.temperature(number).astype(dtype)
             change = strain(given.piston, time, inside, cell, thermal, jax.random.fold_in(key, 1), number)
         noise = jax.random.normal(key, x.shape, dtype) if bath.ensemble == "langevin" else jnp.zeros_like(x)
         if bath.ensemble == "nose_hoover":
-            v, chain = chained(bath, time, v, masses, given.freedom, chain, number)
-        x, v = drift(bath, time, x, v, phase.forces, push, noise, number)
+            v, chain = chained(bath, thermal, time, v, masses, given.freedom, chain)
+        x, v = drift(bath, thermal, time, x, v, phase.forces, push, noise)
         longer = unit
         if holds:
             longer, v = stretch(change), times(v, stretch(-change))
@@ -129,15 +148,15 @@ def segment(given: Setting, grid: Grid, params: Any, start: State, first: Array,
         apart = jnp.max(jnp.sum((x - built) ** 2, axis=1))
         return (left < 0) | (apart > (0.5 * left) ** 2), built, deformed
 
-    def kicked(key: Array, number: Array, state: State, time: Array, forces: Array) -> State:
+    def kicked(key: Array, thermal: Array, state: State, time: Array, forces: Array) -> State:
         """State of a replica after the half kick of its new forces."""
         v, chain = state.velocities, state.chain
         if not minimises:
             v = v + 0.5 * time * push * forces
         if bath.ensemble == "bussi":
-            v = rescale(bath, time, v, masses, given.freedom, key, number)
+            v = rescale(bath, thermal, time, v, masses, given.freedom, key)
         if bath.ensemble == "nose_hoover":
-            v, chain = chained(bath, time, v, masses, given.freedom, chain, number)
+            v, chain = chained(bath, thermal, time, v, masses, given.freedom, chain)
         return state._replace(velocities=v, chain=chain)
 
     def approach(x: Array, neighbors: Array) -> Array:
@@ -150,21 +169,34 @@ def segment(given: Setting, grid: Grid, params: Any, start: State, first: Array,
         least = [jnp.min(jnp.where((given.numbers == a)[:, None] & (z_j == b), r, jnp.inf)) for a, b in given.pairs]
         return jnp.stack(least)
 
-    def step(k: Array, phase: Phase, lists: _Lists, closest: Array) -> tuple[Phase, _Lists, Array]:
+    def watched(k: Array, before: Phase, now: Phase, grades: Array, worst: Worst) -> tuple[Phase, Worst]:
+        """The phase of a replica, which stays where it is once its grade is too large, and its worst frame."""
+        grade = jnp.max(grades)
+        stopped = worst.grade > (np.inf if given.stop_above is None else given.stop_above)
+        broken = ~(jnp.isfinite(grade) & jnp.isfinite(jnp.sum(now.energies)))
+        now = jax.tree.map(partial(jnp.where, stopped | broken), before, now)
+        here = Worst(jnp.where(broken, jnp.inf, grade), k, now.state.positions, now.state.cell)
+        return now, jax.tree.map(partial(jnp.where, ~stopped & (here.grade > worst.grade)), here, worst)
+
+    def step(k: Array, phase: Phase, lists: _Lists, closest: Array, worst: Worst) -> tuple[Any, ...]:
         """Do step k - 1 of the segment; before the first one a step of no length, which finds neighbours and forces."""
         number = first + k - 1
         key = jax.random.fold_in(jax.random.key(given.seed), number)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(replicas))
-        state, time, longer = jax.vmap(moved, (0, None, None, 0))(keys, k, number, phase)
+        thermal = given.thermal(number).astype(dtype)
+        state, time, longer = jax.vmap(moved, (0, None, None, 0, 0))(keys, k, number, thermal, phase)
         far, built, deformed = jax.vmap(outgrown)(state.positions, longer, lists.built, lists.deformed)
         lists = lists._replace(built=built, deformed=deformed)
         again, keep = (k == 0) | jnp.any(far), lambda x, cell, lists, again: lists
         lists = jax.lax.cond(again, rebuilt, keep, state.positions, state.cell, lists, k > 0)
         system = System(state.positions, numbers, state.cell, lists.neighbors, lists.shifts)
         prediction = given.predict(params, system, lists.reverse)
-        state = jax.vmap(kicked, (0, None, 0, 0, 0))(keys, number, state, time, prediction.forces)
+        state = jax.vmap(kicked)(keys, thermal, state, time, prediction.forces)
         closest = jnp.minimum(closest, jax.vmap(approach)(state.positions, lists.neighbors))
-        return Phase(state, prediction.forces, prediction.energies, prediction.virial), lists, closest
+        now = Phase(state, prediction.forces, prediction.energies, prediction.virial)
+        if given.stop_above is not None and prediction.grades is not None:
+            now, worst = jax.vmap(watched, (None, 0, 0, 0, 0))(k, phase, now, prediction.grades, worst)
+        return now, lists, closest, worst
 
     none, x, slots = jnp.zeros((), jnp.int32), start.positions, grid.slots
     phase = Phase(start, jnp.zeros_like(x), jnp.zeros_like(x[..., 0]), jnp.zeros_like(start.cell))
@@ -172,12 +204,14 @@ def segment(given: Setting, grid: Grid, params: Any, start: State, first: Array,
     deformed = jnp.broadcast_to(unit, start.cell.shape)
     lists = _Lists(x, deformed, empty, shifts, empty, Counts(jnp.zeros((), bool), none, none, none))
     closest = jnp.full((replicas, len(given.pairs)), jnp.inf, dtype)
+    worst = Worst(jnp.zeros(replicas, dtype), jnp.zeros(replicas, jnp.int32), start.positions, start.cell)
 
-    def unfinished(at: tuple[Array, Phase, _Lists, Array]) -> Array:
+    def unfinished(at: tuple[Any, ...]) -> Array:
         k, phase = at[:2]
         rests = minimises & (k > 0) & (jnp.max(jax.vmap(fire.largest)(free[None] * phase.forces)) <= bath.fmax_eV_per_A)
-        return (k <= steps) & ~rests
+        stay = given.stop_above is not None and jnp.all(at[-1].grade > given.stop_above)
+        return (k <= steps) & ~rests & ~jnp.asarray(stay)
 
-    begin = (none, phase, lists, closest)
-    done, phase, lists, closest = jax.lax.while_loop(unfinished, lambda at: (at[0] + 1, *step(*at)), begin)
-    return End(phase, closest, lists.counts, done - 1)
+    begin = (none, phase, lists, closest, worst)
+    done, phase, lists, closest, worst = jax.lax.while_loop(unfinished, lambda at: (at[0] + 1, *step(*at)), begin)
+    return End(phase, worst, closest, lists.counts, done - 1)

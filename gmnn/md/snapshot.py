@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms, units
 
-from gmnn.md.integrators import State, chain_energy
+from gmnn.md.integrators import Bath, State, chain_energy
 from gmnn.md.pressure import tensor
-from gmnn.md.segment import Setting
+from gmnn.md.segment import Setting, Worst
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,6 +15,7 @@ class Snapshot:
     """One replica at the end of a segment, on the host, in float64."""
 
     setting: Setting
+    bath: Bath
     step: int
     state: State  # positions in the cell along periodic directions
     forces: np.ndarray  # [N, 3] eV/Å
@@ -23,6 +24,7 @@ class Snapshot:
     virial: np.ndarray  # [3, 3] eV, dE/d(strain)
     closest: np.ndarray  # [P] Å, in this segment, for the pairs of the setting
     rebuilds: int  # lists made in this segment
+    worst: Worst | None  # the frame of the largest grade in this segment; None where nothing is graded
 
     @property
     def positions(self) -> np.ndarray:
@@ -42,7 +44,7 @@ class Snapshot:
     @property
     def conserved(self) -> float:
         """Energy that `nve` conserves, and `nose_hoover` at a constant temperature, eV."""
-        bath, freedom = self.setting.bath, self.setting.freedom
+        bath, freedom = self.bath, self.setting.freedom
         chain = bath.ensemble == "nose_hoover"
         return self.energy + self.kinetic + (chain_energy(bath, freedom, self.state.chain, self.step) if chain else 0.0)
 
@@ -67,6 +69,6 @@ class Snapshot:
         atoms = atoms.copy()
         atoms.set_cell(self.state.cell)
         atoms.positions = self.positions
-        if self.setting.bath.ensemble != "minimise":
+        if self.bath.ensemble != "minimise":
             atoms.set_velocities(self.velocities)
         return atoms

@@ -98,7 +98,7 @@ def toy(potential: Potential, predict: Callable[..., Prediction], *arguments: An
     short = replace(potential, config=replace(potential.config, r_max=0.6))
     with pytest.MonkeyPatch.context() as patch:
         each = lambda params, systems, reverse: jax.vmap(predict, (None, 0))(params, systems)  # noqa: E731
-        patch.setattr("gmnn.md.dynamics.evaluator", lambda *_: (jnp.zeros(()), each))
+        patch.setattr("gmnn.md.dynamics.evaluator", lambda *_, **__: (jnp.zeros(()), each))
         return md.Dynamics(arguments[0], short, *arguments[1:], **{"dtype": "float64", "skin": 2.4, **settings})
 
 

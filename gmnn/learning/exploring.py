@@ -1,0 +1,135 @@
+"""Dynamics of replicas at all temperatures, and the frames with which they left the data."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from gmnn.errors import UserError
+from gmnn.learning.bonds import Bonds
+from gmnn.learning.starts import Start
+from gmnn.md.dynamics import Dynamics
+from gmnn.md.integrators import Bath
+from gmnn.md.snapshot import Snapshot
+from gmnn.model.potential import Potential
+
+SEGMENT_FS = 50.0  # between checks of the bonds
+HELD, LEFT, LOST, FUSED, BROKEN = "held", "left", "lost", "fused", "broken"
+
+
+@dataclass(eq=False)
+class Outcome:
+    """What became of a replica."""
+
+    start: int
+    temperature_K: float
+    replica: int
+    end: str = HELD
+    """`held`; `left` the data, by the grade; `lost` a bond; `fused` atoms; `broken`: numbers that are not finite."""
+    held_ps: float = 0.0
+    largest_grade: float = 0.0
+    """Until it left."""
+    above: float = 0.0
+    """Share of the time with a grade above 1."""
+    frames: tuple[Atoms, ...] = ()
+    """Frames to label: where it left, and the frame before a bond was lost."""
+
+    def record(self) -> dict[str, Any]:
+        """Everything but the frames, as JSON types."""
+        values = asdict(self) | {"largest_grade": min(self.largest_grade, 1e9)}
+        return {key: value for key, value in values.items() if key != "frames"}
+
+
+def explore(
+    potential: Potential,
+    start: Start,
+    which: int,
+    temperatures_K: tuple[float, ...],
+    *,
+    replicas: int,
+    ps: float,
+    timestep_fs: float,
+    stop_above: float,
+    seed: int,
+    sample: Callable[[Atoms, Outcome], None] = lambda atoms, outcome: None,
+    sample_every_ps: float = np.inf,
+) -> list[Outcome]:
+    """Run replicas of a start at every temperature for `ps` picoseconds, or until they leave.
+
+    `sample` gets the frames of replicas that are still there every `sample_every_ps`.
+    """
+    outcomes = [Outcome(which, t, k) for t in temperatures_K for k in range(replicas)]
+    baths = [Bath("langevin", outcome.temperature_K, outcome.temperature_K) for outcome in outcomes]
+    dynamics = Dynamics(
+        start.atoms, potential, baths, timestep_fs, seed=seed, replicas=len(baths), stop_above_grade=stop_above
+    )
+    bonds, home = Bonds(start.atoms), dynamics.states
+    per_segment = max(1, round(SEGMENT_FS / timestep_fs))
+    segments, sampled = max(1, round(1000 * ps / (per_segment * timestep_fs))), 0.0
+    for k, snapshot in enumerate(dynamics.replicas):
+        _judge(outcomes[k], bonds, start.atoms, snapshot, snapshot, timestep_fs, stop_above)
+    for done in range(1, segments + 1):
+        before = dynamics.replicas
+        if all(outcome.end != HELD for outcome in outcomes):
+            break
+        try:
+            dynamics.run(per_segment)
+        except UserError:  # all replicas have one program: none of them can go on
+            for k, outcome in enumerate(outcomes):
+                if outcome.end == HELD:
+                    outcome.end, outcome.frames = (
+                        BROKEN,
+                        (_bare(start.atoms, before[k].positions, before[k].state.cell),),
+                    )
+            break
+        away = []
+        for k, outcome in enumerate(outcomes):
+            if outcome.end == HELD:
+                _judge(outcome, bonds, start.atoms, before[k], dynamics.replicas[k], timestep_fs, stop_above)
+                outcome.above += (_grade(dynamics.replicas[k]) > 1.0) / segments
+            away.append(outcome.end in (LOST, FUSED))
+        if any(away):  # they go on from home, uncounted: pieces may not fly apart for ever
+            states = [
+                home[k] if gone else state for k, (gone, state) in enumerate(zip(away, dynamics.states, strict=True))
+            ]
+            dynamics.resume(dynamics.now.step, states)
+        if done * per_segment * timestep_fs / 1000 >= sampled + sample_every_ps:
+            sampled += sample_every_ps
+            for k, outcome in enumerate(outcomes):
+                if outcome.end == HELD:
+                    sample(dynamics.replicas[k].snapshot(start.atoms), outcome)
+    return outcomes
+
+
+def _grade(snapshot: Snapshot) -> float:
+    return float(snapshot.worst.grade) if snapshot.worst is not None else 0.0
+
+
+def _judge(
+    outcome: Outcome, bonds: Bonds, atoms: Atoms, before: Snapshot, now: Snapshot, timestep_fs: float, stop_above: float
+) -> None:
+    """Note how a replica went through a segment, and keep the frames with which it left."""
+    grade, positions, cell = _grade(now), now.positions, now.state.cell
+    outcome.held_ps = now.step * timestep_fs / 1000
+    outcome.largest_grade = max(outcome.largest_grade, grade)
+    last = _bare(atoms, before.positions, before.state.cell)
+    if not np.isfinite(grade):
+        outcome.end, outcome.frames = BROKEN, (_bare(atoms, positions, cell),)
+    elif bonds.fused(positions, cell):
+        outcome.end, outcome.frames = FUSED, (last, _bare(atoms, positions, cell))
+    elif bonds.lost(positions):
+        outcome.end, outcome.frames = LOST, (last, _bare(atoms, positions, cell))
+    elif grade > stop_above:
+        assert now.worst is not None
+        outcome.held_ps = float(now.worst.step) * timestep_fs / 1000
+        outcome.end, outcome.frames = LEFT, (_bare(atoms, now.worst.positions, now.worst.cell),)
+
+
+def _bare(atoms: Atoms, positions: Any, cell: Any) -> Atoms:
+    """Atoms of these positions, wrapped into a cell."""
+    bare = Atoms(atoms.numbers, np.asarray(positions, float), cell=np.asarray(cell, float), pbc=atoms.pbc)
+    if bare.pbc.any():
+        bare.wrap()
+    return bare

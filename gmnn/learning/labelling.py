@@ -1,0 +1,83 @@
+"""Labels of frames from the teacher, all kept on the disk and none computed twice."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from gmnn.config.learn import LearnConfig
+from gmnn.data import read_dataset
+from gmnn.data.frames import Dataset
+from gmnn.errors import UserError
+from gmnn.teaching import Label, LabelStore, Pool, Teacher
+from gmnn.teaching.records import Origin
+
+LARGEST_FORCE = 30.0  # eV/Å; frames with larger ones are labelled, but not learnt
+SAME = 1e-3  # eV/Å; largest difference of forces of one method
+
+
+class Labeller:
+    """The teacher of a learning and the store of its labels; a context manager."""
+
+    def __init__(self, config: LearnConfig, output: Path) -> None:
+        self.teacher = Teacher(
+            config.teacher, config.teacher_kwargs, config.teacher_python, config.teacher_processes,
+            config.teacher_seconds,
+        )  # fmt: skip
+        self.store = LabelStore(output / "labels", self.teacher)
+        self.pool = Pool(self.teacher, output / "teacher.log")
+        self.last_failure = "no frame was asked for"
+
+    def __enter__(self) -> "Labeller":
+        self.store.__enter__()
+        self.pool.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.pool.__exit__(kind, error, traceback)
+        self.store.__exit__(kind, error, traceback)
+
+    def label(self, frames: Sequence[Atoms], origin: str) -> list[Atoms]:
+        """Label frames, in their order; those that fail, and those with forces out of all proportion, are left out."""
+        answers: list[Any] = [None] * len(frames)
+        origins: list[Origin] = [{"origin": origin} for _ in frames]
+        for index, answer in self.store.label(self.pool, frames, origins):
+            answers[index] = answer
+            if not isinstance(answer, Label):
+                self.last_failure = answer.reason
+        good = [k for k, answer in enumerate(answers) if isinstance(answer, Label) and _usable(answer)]
+        return [answers[k].on(frames[k]) for k in good]
+
+    def counts(self) -> dict[str, Any]:
+        """Calls of the teacher and its failures, of all sessions."""
+        counters = self.store.counters
+        return {
+            "teacher_calls": counters.teacher_calls, "teacher_failures": sum(counters.teacher_failures.values()),
+            "teacher_failures_by_kind": dict(counters.teacher_failures),
+        }  # fmt: skip
+
+
+def _usable(label: Label) -> bool:
+    return bool(np.linalg.norm(label.forces, axis=1).max(initial=0.0) < LARGEST_FORCE)
+
+
+def start_frames(source: str) -> list[Atoms]:
+    """Read labelled frames to begin with; UserError unless all have an energy and forces."""
+    data = read_dataset(source)
+    if not data.present[:, :2].all():
+        raise UserError(f"{source} has frames without an energy or forces; `start` needs both in every frame")
+    return [_carrying(data, k) for k in range(len(data))]
+
+
+def _carrying(data: Dataset, k: int) -> Atoms:
+    """Frame k with its labels in eV and Å."""
+    atoms = data.atoms[k]
+    bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    bare.calc = SinglePointCalculator(bare, energy=float(data.energies[k]), forces=data.forces[k])
+    return bare

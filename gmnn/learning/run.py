@@ -1,0 +1,285 @@
+"""The loop from a structure and a teacher to a potential that holds."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from gmnn import folders
+from gmnn.config.learn import LearnConfig
+from gmnn.errors import UserError
+from gmnn.files import digest, read_sealed, remove_tree, sealed, write_json
+from gmnn.interfaces.calculator import Calculator
+from gmnn.learning import report
+from gmnn.learning.exploring import BROKEN, FUSED, HELD, LOST, Outcome, explore
+from gmnn.learning.labelling import Labeller, start_frames
+from gmnn.learning.rounds import FURTHER, GROWTH, HINT, STEPS, Round, diverse
+from gmnn.learning.scanned import scan
+from gmnn.learning.starts import Start, first_frames, read_starts
+from gmnn.model import folder
+from gmnn.model.potential import Potential
+from gmnn.structures import split_index
+from gmnn.training.selection import frame_features
+
+FILES = (
+    "frames.extxyz", "labels", "learn.csv", "learn.png", "learn.json", "run.json", "rounds", "final", "model",
+    "teacher.log",
+)  # fmt: skip
+FIRST_PS = 1.0  # of the first round; doubled whenever half of the replicas held
+AGAIN = 2  # rounds in a row that must hold
+VERIFY = 8  # least replicas of a verification at every condition
+MOST_NEW, LEAST_VARIANCE = 12, 0.02  # frames of a round; variance of one given the others, as a share of the first's
+SAMPLES = 40  # frames of the verification that the teacher labels
+BUDGETS = {"max_labels", "max_hours", "teacher_processes", "teacher_seconds"}  # may change at --resume
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class _Progress:
+    """Where a learning stands."""
+
+    learnt: list[Atoms]  # labelled frames, in the order in which they were learnt
+    records: list[dict[str, Any]] = field(default_factory=list)
+    ps: float = FIRST_PS
+    streak: int = 0
+    model: Path | None = None  # the last potential
+    from_scratch: int = 0  # number of frames of the last training from random parameters
+    trained_on: int = -1  # number of frames of the last training
+    reason: str = ""  # why it ends before it holds
+
+
+def learn(config: LearnConfig, *, resume: bool = False, say: Say = print) -> dict[str, Any]:
+    """Learn a potential, write everything into the output folder, and return the content of learn.json.
+
+    UserError for every mistake of the input and for a teacher that fails at all first frames. KeyboardInterrupt leaves
+    a folder from which `resume` goes on.
+    """
+    output = Path(config.output)
+    with folders.output_folder(output, "learn", FILES):
+        starts = read_starts(config.structures, config.strains)
+        _begin(config, output, resume)
+        with Labeller(config, output) as labeller:
+            return _Learning(config, output, starts, labeller, say).run()
+
+
+def _begin(config: LearnConfig, output: Path, resume: bool) -> None:
+    """Record what a run depends on, or check that a resumed run has the same."""
+    files = {file: digest(split_index(file)[0]) for file in config.structures}
+    if config.start is not None:
+        start = Path(config.start)
+        files["start"] = (
+            folder.potential_digest(folder.load(start)) if start.is_dir() else digest(split_index(start)[0])
+        )
+    now = {"config": config.model_dump(mode="json", exclude={"output", *BUDGETS}), "files": files}
+    record = output / "run.json"
+    if not record.exists():
+        write_json(record, sealed(now))
+        return
+    if not resume:
+        raise UserError(f"{output} already holds a run; add --resume to continue it, or choose another output")
+    before = read_sealed(record, HINT)
+    changed = [key for key in now["config"] if now["config"][key] != before["config"].get(key)]
+    changed += [f"the content of {key}" for key in files if files[key] != before["files"].get(key)]
+    if changed:
+        raise UserError(f"the run in {output} was started otherwise ({', '.join(changed)} differ); resume it with the "
+                        "same configuration and files, or choose another output")  # fmt: skip
+
+
+class _Learning:
+    """One learning in its folder."""
+
+    def __init__(
+        self, config: LearnConfig, output: Path, starts: Sequence[Start], labeller: Labeller, say: Say
+    ) -> None:
+        self.config, self.output, self.starts, self.labeller, self.say = config, output, starts, labeller, say
+        self.began = time.perf_counter()
+
+    def run(self) -> dict[str, Any]:
+        """Run to the end and return the summary."""
+        start = None if self.config.start is None else Path(split_index(self.config.start)[0])
+        at = _Progress([] if start is None or start.is_dir() else start_frames(str(self.config.start)))
+        at.learnt += self.labeller.label([atoms for _, atoms in first_frames(self.starts, self.config.seed)], "first")
+        if len(at.learnt) < 4:
+            raise UserError(f"the teacher labelled only {len(at.learnt)} of the first frames "
+                            f"({self.labeller.last_failure}); is it made for these elements?")  # fmt: skip
+        if start is not None and start.is_dir():
+            at.model = start
+        while True:
+            verifies = at.streak >= AGAIN or at.reason != ""
+            record, labelled = self._round(at, verifies)
+            at.records.append(record)
+            self.say(report.line(record) + self._left(at))
+            if verifies and (record["held"] or at.reason):
+                return self._end(at, record)
+            at.learnt += labelled
+            self._advance(at, record, bool(labelled))
+            report.write(self.output, at.records, self._summary(at, record, False, "it goes on"))
+
+    def _round(self, at: _Progress, verifies: bool) -> tuple[dict[str, Any], list[Atoms]]:
+        """Do one round, or read what is there of it; return its record and the new labelled frames."""
+        place = Round(self.output / "rounds" / f"{len(at.records):03d}")
+        saved = place.read()
+        if saved is None:
+            clock = time.perf_counter()
+            potential, model = self._trained(at, place, verifies)
+            trained = time.perf_counter()
+            outcomes, samples = self._explored(at, potential, len(at.records), verifies)
+            seconds = {"train": trained - clock, "dynamics": time.perf_counter() - trained}
+            record: dict[str, Any] = {
+                "round": len(at.records), "labels": len(at.learnt), "ps": self.config.hold_ps if verifies else at.ps,
+                "model": str(model.relative_to(self.output)) if model.is_relative_to(self.output) else str(model),
+                "trained_on": at.trained_on, "from_scratch": at.from_scratch, "verifies": verifies,
+                "held": all(outcome.end == HELD for outcome in outcomes),
+                "outcomes": [outcome.record() for outcome in outcomes], "seconds": seconds,
+            }  # fmt: skip
+            candidates = [atoms for outcome in outcomes for atoms in outcome.frames]
+            record["samples"] = len(samples)
+            candidates = [*samples, *self._chosen(potential, at.learnt, candidates)]
+            place.save(record, candidates)
+        else:
+            record, candidates = saved
+            at.trained_on, at.from_scratch = record["trained_on"], record["from_scratch"]
+        at.model = self.output / record["model"]
+        clock, room = time.perf_counter(), max(0, self.config.max_labels - len(at.learnt))
+        samples, candidates = candidates[: record["samples"]], candidates[record["samples"] :]
+        if samples:
+            record |= self._errors(
+                at.model, self.labeller.label(samples, f"verification {record['round']}"), "forces_mae"
+            )
+        labelled = self.labeller.label(candidates[:room], f"round {record['round']}")
+        if len(candidates) > room:
+            at.reason = "the budget of labels is spent"
+        if labelled:
+            record |= self._errors(at.model, labelled, "forces_mae_before")
+        record["seconds"]["teacher"] = time.perf_counter() - clock
+        return record | {"new_frames": len(labelled)}, labelled
+
+    def _trained(self, at: _Progress, place: Round, verifies: bool) -> tuple[Potential, Path]:
+        """Train the potential of a round, where there are new labels; the last one is trained in full."""
+        if verifies:
+            return self._final(at)
+        if at.model is not None and at.trained_on == len(at.learnt):
+            return folder.load(at.model), at.model
+        scratch = at.model is None or (at.from_scratch and len(at.learnt) >= GROWTH * at.from_scratch)
+        place.write_frames(at.learnt)
+        steps, before = (STEPS, None) if scratch else (FURTHER, at.model)
+        potential = place.train(self.config, steps, before, self.config.seed + len(at.records))
+        at.trained_on = len(at.learnt)
+        if scratch:
+            at.from_scratch = len(at.learnt)
+        return potential, place.model
+
+    def _final(self, at: _Progress) -> tuple[Potential, Path]:
+        """Train on all labels as the configuration says."""
+        place = Round(self.output / "final")
+        place.model = self.output / "model"
+        if place.train_file.exists() and at.trained_on != len(at.learnt) and place.found.exists():
+            known = read_sealed(place.found, HINT)["frames"]
+            if known != len(at.learnt):
+                remove_tree(place.path)
+                remove_tree(place.model)
+        place.write_frames(at.learnt)
+        write_json(place.found, sealed({"frames": len(at.learnt)}))
+        potential = place.train(self.config, None, None, self.config.seed)
+        at.trained_on = at.from_scratch = len(at.learnt)
+        return potential, place.model
+
+    def _explored(
+        self, at: _Progress, potential: Potential, number: int, verifies: bool
+    ) -> tuple[list[Outcome], list[Atoms]]:
+        """Run the dynamics of a round; return the outcomes and, of a verification, samples of its frames."""
+        config, outcomes = self.config, list[Outcome]()
+        samples: list[tuple[float, Atoms]] = []
+        for k, start in enumerate(self.starts):
+            outcomes += explore(
+                potential, start, k, config.temperatures_K,
+                replicas=max(VERIFY, config.replicas) if verifies else config.replicas,
+                ps=config.hold_ps if verifies else at.ps, timestep_fs=config.timestep_fs,
+                stop_above=np.inf if verifies else config.grade,
+                seed=(config.seed + 7919 * (number + 1) + 104729 * k) % 2**31,
+                sample=lambda atoms, outcome: samples.append((outcome.temperature_K, atoms)),
+                sample_every_ps=config.hold_ps / 3 if verifies else np.inf,
+            )  # fmt: skip
+        frames = []
+        for k in sorted({int(x) for x in np.linspace(0, len(samples) - 1, min(SAMPLES, len(samples)))}):
+            temperature, atoms = samples[k]
+            bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+            bare.info["temperature_K"] = temperature
+            frames.append(bare)
+        return outcomes, frames
+
+    def _chosen(self, potential: Potential, known: Sequence[Atoms], candidates: list[Atoms]) -> list[Atoms]:
+        """Candidates that differ from what is known and from each other."""
+        if len(candidates) < 2:
+            return candidates
+        features, before = frame_features(potential, candidates), frame_features(potential, known)
+        return [candidates[k] for k in diverse(features, before, MOST_NEW, LEAST_VARIANCE)]
+
+    def _errors(self, model: Path, labelled: Sequence[Atoms], name: str) -> dict[str, Any]:
+        """Mean absolute force errors of a potential on labelled frames, in all and by temperature, meV/Å."""
+        calculator = Calculator(folder.load(model), slots=64)
+        rows = []
+        for atoms in labelled:
+            bare = atoms.copy()
+            bare.calc = calculator
+            error = float(np.abs(bare.get_forces() - atoms.get_forces()).mean()) * 1e3
+            rows.append((atoms.info.get("temperature_K"), error))
+        errors: dict[str, Any] = {f"{name}_meV_per_A": float(np.mean([e for _, e in rows])) if rows else None}
+        if name == "forces_mae":
+            temperatures = sorted({t for t, _ in rows if t is not None})
+            errors["by_temperature"] = {f"{t:g}": float(np.mean([e for u, e in rows if u == t])) for t in temperatures}
+        return errors
+
+    def _advance(self, at: _Progress, record: dict[str, Any], new: bool) -> None:
+        """Choose the length of the next round, and whether the budget is spent."""
+        ends = [outcome["end"] for outcome in record["outcomes"]]
+        whole = record["ps"] >= self.config.hold_ps
+        at.streak = at.streak + 1 if record["held"] and whole and not record["verifies"] else 0
+        if np.mean([end == HELD for end in ends]) >= 0.5:
+            at.ps = min(self.config.hold_ps, 2 * at.ps)
+        if not new and not record["held"] and not at.reason:
+            at.reason = "the teacher fails at every frame that would be needed"
+        if self._spent(at) > 3600 * self.config.max_hours:
+            at.reason = "the budget of time is spent"
+
+    def _spent(self, at: _Progress) -> float:
+        """Seconds of this run, of all sessions."""
+        return float(sum(sum(record["seconds"].values()) for record in at.records))
+
+    def _left(self, at: _Progress) -> str:
+        """Describe how much of the budget is left."""
+        minutes = 60 * self.config.max_hours - self._spent(at) / 60
+        return (
+            f"; at most {max(0.0, minutes):.0f} min and {max(0, self.config.max_labels - len(at.learnt))} labels left"
+        )
+
+    def _summary(self, at: _Progress, record: dict[str, Any], held: bool, reason: str) -> dict[str, Any]:
+        names = [start.name for start in self.starts]
+        seconds: dict[str, float] = {}
+        for each in at.records:
+            for part, value in each["seconds"].items():
+                seconds[part] = seconds.get(part, 0.0) + value
+        rows = report.conditions(record["outcomes"], names)
+        for row in rows:
+            row["forces_mae_meV_per_A"] = record.get("by_temperature", {}).get(f"{row['temperature_K']:g}")
+        return {
+            "held": held, "reason": reason, "labels": len(at.learnt), **self.labeller.counts(),
+            "rounds": len(at.records), "seconds": seconds, "conditions": rows,
+            "forces_mae_meV_per_A": record.get("forces_mae_meV_per_A"),
+        }  # fmt: skip
+
+    def _end(self, at: _Progress, record: dict[str, Any]) -> dict[str, Any]:
+        """Scan the potential, write the report and return its summary."""
+        held = record["held"] and not any(o["end"] in (LOST, FUSED, BROKEN) for o in record["outcomes"])
+        clock = time.perf_counter()
+        verdict = scan(self.output / "model", self.starts)
+        summary = self._summary(at, record, held, "" if held else at.reason)
+        summary["seconds"]["scan"] = time.perf_counter() - clock
+        summary["scan"] = verdict
+        report.write(self.output, at.records, summary)
+        return summary
