@@ -59,7 +59,7 @@ class LabelStore:
         try:
             self._fingerprint = fingerprint
             self._open()
-        except BaseException:
+        except BaseException:  # Ctrl-C included; the folder is held no longer
             self._held.close()
             raise
         return self

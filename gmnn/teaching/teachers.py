@@ -118,8 +118,11 @@ class Teacher:
         return self.processes or usable_cores()
 
     def environment(self) -> dict[str, str]:
-        """Variables of a worker: its share of the cores in threads, and no claim to all the memory of a GPU."""
-        threads = str(max(1, usable_cores() // self.n_processes))
+        """Variables of a worker: its share of the cores in threads, and no claim to all the memory of a GPU.
+
+        OMP_NUM_THREADS, where it is set, is the number of threads for all libraries.
+        """
+        threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, usable_cores() // self.n_processes))
         known = {**dict.fromkeys(THREADS, threads), "XLA_PYTHON_CLIENT_PREALLOCATE": "false", **os.environ}
         if self.python is None:  # where the package is found; what lies beside it is no other interpreter's
             known["PYTHONPATH"] = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))
