@@ -9,17 +9,37 @@ a shallow ensemble, on few calm frames, and judged on frames that are hotter. Re
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from ase import Atoms
 from ase.io import read, write
+from scipy.stats import rankdata
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+import gmnn  # noqa: E402
+from benchmarks import stored, timing  # noqa: E402
+from gmnn import evaluation  # noqa: E402
+from gmnn.data import Dataset, read_dataset  # noqa: E402
+from gmnn.data.batches import make_buckets  # noqa: E402
+from gmnn.device import on_device  # noqa: E402
+from gmnn.evaluation.predict import in_chunks  # noqa: E402
+from gmnn.kernels import choice  # noqa: E402
+from gmnn.model.grade import LEAST  # noqa: E402
+from gmnn.model.potential import Potential  # noqa: E402
+from gmnn.neighbors.host import make_system  # noqa: E402
+from gmnn.system import System  # noqa: E402
 from gmnn.training.run import train  # noqa: E402
+
+FACTOR = 3.0  # times the mean error of the validation frames is a wrong force
+DIRECTIONS = 8  # random ones of each training frame, for the information in its forces
+TURNS, FEW_TURNS = 40, 5  # evaluations of each kind, on the kernel path and on the others
 
 KINDS: dict[str, dict] = {
     "single": {},
@@ -77,6 +97,120 @@ def trained(name: str, kind: str, work: Path, frames: dict[str, list[Atoms]]) ->
     return folder
 
 
+def scores(potential: Potential, frames: dict[str, Dataset]) -> dict[str, dict[str, np.ndarray]]:
+    """Errors of the forces, eV/Å, and every candidate's number for the atoms of the validation and the hot frames."""
+    graded, found = evaluation.with_grades(potential, frames["train"], frames["valid"]), {}
+    shape, spread = rigidity(potential, frames["train"]), potential.config.ensemble == "shallow"
+
+    def of_frame(params: Any, system: System) -> dict[str, jax.Array]:
+        values = {
+            "forces": potential.predict(params, system).forces,
+            "distance": graded.grades(params, graded.fitted_grade, system),
+            "rigidity": jnp.linalg.norm(seen(potential, params, system) @ shape, axis=-1),
+        }
+        if spread:
+            forces = jnp.std(potential.member_forces(params, system), axis=0, ddof=1)
+            values["spread of forces"] = jnp.linalg.norm(forces, axis=-1)
+            values["spread of energies"] = jnp.std(potential.member_energies(params, system), axis=0, ddof=1)
+        return values
+
+    evaluate = partial(jax.jit(jax.vmap(of_frame, (None, 0))), potential.trained)
+    for part in ("valid", "hot"):
+        rows: dict[str, list[np.ndarray]] = {}
+        for bucket in make_buckets(frames[part], potential.reference, potential.config.r_max):
+            values, real = in_chunks(evaluate, bucket.systems), np.asarray(bucket.systems.numbers) > 0
+            values["error"] = np.linalg.norm(values.pop("forces") - np.asarray(bucket.labels.forces), axis=-1)
+            for name, value in values.items():
+                rows.setdefault(name, []).append(value[real].astype(float))
+        found[part] = {name: np.concatenate(parts) for name, parts in rows.items()}
+    return found
+
+
+def seen(potential: Potential, params: Any, system: System) -> jax.Array:
+    """What the weights of the last layer multiply in the energy of every atom, [N, H]."""
+    sigma = jax.nn.softplus(jnp.asarray(params["scale_shift"]["scale"]))
+    real = (system.numbers > 0)[:, None]
+    e_i = jnp.asarray(potential.element_index)[system.numbers]
+    return jnp.where(real, sigma[e_i][:, None] * potential.activations(params, system), 0.0)
+
+
+def rigidity(potential: Potential, train_set: Dataset) -> np.ndarray:
+    """Square root of the inverse of the last layer's information, [H, H]: from energies and forces of the training set.
+
+    The part of the forces is J J^T, with J the derivative of `seen` by the positions, estimated by random directions.
+    """
+
+    def of_frame(params: Any, system: System, seed: jax.Array) -> jax.Array:
+        def summed(positions: jax.Array) -> jax.Array:
+            return jnp.sum(seen(potential, params, system._replace(positions=positions)), axis=0)
+
+        directions = jax.random.rademacher(jax.random.key(seed), (DIRECTIONS, *system.positions.shape), "float32")
+        energy, along = jax.linearize(summed, system.positions)
+        slopes = jax.lax.map(along, directions)
+        return jnp.outer(energy, energy) + slopes.T @ slopes / DIRECTIONS
+
+    total = 0.0
+    for bucket in make_buckets(train_set, potential.reference, potential.config.r_max):
+        evaluate = jax.jit(lambda params, both: jax.lax.map(lambda x: of_frame(params, *x), both))
+        seeds = jnp.arange(len(bucket.frames))
+        total += np.asarray(evaluate(potential.trained, (bucket.systems, seeds)), float).sum(axis=0)
+    variances, vectors = np.linalg.eigh(total)
+    return (vectors / np.sqrt(np.maximum(variances, LEAST * variances.mean()))).astype(np.float32)
+
+
+def judged(found: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
+    """Area under the ROC of every candidate for an error above FACTOR times the mean one of the validation frames."""
+    mean, hot = float(found["valid"]["error"].mean()), found["hot"]
+    bad = hot["error"] > FACTOR * mean
+    names = [name for name in hot if name != "error"]
+    above = hot["distance"] > 1.0
+    return {
+        "valid_error_eV_per_A": mean, "hot_error_eV_per_A": float(hot["error"].mean()), "atoms": len(bad),
+        "share_bad": float(bad.mean()), "auc": {name: area(hot[name], bad) for name in names},
+        "bad_above_1": float(above[bad].mean()), "good_above_1": float(above[~bad].mean()),
+    }  # fmt: skip
+
+
+def area(score: np.ndarray, bad: np.ndarray) -> float:
+    """Probability that a bad atom has a larger score than a good one."""
+    ranks, n = rankdata(score), int(bad.sum())
+    return float((ranks[bad].sum() - n * (n + 1) / 2) / (n * (len(bad) - n)))
+
+
+def cost(model: Path, structure: str) -> dict[str, Any]:
+    """Time of the kernel with grades over that without, in turns, for a box of water; and of a spread of forces."""
+    potential, atoms = gmnn.load(model), timing.water(structure, 1536)
+    if potential.grade is None:
+        frames = read_dataset(structure)
+        potential = evaluation.with_grades(potential, frames, frames)
+    system = make_system(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc, potential.config.r_max + 0.5)
+    placed, calls = on_device(system, "float32"), {}
+    for path in ("kernel", "fast", "reference"):
+        for grades in (False, True):
+            params, predict = choice.evaluator(potential, path, "float32", grades=grades)
+            calls[path, grades] = partial(jax.jit(predict), params, placed)
+    if potential.config.ensemble == "shallow":
+        calls["kernel", "spread"] = partial(jax.jit(potential.member_forces), potential.trained, placed)
+    times: dict[Any, list[float]] = {key: [] for key in calls}
+    for turn in range(TURNS + 1):
+        for key, call in calls.items():
+            if key[0] == "kernel" or turn <= FEW_TURNS:
+                seconds = timing.elapsed(call)
+                times[key] += [seconds] if turn else []
+    ratios = {
+        path: float(np.median(np.array(times[path, True]) / np.array(times[path, False])))
+        for path in ("kernel", "fast", "reference")
+    }
+    least = {path: min(times[path, True]) / min(times[path, False]) for path in ratios}
+    spread = times.get(("kernel", "spread"))
+    return {
+        "atoms": len(atoms), "ratio": ratios, "ratio_of_least": least, "turns": TURNS,
+        "kernel_us_per_atom": 1e6 * min(times["kernel", False]) / len(atoms),
+        **({"ratio_spread_of_forces": 1 + float(np.median(spread)) / float(np.median(times["kernel", False]))}
+           if spread else {}),
+    }  # fmt: skip
+
+
 def main() -> None:
     """Measure the sets that are named, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -86,10 +220,21 @@ def main() -> None:
     arguments = parser.parse_args()
     work = ROOT / "models" / "grade"
     work.mkdir(parents=True, exist_ok=True)
+    results = stored.read("grade")
+    sets = results.setdefault("sets", {})
     for name in arguments.names or TRAIN:
         frames = parts(name, arguments.data, arguments.hot)
         for kind in KINDS:
-            print(trained(name, kind, work, frames), flush=True)
+            potential = gmnn.load(trained(name, kind, work, frames))
+            datasets = {part: read_dataset(str(work / f"{name}_{part}.xyz")) for part in frames}
+            sets.setdefault(name, {"frames": {part: len(some) for part, some in frames.items()}})
+            sets[name][kind] = judged(scores(potential, datasets))
+            print(name, kind, sets[name][kind], flush=True)
+            stored.keep("grade", results, "float32")
+    if (work / "water_shallow" / "metrics.json").exists():
+        results["cost"] = cost(work / "water_shallow", str(work / "water_hot.xyz"))
+        print(results["cost"])
+        stored.keep("grade", results, "float32")
 
 
 if __name__ == "__main__":

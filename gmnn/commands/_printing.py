@@ -19,6 +19,7 @@ QUANTITIES = (  # label and unit, key of the number of labels, keys of MAE and R
     ("stress, meV/Å³", "n_stresses", "stress_{}_meV_per_A3"),
     ("stress, GPa", "n_stresses", "stress_{}_GPa"),
 )
+GRADES = ("grade, 99 %", "largest", "above 1")  # columns of atoms, if the model has grades
 WORST = (
     ("energy, meV/atom", "energy_meV_per_atom"),
     ("forces, meV/Å", "forces_meV_per_A"),
@@ -34,9 +35,13 @@ def evaluation(report: dict[str, Any]) -> str:
     absent = [name for name, key in (("energy", "n_energies"), ("forces", "n_forces")) if not report[key]]
     lines += [f"no frame has a label of {name}" for name in absent]
     if report["n_forces"]:
-        lines += ["", _row("forces, meV/Å", "atoms", "MAE", "RMSE")]
+        graded = "share_above_1" in report
+        lines += ["", _row("forces, meV/Å", "atoms", "MAE", "RMSE") + " ".join(["", *GRADES] if graded else [])]
         groups = [*report["by_element"].items(), *((_range(row), row) for row in report["by_force"])]
-        lines += [_errors(label, row["n_atoms"], row, "forces_{}_meV_per_A") for label, row in groups]
+        for label, row in groups:
+            lines += [_errors(label, row["n_atoms"], row, "forces_{}_meV_per_A") + _grades(row)]
+        count = sum(row["n_atoms"] for row in report["by_element"].values())
+        lines += [_errors("all", count, report, "forces_{}_meV_per_A") + _grades(report)] if graded else []
     lines += _config_types(report["by_config_type"], present)
     lines += ["", "worst frames: index among those read, from 0 (error of the energy, or the largest of a component)"]
     for label, key in WORST:
@@ -49,13 +54,14 @@ def parts(metrics: dict[str, Any]) -> str:
     """Format the errors of the parts of a training, one line each, with stress only if a part has labels of it."""
     rows = {part: metrics[part] for part in ("train", "valid", "test") if part in metrics}
     stress = any(row["n_stresses"] for row in rows.values())
+    graded = all("share_above_1" in row for row in rows.values())
     head = f"{'set':<6} {'frames':>7} {'E, meV':>9} {'E, meV/atom':>12} {'F, meV/Å':>10} {'F rmse':>8}"
-    lines = [head + (f" {'S, meV/Å³':>11}" if stress else "")]
+    lines = [head + (f" {'S, meV/Å³':>11}" if stress else "") + " ".join(["", *GRADES] if graded else [])]
     for part, row in rows.items():
         line = f"{part:<6} {row['n_frames']:>7} {number(row['energy_mae_meV'], 2):>9} "
         line += f"{number(row['energy_mae_meV_per_atom']):>12} {number(row['forces_mae_meV_per_A'], 2):>10} "
         line += f"{number(row['forces_rmse_meV_per_A'], 2):>8}"
-        lines.append(line + (f" {number(row['stress_mae_meV_per_A3']):>11}" if stress else ""))
+        lines.append(line + (f" {number(row['stress_mae_meV_per_A3']):>11}" if stress else "") + _grades(row))
     return "\n".join(lines)
 
 
@@ -79,6 +85,14 @@ def _errors(label: str, count: int, row: dict[str, Any], key: str) -> str:
 
 def _row(label: str, count: int | str, mae: str, rmse: str) -> str:
     return f"{label:<19} {count:>8} {mae:>10} {rmse:>10}"
+
+
+def _grades(row: dict[str, Any]) -> str:
+    """Format the columns GRADES of atoms; empty if they have no grades."""
+    if "share_above_1" not in row:
+        return ""
+    cells = number(row["grade_99_percent"], 2), number(row["grade_largest"], 2), f"{row['share_above_1']:.1%}"
+    return "".join(f" {cell:>{len(head)}}" for cell, head in zip(cells, GRADES, strict=True))
 
 
 def _range(row: dict[str, Any]) -> str:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from gmnn.commands._frame import Command
 
-FILES = ("calibration.png", "evaluation.json", "parity.png")
+FILES = ("calibration.png", "evaluation.json", "grades.png", "parity.png")
 DESCRIPTION = """Compare the energies, forces and stresses of a trained model with the labels of FILE. The command
-prints errors over all frames, by element, by size of the force and by config_type, and the worst frames. It writes them
-to evaluation.json and draws parity.png and, for an ensemble, calibration.png. A frame without a label is left out of
-that quantity only."""
+prints errors over all frames, by element, by size of the force and by config_type, the grades of atoms, and the worst
+frames. It writes them to evaluation.json and draws parity.png, grades.png and, for an ensemble, calibration.png. A
+frame without a label is left out of that quantity only."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     from gmnn.config.data import LabelsConfig
     from gmnn.config.reading import read_section
     from gmnn.data import read_dataset
+    from gmnn.evaluation import figures
     from gmnn.evaluation.calibration import calibrated
     from gmnn.evaluation.parity import parity
     from gmnn.model import folder
@@ -53,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
             report["uncertainty"] = calibrated(potential, frames, out / "calibration.png", title)
         files.write_json(out / "evaluation.json", {**source, **folder.provenance(), **report})
         parity(comparison, out / "parity.png", title)
+        figures.errors_by_grade(comparison, out / "grades.png", title)
     print(f"{arguments.model} on {arguments.file}: {len(frames)} frames, {len(comparison.numbers)} atoms\n")
     print("\n".join([_printing.evaluation(report), *_printing.uncertainty(report.get("uncertainty", {}))]))
     print(f"\nwritten to {out}: {', '.join(name for name in FILES if (out / name).exists())}")

@@ -17,6 +17,7 @@ from gmnn.elements import SYMBOLS
 
 FORCE_EDGES = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, np.inf)  # eV/Å, of the norm of the reference force on an atom
 WORST = 5
+ROUNDING = 1e-3  # of a grade in float32; the largest of the validation frames is not above 1
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,12 @@ class Comparison:
     numbers: np.ndarray  # [atoms] atomic numbers
     indices: np.ndarray  # [n] places of the frames in the file
     config_types: np.ndarray  # [n] text, "" where a frame has none
+    grades: np.ndarray  # [atoms], 1 = the largest of the validation frames; NaN where the potential has none
 
     def of(self, frames: np.ndarray) -> "Comparison":
         """The comparison of the frames of a mask [n] alone."""
         atoms = np.repeat(frames, self.sizes)
-        masks = {field.name: frames for field in fields(self)} | {"forces": atoms, "numbers": atoms}
+        masks = {field.name: frames for field in fields(self)} | {"forces": atoms, "numbers": atoms, "grades": atoms}
         return Comparison(**{name: getattr(self, name)[mask] for name, mask in masks.items()})
 
     @property
@@ -75,6 +77,7 @@ class Comparison:
             "stress_rmse_meV_per_A3": _rmse(stress),
             "stress_mae_GPa": _mae(stress_GPa),
             "stress_rmse_GPa": _rmse(stress_GPa),
+            **_grades(self.grades),
         }
 
     def report(self) -> dict[str, Any]:
@@ -95,19 +98,19 @@ class Comparison:
         return {name: self.of(self.config_types == name).metrics() for name, _ in counts.most_common()}
 
     def by_element(self) -> dict[str, dict[str, float | int | None]]:
-        """Errors of the forces on the labelled atoms of every element."""
-        errors = self.force_errors
-        return {SYMBOLS[z]: _of_atoms(errors[self.numbers == z]) for z in np.unique(self.numbers)}
+        """Errors of the forces on the labelled atoms of every element, and grades of its atoms."""
+        errors, kinds = self.force_errors, {SYMBOLS[z]: self.numbers == z for z in np.unique(self.numbers)}
+        return {symbol: {**_of_atoms(errors[kind]), **_grades(self.grades[kind])} for symbol, kind in kinds.items()}
 
     def by_force(self) -> list[dict[str, float | int | None]]:
-        """Errors of the forces on atoms by the norm of the reference force, from one of FORCE_EDGES to the next."""
+        """Errors of the forces and grades by the norm of the reference force, from one of FORCE_EDGES to the next."""
         errors, norms = self.force_errors, np.linalg.norm(self.forces[..., 0], axis=-1)
         rows: list[dict[str, float | int | None]] = []
         for low, high in pairwise(FORCE_EDGES):
             inside = (norms >= low) & (norms < high)
             if inside.any():
                 edges = {"from_eV_per_A": low, "to_eV_per_A": None if np.isinf(high) else high}
-                rows.append({**edges, **_of_atoms(errors[inside])})
+                rows.append({**edges, **_of_atoms(errors[inside]), **_grades(self.grades[inside])})
         return rows
 
     def worst(self) -> dict[str, list[dict[str, Any]]]:
@@ -157,6 +160,17 @@ def _rmse(errors: np.ndarray) -> float | None:
 
 def _largest(errors: np.ndarray) -> float | None:
     return _over(np.max, errors)
+
+
+def _grades(grades: np.ndarray) -> dict[str, float | None]:
+    """Largest grade, the one that 99 % of the atoms are below, and the share of atoms above 1; empty without grades."""
+    if not grades.size or np.isnan(grades[0]):
+        return {}
+    return {
+        "grade_largest": _finite(grades.max()),
+        "grade_99_percent": _finite(np.percentile(grades, 99, method="lower")),
+        "share_above_1": float(np.mean(grades > 1.0 + ROUNDING)),
+    }
 
 
 def _of_atoms(errors: np.ndarray) -> dict[str, float | int | None]:

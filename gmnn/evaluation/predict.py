@@ -11,8 +11,9 @@ from gmnn.data import Dataset
 from gmnn.data.batches import make_buckets
 from gmnn.errors import UserError
 from gmnn.evaluation.comparison import Comparison
+from gmnn.model.grade import Grade
 from gmnn.model.potential import Params, Potential
-from gmnn.system import System
+from gmnn.system import Prediction, System
 
 CHUNK = 32  # frames evaluated at once, at most
 CHUNK_SLOTS = 200_000  # neighbour slots of these, at most
@@ -20,10 +21,10 @@ PORTION = 200_000  # atoms whose neighbours are held at once
 
 
 def compare(potential: Potential, dataset: Dataset) -> Comparison:
-    """Energy, forces and stress of every frame beside their labels; UserError for elements that were not trained.
+    """Energy, forces and stress of every frame beside their labels, and grades if the potential has some.
 
     Frames of similar size are evaluated together. Only frames with three cell vectors and a periodic direction have a
-    stress; its label in any other frame is left out.
+    stress; its label in any other frame is left out. UserError for elements that were not trained.
     """
     potential.require_elements(np.array(sorted(dataset.elements)))
     sizes = np.array([len(atoms) for atoms in dataset.atoms])
@@ -32,6 +33,7 @@ def compare(potential: Potential, dataset: Dataset) -> Comparison:
     references = np.array([potential.offsets(atoms.numbers).sum() for atoms in dataset.atoms])
     energies = np.stack([dataset.energies, references], axis=-1)
     forces = np.full((ends[-1], 3, 2), np.nan)
+    grades = np.full(ends[-1], np.nan)
     stresses = np.full((len(sizes), 3, 3, 2), np.nan)
     labelled = ~np.isnan(dataset.stresses).any(axis=(1, 2)) & ~np.isnan(volumes)
     stresses[labelled, ..., 0] = dataset.stresses[labelled]
@@ -44,11 +46,14 @@ def compare(potential: Potential, dataset: Dataset) -> Comparison:
     cuts = np.flatnonzero(np.diff(np.cumsum(sizes[order]) // PORTION)) + 1
     for portion in np.split(order, cuts):
         for bucket in make_buckets(dataset.take(portion), potential.reference, potential.config.r_max):
-            energy, force, virial = in_chunks(_predict(potential), bucket.systems)
+            prediction = in_chunks(_predict(potential), bucket.systems)
             for row, k in enumerate(portion[bucket.frames]):
-                energies[k, 1] += float(energy[row])
-                forces[ends[k] - sizes[k] : ends[k], :, 1] = force[row, : sizes[k]]
-                stresses[k, ..., 1] = virial[row] / volumes[k]
+                own = slice(ends[k] - sizes[k], ends[k])
+                energies[k, 1] += float(prediction.energy[row])
+                forces[own, :, 1] = prediction.forces[row, : sizes[k]]
+                stresses[k, ..., 1] = prediction.virial[row] / volumes[k]
+                if prediction.grades is not None:
+                    grades[own] = prediction.grades[row, : sizes[k]]
     return Comparison(
         energies=energies,
         forces=forces,
@@ -58,18 +63,18 @@ def compare(potential: Potential, dataset: Dataset) -> Comparison:
         numbers=np.concatenate([atoms.numbers for atoms in dataset.atoms]),
         indices=dataset.indices,
         config_types=np.array(dataset.config_types),
+        grades=grades,
     )
 
 
 @lru_cache(maxsize=4)
-def _predict(potential: Potential) -> Callable[[System], tuple[jax.Array, jax.Array, jax.Array]]:
-    """Return a function for energies, forces and virials of a batch; it compiles once for a potential and a shape."""
+def _predict(potential: Potential) -> Callable[[System], Prediction]:
+    """Return a function for predictions of a batch; it compiles once for a potential and a shape."""
 
-    def of_batch(params: Params, systems: System) -> tuple[jax.Array, jax.Array, jax.Array]:
-        prediction = potential.predict(params, systems)
-        return prediction.energy, prediction.forces, prediction.virial
+    def of_batch(params: Params, grade: Grade | None, systems: System) -> Prediction:
+        return potential.predict(params, systems, grade)
 
-    return partial(jax.jit(of_batch), potential.trained)
+    return partial(jax.jit(of_batch), potential.trained, potential.grade)
 
 
 def in_chunks(evaluate: Callable[[System], Any], systems: System) -> Any:

@@ -266,8 +266,10 @@ def test_part_of_a_comparison() -> None:
     comparison = Comparison(
         np.arange(6.0).reshape(3, 2), np.arange(36.0).reshape(6, 3, 2), np.zeros((3, 3, 3, 2)), np.zeros(3),
         np.array([1, 2, 3]), np.array([1, 6, 6, 8, 8, 8]), np.arange(3), np.array(["", "a", ""]),
+        np.arange(6.0),
     )  # fmt: skip
     middle = comparison.of(np.array([False, True, False]))
     assert middle.numbers.tolist() == [6, 6]
     assert middle.forces[0, 0, 0] == 6.0
     assert middle.sizes.tolist() == [2]
+    assert middle.grades.tolist() == [1.0, 2.0]
