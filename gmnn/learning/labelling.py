@@ -14,10 +14,12 @@ from gmnn.data import read_dataset
 from gmnn.data.frames import Dataset
 from gmnn.errors import UserError
 from gmnn.teaching import Label, LabelStore, Pool, Teacher
+from gmnn.teaching.differences import Differences, differences
 from gmnn.teaching.records import Origin
 
 LARGEST_FORCE = 30.0  # eV/Å; frames with larger ones are labelled, but not learnt
-SAME = 1e-3  # eV/Å; largest difference of forces of one method
+SAME = 1e-2  # eV/Å; largest difference of forces of one method
+COMPARED = 60  # start frames that the teacher labels too
 
 
 class Labeller:
@@ -31,6 +33,8 @@ class Labeller:
         self.store = LabelStore(output / "labels", self.teacher)
         self.pool = Pool(self.teacher, output / "teacher.log")
         self.last_failure = "no frame was asked for"
+        self.differences: Differences | None = None
+        self.frames: list[Atoms] = []  # all that have a label, in the order in which they were asked for
 
     def __enter__(self) -> "Labeller":
         self.store.__enter__()
@@ -51,8 +55,26 @@ class Labeller:
             answers[index] = answer
             if not isinstance(answer, Label):
                 self.last_failure = answer.reason
-        good = [k for k, answer in enumerate(answers) if isinstance(answer, Label) and _usable(answer)]
-        return [answers[k].on(frames[k]) for k in good]
+        usable = []
+        for atoms, answer in zip(frames, answers, strict=True):
+            if isinstance(answer, Label):
+                label = answer if self.differences is None else self.differences.corrected(atoms, answer)
+                self.frames.append(label.on(atoms))
+                self.frames[-1].info["origin"] = origin
+                usable += [self.frames[-1]] if _usable(answer) else []
+        return usable
+
+    def begin_with(self, starts: Sequence[Atoms]) -> bool:
+        """Compare the teacher with the labels of start frames; return whether they are of another method.
+
+        The teacher's labels are then moved by the differences between the two.
+        """
+        better = [Label(atoms.get_potential_energy(), atoms.get_forces()) for atoms in starts]
+        rows = sorted({int(x) for x in np.linspace(0, len(starts) - 1, min(COMPARED, len(starts)))})
+        found = differences(self.store, self.pool, [starts[k] for k in rows], [better[k] for k in rows])
+        apart = max(float(np.abs(a.forces - b.forces).max()) for a, b in found.pairs)
+        self.differences = found if apart > SAME else None
+        return self.differences is not None
 
     def counts(self) -> dict[str, Any]:
         """Calls of the teacher and its failures, of all sessions."""

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import numpy as np
+from ase import Atoms
 
 from gmnn.files import write_json, write_text
 
@@ -83,8 +85,11 @@ def sentence(summary: dict[str, Any], hold_ps: float) -> str:
             f"{summary['reason']}")  # fmt: skip
 
 
-def write(output: Path, records: Sequence[dict[str, Any]], summary: dict[str, Any]) -> None:
-    """Write table, figure and summary."""
+def write(output: Path, records: Sequence[dict[str, Any]], frames: Sequence[Atoms], summary: dict[str, Any]) -> None:
+    """Write labelled frames, table, figure and summary."""
+    labelled = io.StringIO()
+    ase.io.write(labelled, list(frames), format="extxyz")
+    write_text(output / "frames.extxyz", labelled.getvalue())
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,12 @@ from ase import Atoms
 from gmnn import folders
 from gmnn.config.learn import LearnConfig
 from gmnn.errors import UserError
-from gmnn.files import digest, read_sealed, remove_tree, sealed, write_json
+from gmnn.files import read_sealed, remove_tree, sealed, write_json
 from gmnn.interfaces.calculator import Calculator
 from gmnn.learning import report
 from gmnn.learning.exploring import BROKEN, FUSED, HELD, LOST, Outcome, explore
 from gmnn.learning.labelling import Labeller, start_frames
+from gmnn.learning.progress import Progress, begin
 from gmnn.learning.rounds import FURTHER, GROWTH, HINT, STEPS, Round, diverse
 from gmnn.learning.scanned import scan
 from gmnn.learning.starts import Start, first_frames, read_starts
@@ -29,28 +29,13 @@ FILES = (
     "frames.extxyz", "labels", "learn.csv", "learn.png", "learn.json", "run.json", "rounds", "final", "model",
     "teacher.log",
 )  # fmt: skip
-FIRST_PS = 1.0  # of the first round; doubled whenever half of the replicas held
+LEAST_FIRST = 4  # frames that the teacher must label before the first training
 AGAIN = 2  # rounds in a row that must hold
 VERIFY = 8  # least replicas of a verification at every condition
 MOST_NEW, LEAST_VARIANCE = 12, 0.02  # frames of a round; variance of one given the others, as a share of the first's
 SAMPLES = 40  # frames of the verification that the teacher labels
-BUDGETS = {"max_labels", "max_hours", "teacher_processes", "teacher_seconds"}  # may change at --resume
 
 Say = Callable[[str], None]
-
-
-@dataclass
-class _Progress:
-    """Where a learning stands."""
-
-    learnt: list[Atoms]  # labelled frames, in the order in which they were learnt
-    records: list[dict[str, Any]] = field(default_factory=list)
-    ps: float = FIRST_PS
-    streak: int = 0
-    model: Path | None = None  # the last potential
-    from_scratch: int = 0  # number of frames of the last training from random parameters
-    trained_on: int = -1  # number of frames of the last training
-    reason: str = ""  # why it ends before it holds
 
 
 def learn(config: LearnConfig, *, resume: bool = False, say: Say = print) -> dict[str, Any]:
@@ -62,32 +47,9 @@ def learn(config: LearnConfig, *, resume: bool = False, say: Say = print) -> dic
     output = Path(config.output)
     with folders.output_folder(output, "learn", FILES):
         starts = read_starts(config.structures, config.strains)
-        _begin(config, output, resume)
+        begin(config, output, resume)
         with Labeller(config, output) as labeller:
             return _Learning(config, output, starts, labeller, say).run()
-
-
-def _begin(config: LearnConfig, output: Path, resume: bool) -> None:
-    """Record what a run depends on, or check that a resumed run has the same."""
-    files = {file: digest(split_index(file)[0]) for file in config.structures}
-    if config.start is not None:
-        start = Path(config.start)
-        files["start"] = (
-            folder.potential_digest(folder.load(start)) if start.is_dir() else digest(split_index(start)[0])
-        )
-    now = {"config": config.model_dump(mode="json", exclude={"output", *BUDGETS}), "files": files}
-    record = output / "run.json"
-    if not record.exists():
-        write_json(record, sealed(now))
-        return
-    if not resume:
-        raise UserError(f"{output} already holds a run; add --resume to continue it, or choose another output")
-    before = read_sealed(record, HINT)
-    changed = [key for key in now["config"] if now["config"][key] != before["config"].get(key)]
-    changed += [f"the content of {key}" for key in files if files[key] != before["files"].get(key)]
-    if changed:
-        raise UserError(f"the run in {output} was started otherwise ({', '.join(changed)} differ); resume it with the "
-                        "same configuration and files, or choose another output")  # fmt: skip
 
 
 class _Learning:
@@ -102,10 +64,15 @@ class _Learning:
     def run(self) -> dict[str, Any]:
         """Run to the end and return the summary."""
         start = None if self.config.start is None else Path(split_index(self.config.start)[0])
-        at = _Progress([] if start is None or start.is_dir() else start_frames(str(self.config.start)))
+        at = Progress([])
+        if start is not None and not start.is_dir():
+            at.learnt += start_frames(str(self.config.start))
+            if self.labeller.begin_with(at.learnt):
+                self.say("labels of the start frames are of another method; those of the teacher are moved towards it")
+        at.given = len(at.learnt)
         at.learnt += self.labeller.label([atoms for _, atoms in first_frames(self.starts, self.config.seed)], "first")
-        if len(at.learnt) < 4:
-            raise UserError(f"the teacher labelled only {len(at.learnt)} of the first frames "
+        if at.labels < LEAST_FIRST:
+            raise UserError(f"the teacher labelled only {at.labels} of the first frames "
                             f"({self.labeller.last_failure}); is it made for these elements?")  # fmt: skip
         if start is not None and start.is_dir():
             at.model = start
@@ -118,9 +85,9 @@ class _Learning:
                 return self._end(at, record)
             at.learnt += labelled
             self._advance(at, record, bool(labelled))
-            report.write(self.output, at.records, self._summary(at, record, False, "it goes on"))
+            report.write(self.output, at.records, self.labeller.frames, self._summary(at, record, False, "it goes on"))
 
-    def _round(self, at: _Progress, verifies: bool) -> tuple[dict[str, Any], list[Atoms]]:
+    def _round(self, at: Progress, verifies: bool) -> tuple[dict[str, Any], list[Atoms]]:
         """Do one round, or read what is there of it; return its record and the new labelled frames."""
         place = Round(self.output / "rounds" / f"{len(at.records):03d}")
         saved = place.read()
@@ -131,7 +98,8 @@ class _Learning:
             outcomes, samples = self._explored(at, potential, len(at.records), verifies)
             seconds = {"train": trained - clock, "dynamics": time.perf_counter() - trained}
             record: dict[str, Any] = {
-                "round": len(at.records), "labels": len(at.learnt), "ps": self.config.hold_ps if verifies else at.ps,
+                "round": len(at.records), "labels": at.labels,
+                "ps": self.config.hold_ps if verifies else at.ps,
                 "model": str(model.relative_to(self.output)) if model.is_relative_to(self.output) else str(model),
                 "trained_on": at.trained_on, "from_scratch": at.from_scratch, "verifies": verifies,
                 "held": all(outcome.end == HELD for outcome in outcomes),
@@ -145,7 +113,7 @@ class _Learning:
             record, candidates = saved
             at.trained_on, at.from_scratch = record["trained_on"], record["from_scratch"]
         at.model = self.output / record["model"]
-        clock, room = time.perf_counter(), max(0, self.config.max_labels - len(at.learnt))
+        clock, room = time.perf_counter(), max(0, self.config.max_labels - at.labels)
         samples, candidates = candidates[: record["samples"]], candidates[record["samples"] :]
         if samples:
             record |= self._errors(
@@ -159,7 +127,7 @@ class _Learning:
         record["seconds"]["teacher"] = time.perf_counter() - clock
         return record | {"new_frames": len(labelled)}, labelled
 
-    def _trained(self, at: _Progress, place: Round, verifies: bool) -> tuple[Potential, Path]:
+    def _trained(self, at: Progress, place: Round, verifies: bool) -> tuple[Potential, Path]:
         """Train the potential of a round, where there are new labels; the last one is trained in full."""
         if verifies:
             return self._final(at)
@@ -174,7 +142,7 @@ class _Learning:
             at.from_scratch = len(at.learnt)
         return potential, place.model
 
-    def _final(self, at: _Progress) -> tuple[Potential, Path]:
+    def _final(self, at: Progress) -> tuple[Potential, Path]:
         """Train on all labels as the configuration says."""
         place = Round(self.output / "final")
         place.model = self.output / "model"
@@ -190,7 +158,7 @@ class _Learning:
         return potential, place.model
 
     def _explored(
-        self, at: _Progress, potential: Potential, number: int, verifies: bool
+        self, at: Progress, potential: Potential, number: int, verifies: bool
     ) -> tuple[list[Outcome], list[Atoms]]:
         """Run the dynamics of a round; return the outcomes and, of a verification, samples of its frames."""
         config, outcomes = self.config, list[Outcome]()
@@ -235,7 +203,7 @@ class _Learning:
             errors["by_temperature"] = {f"{t:g}": float(np.mean([e for u, e in rows if u == t])) for t in temperatures}
         return errors
 
-    def _advance(self, at: _Progress, record: dict[str, Any], new: bool) -> None:
+    def _advance(self, at: Progress, record: dict[str, Any], new: bool) -> None:
         """Choose the length of the next round, and whether the budget is spent."""
         ends = [outcome["end"] for outcome in record["outcomes"]]
         whole = record["ps"] >= self.config.hold_ps
@@ -247,18 +215,16 @@ class _Learning:
         if self._spent(at) > 3600 * self.config.max_hours:
             at.reason = "the budget of time is spent"
 
-    def _spent(self, at: _Progress) -> float:
+    def _spent(self, at: Progress) -> float:
         """Seconds of this run, of all sessions."""
         return float(sum(sum(record["seconds"].values()) for record in at.records))
 
-    def _left(self, at: _Progress) -> str:
+    def _left(self, at: Progress) -> str:
         """Describe how much of the budget is left."""
-        minutes = 60 * self.config.max_hours - self._spent(at) / 60
-        return (
-            f"; at most {max(0.0, minutes):.0f} min and {max(0, self.config.max_labels - len(at.learnt))} labels left"
-        )
+        minutes = max(0.0, 60 * self.config.max_hours - self._spent(at) / 60)
+        return f"; at most {minutes:.0f} min and {max(0, self.config.max_labels - at.labels)} labels left"
 
-    def _summary(self, at: _Progress, record: dict[str, Any], held: bool, reason: str) -> dict[str, Any]:
+    def _summary(self, at: Progress, record: dict[str, Any], held: bool, reason: str) -> dict[str, Any]:
         names = [start.name for start in self.starts]
         seconds: dict[str, float] = {}
         for each in at.records:
@@ -268,12 +234,12 @@ class _Learning:
         for row in rows:
             row["forces_mae_meV_per_A"] = record.get("by_temperature", {}).get(f"{row['temperature_K']:g}")
         return {
-            "held": held, "reason": reason, "labels": len(at.learnt), **self.labeller.counts(),
+            "held": held, "reason": reason, "labels": at.labels, **self.labeller.counts(),
             "rounds": len(at.records), "seconds": seconds, "conditions": rows,
             "forces_mae_meV_per_A": record.get("forces_mae_meV_per_A"),
         }  # fmt: skip
 
-    def _end(self, at: _Progress, record: dict[str, Any]) -> dict[str, Any]:
+    def _end(self, at: Progress, record: dict[str, Any]) -> dict[str, Any]:
         """Scan the potential, write the report and return its summary."""
         held = record["held"] and not any(o["end"] in (LOST, FUSED, BROKEN) for o in record["outcomes"])
         clock = time.perf_counter()
@@ -281,5 +247,5 @@ class _Learning:
         summary = self._summary(at, record, held, "" if held else at.reason)
         summary["seconds"]["scan"] = time.perf_counter() - clock
         summary["scan"] = verdict
-        report.write(self.output, at.records, summary)
+        report.write(self.output, at.records, self.labeller.frames, summary)
         return summary
