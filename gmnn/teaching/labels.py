@@ -26,6 +26,7 @@ from gmnn.teaching.records import Origin, Record, key_of, read_records, write_re
 from gmnn.teaching.teachers import Teacher
 
 FRAMES, FAILURES, INDEX = "frames.extxyz", "failures.jsonl", "labels.json"
+HOPELESS = 5  # failures without any label before, after which the teacher is taken to be the wrong one
 HINT = "start again with another output"
 
 
@@ -88,9 +89,11 @@ class LabelStore:
         """Yield (index, answer) for every structure: those of the store first, the others as the teachers finish.
 
         An answer is on the disk before it is yielded. Equal structures are computed once. A failure is kept like a
-        label and tried again only by a store with `retry`. origins: what to write beside each structure.
+        label and tried again only by a store with `retry`, or if the teacher has labelled nothing yet. origins: what to
+        write beside each structure. UserError if a teacher that has labelled nothing fails `HOPELESS` times.
         """
         origins = [{}] * len(frames) if origins is None else origins
+        frames = [_bare(atoms) for atoms in frames]
         asked: dict[str, list[int]] = {}
         for index, atoms in enumerate(frames):
             asked.setdefault(self.key(atoms), []).append(index)
@@ -105,17 +108,29 @@ class LabelStore:
             first, *others = missing[keys[k]]
             self._keep(keys[k], frames[first], answer, origins[first])
             self.counters.from_store += len(others)
+            if isinstance(answer, Failure) and not self._able and len(self.failures) >= HOPELESS:
+                raise UserError(
+                    f"the teacher {self.teacher.name} fails at each of the first {HOPELESS} structures, the last time: "
+                    f"{answer.reason} ({answer.kind}); a teacher for these elements and structures is needed; correct "
+                    f"it, or choose another; {pool.log_path} holds what it printed"
+                )
             yield from ((index, answer) for index in (first, *others))
 
     def _keep(self, key: str, atoms: Atoms, answer: Answer, origin: Origin) -> None:
         self.counters.teacher_calls += 1
         if isinstance(answer, Label):
-            bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=dict(origin))
-            self._frames.append(write_record(key, bare, answer, origin))
-            self.records[key] = Record(key, bare, answer)
+            self._frames.append(write_record(key, atoms, answer, origin))
+            atoms.info.update(origin)
+            self.records[key], self._able = Record(key, atoms, answer), True
         else:
             self.counters.teacher_failures[answer.kind] += 1
-            line = {"key": key, "kind": answer.kind, "reason": answer.reason, "seconds": answer.seconds, **origin}
+            line = {
+                "key": key,
+                "kind": answer.kind,
+                "reason": answer.reason,
+                "seconds": answer.seconds,
+                "origin": origin,
+            }
             self._failures.append(json.dumps(line) + "\n")
             self.failures[key] = answer
         self._save()
@@ -149,6 +164,9 @@ class LabelStore:
             file.cut(end, zlib.crc32(data[:end]))
         if known.get("teacher") == self.teacher.identity:
             self._warn_of_changes(known.get("files", {}))
+        self._able = any(self.key(record.atoms) == key for key, record in self.records.items())
+        if self.retry or not self._able:
+            self.failures.clear()
         calls = len(self.records) + sum(self._failed.values())
         self.counters = Counters(calls, self._failed, int(known.get("from_store", 0)))
         self._save()
@@ -179,7 +197,11 @@ class LabelStore:
                 self._failed[failure.kind] += 1
             except (ValueError, TypeError, KeyError):
                 break
-            if not self.retry:
-                self.failures[values["key"]] = failure
+            self.failures[values["key"]] = failure
             end += len(line)
         return end
+
+
+def _bare(atoms: Atoms) -> Atoms:
+    """Copy of a structure alone."""
+    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)

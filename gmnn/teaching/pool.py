@@ -104,9 +104,11 @@ class Pool:
             if "ready" in values:
                 worker.ready, self._failed_starts = True, 0
             elif "unmade" in values:
-                how = "was imported, but cannot be made" if values["imported"] else "cannot be imported"
+                how, remedy = "cannot be imported", self.teacher.hint
+                if values["imported"]:
+                    how, remedy = "cannot be made", f"correct teacher.kwargs, or {self.teacher.hint}"
                 self._end(worker)
-                return self._not_started(f"{how}: {values['unmade']}")
+                return self._not_started(f"{how}: {values['unmade']}", remedy)
             elif worker.task >= 0:
                 index, worker.task = worker.task, -1
                 if values.get("last"):  # it ends by itself, and must not be given another structure
@@ -117,7 +119,8 @@ class Pool:
         index, started = worker.task, worker.ready
         how = self._end(worker)
         if not started:
-            self._not_started("does not start: " + (how if ended else f"nothing within {seconds:.0f} s"))
+            why = "does not start: " + (how if ended else f"nothing within {seconds:.0f} s")
+            self._not_started(why, "try it there by hand")
         elif index >= 0 and ended:
             yield index, Failure("died", f"the teacher's process ended: {how}", seconds)
         elif index >= 0:
@@ -130,13 +133,13 @@ class Pool:
             return worker.end()
         return ""
 
-    def _not_started(self, why: str) -> None:
+    def _not_started(self, why: str, remedy: str) -> None:
         self._failed_starts += 1
         if self._failed_starts >= STARTS:
             where = f" under {self.teacher.interpreter}" if self.teacher.python else ""
             raise UserError(
-                f"the teacher {self.teacher.name} {why}{where}; a calculator that works there is needed; "
-                f"{self.teacher.hint}; {self.log_path} holds what it printed"
+                f"the teacher {self.teacher.name} {why}{where}; a calculator that works is needed; {remedy}; "
+                f"{self.log_path} holds what it printed"
             )
 
 

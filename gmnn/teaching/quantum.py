@@ -41,6 +41,8 @@ class PySCF(Calculator):
             raise ValueError(f"method is {method!r}, but must be one of {', '.join(MEAN_FIELD + CORRELATED)}")
         if (xc is not None) != self.method.endswith("KS"):
             raise ValueError(f"xc is {xc!r} with the method {method}; Kohn-Sham methods need one, others have none")
+        if spin and self.method == "CCSD(T)":
+            raise ValueError(f"spin is {spin}, but must be 0 with CCSD(T)")
         import pyscf.grad  # gradients become methods
         import pyscf.scf  # noqa: F401
 
@@ -94,6 +96,11 @@ class PySCF(Calculator):
         """dE/dx [N, 3], Hartree/Bohr."""
         if self.method != "CCSD(T)":
             return solver.nuc_grad_method().kernel()
+        from pyscf.cc import ccsd_t_lambda_slow
         from pyscf.grad import ccsd_t
 
-        return ccsd_t.Gradients(solver).kernel()
+        integrals = solver.ao2mo()
+        converged, l1, l2 = ccsd_t_lambda_slow.kernel(solver, integrals, solver.t1, solver.t2, verbose=0)
+        if not converged:
+            raise RuntimeError("the lambda equations of CCSD(T) did not converge")
+        return ccsd_t.Gradients(solver).kernel(solver.t1, solver.t2, l1, l2, eris=integrals)

@@ -15,10 +15,12 @@ from typing import Any
 from gmnn.checking import check_fields
 from gmnn.errors import UserError, require
 from gmnn.files import digest, expanded, read_json
+from gmnn.teaching import worker
 
 WORKER = Path(__file__).with_name("worker.py")
 ROOT = str(Path(__file__).parents[2])  # where this package lies
 SECONDS = 600.0  # one call of a teacher, at most
+DECIDES = ("module", *worker.NAMES, "args", "kwargs")  # keys of a declaration; the others say what to install
 THREADS = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -137,7 +139,7 @@ class Teacher:
         if "folder" in self.declaration:
             description = read_json(Path(self.declaration["folder"]) / "config.json", "copy the model folder again")
             return {"model": {key: description.get(key) for key in ("model", "reference", "parameters")}}
-        declared = {key: value for key, value in self.declaration.items() if key not in ("install", "weights", "needs")}
+        declared = {key: value for key, value in self.declaration.items() if key in DECIDES}
         return {"calculator": declared, "versions": self._versions()}
 
     @cached_property
@@ -147,7 +149,10 @@ class Teacher:
         return {text: digest(Path(text)) for text in texts if "\0" not in text and os.path.isfile(text)}
 
     def _versions(self) -> dict[str, str]:
-        command = [self.interpreter, str(WORKER), "--identify", *sorted(_modules(self.declaration))]
+        modules = sorted(_modules(self.declaration))
+        if self.python is None:
+            return worker.identified(modules)
+        command = [self.interpreter, str(WORKER), "--identify", *modules]
         try:
             done = subprocess.run(
                 command, env=self.environment(), capture_output=True, check=False, timeout=SECONDS,
@@ -179,12 +184,11 @@ def _last(text: str) -> str:
 
 
 def _modules(declaration: Any) -> set[str]:
-    """Modules of a declaration and of those within; `gmnn` of ours stands for the package that they call."""
+    """Modules that labels of a declaration depend on: its own, those within, and what a preset `uses`."""
     if not isinstance(declaration, dict):
         return set()
     names = {str(declaration["module"])} if "module" in declaration else set()
-    if any(name.startswith("gmnn.teaching.") for name in names):
-        names = {"pyscf"}
+    names = {*(name for name in names if not name.startswith(worker.ROOM)), *declaration.get("uses", ())}
     values = [*(declaration.get("args") or []), *(declaration.get("kwargs") or {}).values()]
     return names.union(*map(_modules, values))
 

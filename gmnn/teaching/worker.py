@@ -15,6 +15,7 @@ import os
 import signal
 import struct
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -176,18 +177,28 @@ def _guard(life: int, others: "tuple[int, ...]") -> None:
         os._exit(0)
 
 
-def identified(modules: "list[str]") -> "dict[str, str]":
-    """Versions of the packages that modules belong to; of a module without a package a checksum of its file."""
+@lru_cache(maxsize=1)
+def _packages() -> "dict[str, list[str]]":
+    """Packages by the modules that they install; empty before Python 3.10, where they mostly have the same name."""
     from importlib import metadata
 
-    names: dict[str, list[str]] = getattr(metadata, "packages_distributions", dict)()  # since Python 3.10
+    return dict(getattr(metadata, "packages_distributions", dict)())
+
+
+def identified(modules: "list[str]") -> "dict[str, str]":
+    """Versions of the packages that modules belong to; of a module without a package a checksum of its file."""
+    from importlib import machinery, metadata
+
+    if not modules:
+        return {}
+    names = _packages()
     known = {}
     for top in sorted({name.partition(".")[0] for name in modules}):
         for package in names.get(top, [top]):
             try:
                 known[package] = metadata.version(package)
             except metadata.PackageNotFoundError:
-                spec = importlib.util.find_spec(top)
+                spec = machinery.PathFinder.find_spec(top, [*sys.path, os.getcwd()])
                 if spec is not None and spec.origin and os.path.isfile(spec.origin):
                     known[top] = hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
     return known
@@ -196,7 +207,8 @@ def identified(modules: "list[str]") -> "dict[str, str]":
 def main(arguments: "list[str]") -> int:
     """Identify modules or serve; return the exit code."""
     here = os.path.dirname(os.path.abspath(__file__))
-    sys.path[:] = [os.getcwd(), *(place for place in sys.path if os.path.abspath(place) != here)]
+    sys.path[:] = [place for place in sys.path if os.path.abspath(place) != here]  # whose modules have plain names
+    sys.path.append(os.getcwd())  # last: a teacher beside the configuration, but nothing that hides a package
     if arguments[0] == "--identify":
         print(json.dumps(identified(arguments[1:])))
         return 0

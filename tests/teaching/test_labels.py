@@ -93,7 +93,7 @@ class Direct(Pool):
     """A pool without processes, for what the store does with its answers."""
 
     def __init__(self, teacher: Teacher) -> None:
-        self.teacher, self.asked = teacher, 0
+        self.teacher, self.asked, self.log_path = teacher, 0, Path("log")
 
     def label(self, frames):
         """Answer in the opposite order; fail for structures of three atoms."""
@@ -138,6 +138,36 @@ def test_nothing_is_computed_twice(tmp_path: Path) -> None:
         assert pool.asked == 4
     known = json.loads((tmp_path / "s" / INDEX).read_text(encoding="utf-8"))
     assert (known["teacher_calls"], known["from_store"], known["teacher_failures"]["raised"]) == (16, 19, 5)
+
+
+def test_a_teacher_that_labels_nothing(tmp_path: Path) -> None:
+    """It is given up after five structures, and asked again once it was corrected; one that labels is believed."""
+    teacher = Teacher("emt")
+    threes = [atoms for atoms in structures(40) if len(atoms) == 3]
+    for _ in range(2):
+        pool = Direct(teacher)
+        with (
+            LabelStore(tmp_path / "s", teacher) as store,
+            pytest.raises(UserError, match=r"fails at each of the first 5 structures.*three are too many \(raised\)"),
+        ):
+            list(store.label(pool, threes))
+        assert pool.asked == 5
+    with LabelStore(tmp_path / "t", teacher) as store:
+        assert len(list(store.label(Direct(teacher), structures(1)))) == 1
+        assert len(list(store.label(Direct(teacher), threes))) == len(threes) > 5
+
+
+def test_structures_may_be_changed_while_they_are_labelled(tmp_path: Path) -> None:
+    """What is written is what was asked for."""
+    frames = structures(9)
+    before = [atoms.positions.copy() for atoms in frames]
+    with LabelStore(tmp_path / "s", Teacher("emt")) as store:
+        for _ in store.label(Direct(store.teacher), frames, [{"number": k} for k in range(9)]):
+            for atoms in frames:
+                atoms.positions += 1.0
+        for record in store.records.values():
+            assert (record.atoms.positions == before[record.atoms.info["number"]]).all()
+            assert store.key(record.atoms) == record.key
 
 
 def test_a_changed_file_of_the_teacher_is_a_warning(tmp_path: Path) -> None:
