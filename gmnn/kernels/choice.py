@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from gmnn.config.choices import PathName
@@ -17,9 +18,11 @@ from gmnn.kernels import parameters, xla
 from gmnn.kernels.cpp import predict as cpp
 from gmnn.model.descriptor import HIGHEST
 from gmnn.model.potential import Potential
+from gmnn.neighbors import host
 from gmnn.system import Prediction, System
 
 PATHS = get_args(PathName)
+SLOT_BYTES = 64  # memory for a neighbour slot on paths that evaluate some atoms at a time, the list included
 TF32 = jax.lax.DotAlgorithmPreset.TF32_TF32_F32
 
 
@@ -117,6 +120,31 @@ def _reference_part(potential: Potential, params: Any, system: System) -> tuple[
         params, system._replace(neighbors=neighbors, shifts=jnp.pad(system.shifts, (*more, (0, 0))))
     )
     return prediction.energies[:n_own], prediction.forces, prediction.virial[None]
+
+
+def require_memory(potential: Potential, path: str, dtype: str, atoms: int, slots: int, processes: int = 1) -> None:
+    """Raise UserError if memory would not do to evaluate so many atoms with so many neighbour slots in all.
+
+    `path` is a path's own name; `processes` of the same size share the memory. The estimate for autodiff, which keeps
+    every value of every slot, is within a half of XLA's own count (tests/kernels/test_memory.py).
+    """
+    config, needed = potential.config, float(SLOT_BYTES * slots)
+    if path == "reference":
+        values = (7 * config.n_basis + 45 * config.n_radial) * slots + 4 * max(config.hidden, default=0) * atoms
+        members = config.members if config.ensemble == "full" else 1
+        needed += values * members * np.dtype(dtype).itemsize
+    if needed * processes > host.MEMORY_SHARE * (memory := _memory()):
+        among = f" in each of {processes} processes" if processes > 1 else ""
+        raise UserError(
+            f"path {path} would need about {needed / 2**30:.3g} GB{among} for {atoms:,} atoms with {slots:,} neighbour "
+            f"slots, but there are {memory / 2**30:.3g} GB; take fewer atoms, or path fast if it is not that already"
+        )
+
+
+def _memory() -> float:
+    """Bytes of memory of the device that computes; those of the machine for a CPU."""
+    stats = jax.local_devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
+    return float((stats or {}).get("bytes_limit", 0)) or host.machine_memory()
 
 
 @cache
