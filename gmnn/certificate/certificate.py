@@ -129,7 +129,9 @@ def certify(
         if samples and others:
             sampled = _sample(potential, contacts, network, min(others, SAMPLED), composition, samples)
             among = f" among {SAMPLED} other atoms at most" if others > SAMPLED else ""
-            notes.append(f"The sampled network force is the largest that gradient ascent found{among}; it proves nothing.")
+            notes.append(
+                f"The sampled network force is the largest that gradient ascent found{among}; it proves nothing."
+            )
     notes.append("The theorems hold for the energy of the stored parameters in exact arithmetic (docs/certificate.md).")
     named = [_named(elements, table) for table in (t1, t2, t3, network, sampled)]
     return Certificate(float(energy), named[0], named[1], named[2], named[3], named[4], notes)

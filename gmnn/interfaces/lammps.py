@@ -105,7 +105,7 @@ class Engine:
         They belong to the positions [N, 3] Å, numbers [N] and neighbors [C, K] in the arrays. On the reference path
         virials are summed to [1, 3, 3]. UserError if an energy is not finite.
         """
-        with precision(self.dtype):
+        with precision(self.dtype), device.enough_memory(f"{self.shape[0]:,} atoms and ghosts"):
             positions = self.positions.astype(self.dtype)
             results = self._evaluate(self._params, positions, self.numbers, self.neighbors)
             energies, forces, virials = (np.asarray(x, float) for x in jax.device_get(results))
@@ -134,7 +134,8 @@ Exchange._fields_ = [
     ("atoms", ctypes.c_int), ("centres", ctypes.c_int), ("slots", ctypes.c_int), ("by_atom", ctypes.c_int),
     ("numbers_of_types", ctypes.c_void_p), ("positions", ctypes.c_void_p), ("numbers", ctypes.c_void_p),
     ("neighbors", ctypes.c_void_p), ("energies", ctypes.c_void_p), ("forces", ctypes.c_void_p),
-    ("virials", ctypes.c_void_p), ("open", _OPEN), ("check", _CHECK), ("reserve", _RESERVE), ("evaluate", _EVALUATE), ("close", _CLOSE),
+    ("virials", ctypes.c_void_p), ("open", _OPEN), ("check", _CHECK), ("reserve", _RESERVE),
+    ("evaluate", _EVALUATE), ("close", _CLOSE),
     ("error", ctypes.c_char * 1024),
 ]  # fmt: skip
 

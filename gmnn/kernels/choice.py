@@ -122,17 +122,22 @@ def _reference_part(potential: Potential, params: Any, system: System) -> tuple[
     return prediction.energies[:n_own], prediction.forces, prediction.virial[None]
 
 
-def require_memory(potential: Potential, path: str, dtype: str, atoms: int, slots: int, processes: int = 1) -> None:
-    """Raise UserError if memory would not do to evaluate so many atoms with so many neighbour slots in all.
+def needed_memory(potential: Potential, path: str, dtype: str, atoms: int, slots: int) -> float:
+    """Estimate the bytes that evaluating so many atoms with so many neighbour slots in all needs by a path's own name.
 
-    `path` is a path's own name; `processes` of the same size share the memory. The estimate for autodiff, which keeps
-    every value of every slot, is within a half of XLA's own count (tests/kernels/test_memory.py).
+    Autodiff keeps every value of every slot; its estimate is within a factor of two of what XLA counts.
     """
     config, needed = potential.config, float(SLOT_BYTES * slots)
     if path == "reference":
         values = (7 * config.n_basis + 45 * config.n_radial) * slots + 4 * max(config.hidden, default=0) * atoms
         members = config.members if config.ensemble == "full" else 1
         needed += values * members * np.dtype(dtype).itemsize
+    return needed
+
+
+def require_memory(potential: Potential, path: str, dtype: str, atoms: int, slots: int, processes: int = 1) -> None:
+    """Raise UserError if memory would not do for `needed_memory` in each of `processes` that share it."""
+    needed = needed_memory(potential, path, dtype, atoms, slots)
     if needed * processes > host.MEMORY_SHARE * (memory := _memory()):
         among = f" in each of {processes} processes" if processes > 1 else ""
         raise UserError(

@@ -251,9 +251,7 @@ def test_errors_are_sentences(plugin: Path, tmp_path: Path, make_potential: Call
 
 
 @pytest.mark.slow
-def test_kind_16_uses_that_would_be_silently_wrong(
-    plugin: Path, tmp_path: Path, make_potential: Callable
-) -> None:
+def test_kind_16_uses_that_would_be_silently_wrong(plugin: Path, tmp_path: Path, make_potential: Callable) -> None:
     """Masses in another order than the elements, settings changed after pair_coeff, pairs left out by a fix: refused.
 
     A heavy isotope is a warning, and a model on the reference path has no stress of single atoms, also where the path

@@ -1,6 +1,7 @@
 """Runs jobs of LAMMPS commands in one process, or in each of several MPI ranks: lammps_driver.py JOBS.json OUT.json
 
-A job is a list of lines and goes on after errors; warnings are those of its log. `collect` is no command of LAMMPS: there all is written down.
+A job is a list of lines and goes on after errors; warnings are those of its log.
+`collect` is no command of LAMMPS: there all is written down.
 """
 
 import json
@@ -15,7 +16,7 @@ LOG = "log.lammps"
 
 
 def collected(lmp: Any) -> dict[str, Any]:
-    """Energies, forces, positions, types, pressures of the virial and of its shares, by atom in the order of the ids."""
+    """Energies, forces, positions, types, pressures of the virial and of its shares, by atom in order of the ids."""
     found: dict[str, Any] = {"energy": lmp.get_thermo("pe"), "total": lmp.get_thermo("etotal")}
     for name, width in (("f", 3), ("x", 3), ("c_e", 1), ("c_s", 6)):
         if name[0] != "c" or lmp.has_id("compute", name[2:]):
