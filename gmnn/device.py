@@ -1,8 +1,8 @@
 """How this process uses JAX: precision, arrays on the device, cores of the CPU, compilation."""
 
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import jax
@@ -54,6 +54,19 @@ def precision(dtype: str) -> AbstractContextManager:
     if dtype not in ("float32", "float64"):
         raise UserError(f"dtype is {dtype!r}, but must be 'float32' or 'float64'")
     return jax.enable_x64(dtype == "float64")
+
+
+@contextmanager
+def enough_memory(what: str) -> Iterator[None]:
+    """Run what is within: UserError where memory does not do for `what`."""
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(
+            f"there is not enough memory for {what} ({reason(error, 120)}); take fewer of them, or path fast or kernel"
+        ) from None
 
 
 def cores() -> Mesh:

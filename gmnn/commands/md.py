@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,10 +60,12 @@ def run(arguments: argparse.Namespace) -> int:
         config.pressure_GPa if config.final_pressure_GPa is None else config.final_pressure_GPa,
         config.steps, config.pressure_relaxation_fs, config.compressibility_per_GPa,
     )  # fmt: skip
-    dynamics = md.Dynamics(
-        atoms, potential, bath, config.timestep_fs, config.dtype, config.path, config.skin, config.seed, piston,
-        config.tf32_network, config.replicas,
-    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the structure has a total charge")  # the reader has warned
+        dynamics = md.Dynamics(
+            atoms, potential, bath, config.timestep_fs, config.dtype, config.path, config.skin, config.seed, piston,
+            config.tf32_network, config.replicas,
+        )  # fmt: skip
     ramps = (config.final_temperature_K, config.final_pressure_GPa)
     a_longer_run_is_another = any(end is not None for end in ramps)  # a ramp follows the share of steps
     facts = config.model_dump(mode="json", exclude={"output"} if a_longer_run_is_another else {"output", "steps"})

@@ -4,12 +4,11 @@ import copy
 import math
 import os
 import threading
-import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,29 +18,22 @@ from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from gmnn.device import forked, on_device, precision, require_not_forked
+from gmnn.device import enough_memory, forked, on_device, precision, require_not_forked
 from gmnn.errors import UserError, require
+from gmnn.interfaces.kept_list import KeptList, Shapes, near_pairs, require_apart
 from gmnn.interfaces.properties import register_properties
 from gmnn.model.folder import load
 from gmnn.model.potential import Potential
 from gmnn.neighbors.host import SAME_PLACE, capacity, make_system, pad, stack
-from gmnn.structures import CHARGED, total_charge
+from gmnn.structures import warn_of_charge
 from gmnn.system import Prediction, System
 
 register_properties()
 
 BATCH_SLOTS = 40_000  # neighbour slots evaluated at once by batch_eval
-SHARED = ("potential", "_params", "_predict", "_place", "_trained", "_member_forces", "_kept")  # never changed in place
+SHARED = ("potential", "_params", "_predict", "_place", "_trained", "_member_forces", "_batch_forces",
+          "_kept")  # fmt: skip  # never changed in place
 MADE = (*SHARED[1:-1], "_lock", "get_spin_polarized")  # made again from the rest
-
-
-class _Kept(NamedTuple):
-    """A neighbour list that is used until an atom has moved by half the skin."""
-
-    built: Atoms  # the structure of the list
-    home: np.ndarray  # positions in the list, brought into the cell, [N, 3] Å
-    system: System  # on the device
-    near: tuple[np.ndarray, np.ndarray, np.ndarray]  # i, j and S @ cell of pairs that may meet while it is used
 
 
 class Calculator(ASECalculator):
@@ -91,7 +83,8 @@ class Calculator(ASECalculator):
             self.implemented_properties = [*self.implemented_properties, "grades"]
         if self.potential.config.n_members > 1:
             self.implemented_properties = [*self.implemented_properties, "energy_std", "forces_std"]
-        self._kept: _Kept | None = None
+        self._kept: KeptList | None = None
+        self._shapes = Shapes()
         self._lock = threading.RLock()
         self._make()
 
@@ -106,7 +99,9 @@ class Calculator(ASECalculator):
             if self.potential.config.n_members > 1:  # on every path, forces of members come from autodiff
                 self._trained = evaluator(self.potential, "reference", self.dtype)[0]
         self._member_forces = jax.jit(self.potential.member_forces)
-        self._predict, self._place = compiled(predict), jax.tree.leaves(self._params)[0].sharding
+        self._batch_forces = jax.jit(jax.vmap(self.potential.member_forces, (None, 0)))
+        self._predict: Any = compiled(predict)
+        self._place = jax.tree.leaves(self._params)[0].sharding
 
     def __copy__(self) -> "Calculator":
         return self._copied(dict)
@@ -171,22 +166,29 @@ class Calculator(ASECalculator):
             raise UserError("the structure has no atoms")
         if "stress" in properties and not _has_stress(atoms):
             raise PropertyNotImplementedError("stress needs three cell vectors and at least one periodic direction")
-        with precision(self.dtype):
+        with precision(self.dtype), enough_memory(f"{len(atoms):,} atoms"):
             system = self._update(atoms)
             prediction = self._predict(self._params, system)
             results = self._results(atoms, jax.tree.map(np.asarray, prediction))
             if "forces_std" in properties and self.potential.config.n_members > 1:
-                scale = self.potential.reference.spread_scale
-                forces = np.asarray(self._member_forces(self._trained, system), float)[:, : len(atoms)]
-                results["forces_std"] = scale[1] * forces.std(axis=0, ddof=1)
+                results["forces_std"] = self._forces_std(self._member_forces(self._trained, system), len(atoms))
         self.results = results
 
-    def batch_eval(self, frames: Sequence[Atoms]) -> list[Atoms]:
+    def _forces_std(self, forces: Any, n: int) -> np.ndarray:
+        """Scaled standard deviation of the members' forces [M, N, 3] on the first n atoms.  [n, 3] eV/Å"""
+        scale = self.potential.reference.spread_scale
+        return scale[1] * np.asarray(forces, float)[:, :n].std(axis=0, ddof=1)
+
+    def batch_eval(self, frames: Sequence[Atoms], properties: Sequence[str] = ()) -> list[Atoms]:
         """Return copies of the structures, in order, with their results in a SinglePointCalculator.
 
         Structures of similar size are evaluated together, many at a time; a few shapes are compiled. Results are those
-        of `calculate`, energy_std of an ensemble included, but not forces_std.
+        of `calculate`, energy_std of an ensemble included; forces_std only if `properties` names it.
         """
+        unknown = sorted(set(properties) - set(self.implemented_properties))
+        if unknown:
+            raise PropertyNotImplementedError(f"this potential has no {', '.join(unknown)}")
+        spread = "forces_std" in properties
         with self._turn():
             self._ready()
         r_max, systems = self.potential.config.r_max, []
@@ -206,44 +208,48 @@ class Calculator(ASECalculator):
                 chosen = members[start : start + size]
                 filled = chosen + chosen[-1:] * (size - len(chosen))  # the last one repeated: one shape per group
                 batch = stack([pad(systems[k], n, slots) for k in filled])
-                with precision(self.dtype):
-                    values = self._predict(self._params, on_device(batch, self.dtype))
-                prediction = jax.tree.map(np.asarray, values)
+                with precision(self.dtype), enough_memory(f"{size} structures of {n} atoms"):
+                    placed = on_device(batch, self.dtype)
+                    prediction = jax.tree.map(np.asarray, self._predict(self._params, placed))
+                    forces = np.asarray(self._batch_forces(self._trained, placed)) if spread else None
                 for row, k in enumerate(chosen):
                     single = jax.tree.map(lambda field, row=row: field[row], prediction)
-                    out[k].calc = SinglePointCalculator(out[k], **self._results(out[k], single))
+                    results = self._results(out[k], single)
+                    if forces is not None:
+                        results["forces_std"] = self._forces_std(forces[row], len(out[k]))
+                    out[k].calc = SinglePointCalculator(out[k], **results)
         return out
 
     def _require_covered(self, atoms: Atoms) -> None:
         """Raise UserError for elements that were not trained; warn of a total charge."""
         self.potential.require_elements(atoms.numbers)
-        if total_charge(atoms):
-            warnings.warn(f"the structure has {CHARGED}", stacklevel=2)
+        warn_of_charge(atoms)
 
     def _update(self, atoms: Atoms) -> System:
         """Return the system on the device: current positions with the kept list, or with a new one if it is too old."""
-        slots = 0
-        if self._kept is not None:
-            built, home, placed, near = self._kept
-            if len(built) == len(atoms):
-                slots = placed.neighbors.shape[1]
-                unchanged = (
-                    np.array_equal(built.numbers, atoms.numbers)
-                    and np.array_equal(built.cell.array, atoms.cell.array)
-                    and np.array_equal(built.pbc, atoms.pbc)
-                )
-                moved = atoms.positions - built.positions  # a NaN compares False and is reported by make_system
-                if unchanged and np.max(np.einsum("ia,ia->i", moved, moved)) <= (0.5 * self.skin) ** 2:
-                    _require_apart(home + moved, *near)
-                    return placed._replace(positions=jax.device_put((home + moved).astype(self.dtype), self._place))
+        kept, slots = self._kept, 0
+        if kept is not None and len(kept.built) == len(atoms):
+            slots = kept.system.neighbors.shape[1]
+            moved = atoms.positions - kept.built.positions  # a NaN compares False and is reported by make_system
+            if kept.describes(atoms) and np.max(np.einsum("ia,ia->i", moved, moved)) <= (0.5 * self.skin) ** 2:
+                now = kept.home.copy()
+                now[: len(atoms)] += moved
+                require_apart(now, *kept.near)
+                return kept.system._replace(positions=jax.device_put(now.astype(self.dtype), self._place))
+        from gmnn.kernels.choice import require_memory  # imports flax
+
         self._require_covered(atoms)
         cutoff = self.potential.config.r_max + self.skin
         system = make_system(atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc, cutoff)
-        near = _near(system, self.skin + SAME_PLACE)
-        system = pad(system, len(atoms), max(slots, capacity(system.neighbors.shape[1])))
+        near, needed = near_pairs(system, self.skin + SAME_PLACE), system.neighbors.shape[1]
+        rows, slots, new = self._shapes.fit(len(atoms), max(slots, capacity(needed)))
+        require_memory(self.potential, self.path, self.dtype, rows, rows * slots)
+        if new:
+            self._predict.clear_cache()
+        system = pad(system, rows, slots)
         placed = jax.device_put(on_device(system, self.dtype), self._place)
         bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        self._kept = _Kept(bare, system.positions, placed, near)
+        self._kept = KeptList(bare, system.positions, placed, near)
         return placed
 
     def _results(self, atoms: Atoms, prediction: Prediction) -> dict[str, Any]:
@@ -269,21 +275,6 @@ class Calculator(ASECalculator):
         if prediction.grades is not None:
             results["grades"] = prediction.grades[:n].astype(float)
         return results
-
-
-def _near(system: System, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return i, j and the shift in Å of the pairs of a System without padding that are within `reach` Å."""
-    i, slot = np.nonzero(system.neighbors < len(system.numbers))
-    j, shifts = system.neighbors[i, slot], system.shifts[i, slot] @ system.cell
-    near = np.linalg.norm(system.positions[j] + shifts - system.positions[i], axis=1) <= reach
-    return i[near], j[near], shifts[near]
-
-
-def _require_apart(positions: np.ndarray, i: np.ndarray, j: np.ndarray, shifts: np.ndarray) -> None:
-    """Raise UserError if two atoms of these pairs are at the same place."""
-    same = np.flatnonzero(np.linalg.norm(positions[j] + shifts - positions[i], axis=1) < SAME_PLACE)
-    if len(same):
-        raise UserError(f"atoms {i[same[0]]} and {j[same[0]]} are at the same place; remove one of them")
 
 
 def _has_stress(atoms: Atoms) -> bool:

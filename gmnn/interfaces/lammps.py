@@ -6,7 +6,8 @@ adds the forces on ghosts to the atoms that they stand for. Every image has its 
 """
 
 import ctypes
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
@@ -19,26 +20,33 @@ from gmnn.device import precision
 from gmnn.elements import SYMBOLS
 from gmnn.errors import UserError
 from gmnn.kernels.blocks import Part
-from gmnn.kernels.choice import part_evaluator
+from gmnn.kernels.choice import choose, part_evaluator, require_memory
 from gmnn.model.folder import load
 from gmnn.model.potential import Potential
 from gmnn.neighbors.host import capacity
 from gmnn.system import Array, System
 
-INTERFACE = 1  # version of the struct below and its meaning; pair_gmnn.cpp has the same number
+INTERFACE = 2  # version of the struct below and its meaning; pair_gmnn.cpp has the same number
+LIKE = 0.01  # relative difference up to which a mass is that of an element
+UNLIKE = 1.6  # factor between the masses of a type and of its element that no mass moved to hydrogen explains
 
 
 class Engine:
     """A potential with arrays for one rank's atoms. They grow by a quarter at a time; each growth compiles again."""
 
-    def __init__(self, potential: Potential, path: str, dtype: str, elements: list[str], ranks: int = 1) -> None:
-        """`elements`: the symbol of every atom type. UserError for what the potential or the path does not cover."""
+    def __init__(self, potential: Potential, path: str, dtype: str, elements: list[str], ranks: int = 1,
+                 sharing: int = 1) -> None:  # fmt: skip
+        """`elements`: the symbol of every atom type; `sharing`: ranks on this machine.
+
+        UserError for what the potential or the path does not cover.
+        """
         strangers = [symbol for symbol in elements if symbol not in SYMBOLS[1:]]
         if strangers:
             raise UserError(f"{', '.join(strangers)} is no element; write a chemical symbol for each atom type")
         self.numbers_of_types = np.array([SYMBOLS.index(symbol) for symbol in elements], np.int32)
         potential.require_elements(self.numbers_of_types)
-        self.potential, self.dtype, self.ranks = potential, dtype, ranks
+        self.potential, self.dtype, self.ranks, self.sharing = potential, dtype, ranks, sharing
+        self.path = choose(potential, path).path
         self.offsets = np.zeros(len(SYMBOLS))
         self.offsets[self.numbers_of_types] = potential.offsets(self.numbers_of_types)
         with precision(dtype):
@@ -54,19 +62,43 @@ class Engine:
     def reserve(self, own: int, ghosts: int, widest: int) -> bool:
         """Make larger arrays if these are too small for so many atoms with `widest` neighbours; return whether so.
 
-        A single rank's own atoms do not come and go: they get no spare rows, which would be evaluated in vain. Rows of
-        ghosts cost next to nothing, and there is room for an eighth more.
+        The own atoms of a single rank get no spare rows, which would be evaluated in vain, until they increase. Rows
+        of ghosts cost next to nothing, and there is room for an eighth more. UserError, and the old arrays are kept, if
+        memory would not do.
         """
         n, c, k = self.shape
         own = max(own, 1)  # a rank without atoms has an empty row
         if own <= c and ghosts <= n - c and widest <= k:
             return False
-        centres = c if own <= c else own if self.ranks == 1 else capacity(own)
+        centres = c if own <= c else own if self.ranks == 1 and not c else capacity(own)
         room = n - c if ghosts <= n - c else capacity(ghosts + ghosts // 8)
-        self.shape = n, c, k = centres + room, centres, max(k, capacity(widest))
+        n, c, k = centres + room, centres, max(k, capacity(widest))
+        require_memory(self.potential, self.path, self.dtype, n, c * k, self.sharing)
+        self.shape = n, c, k
         self.positions, self.numbers = np.zeros((n, 3)), np.zeros(n, np.int32)
         self.neighbors = np.full((c, k), n, np.int32)
         return True
+
+    def odd_masses(self, masses: Sequence[float]) -> list[str]:
+        """Return a note on each atom type whose mass, amu, is not its element's; 0 is an unknown mass.
+
+        UserError if types have each other's masses, or the mass of another element that cannot be an isotope's.
+        """
+        from ase.data import atomic_masses
+
+        known, named, mass = np.asarray(self.potential.reference.elements), self.numbers_of_types, np.array(masses)
+        off, off_known = (np.abs(mass / atomic_masses[named] - 1), np.abs(mass[:, None] / atomic_masses[known] - 1))
+        other = (off_known < LIKE) & (off[:, None] > 4 * off_known + 1e-4)  # [types, elements]: it is that of another
+        odd = (mass > 0) & ((off > LIKE) | other.any(axis=1))
+        symbols = [SYMBOLS[z] for z in named]
+        for t, e in np.argwhere(other & odd[:, None]):
+            of_other, ratio = named == known[e], mass[t] / atomic_masses[named[t]]
+            if (of_other.any() and other[of_other].any(axis=1).all()) or max(ratio, 1 / ratio) > UNLIKE:
+                raise UserError(
+                    f"atom type {t + 1} is {symbols[t]} in pair_coeff, but its mass, {mass[t]:g}, is that of "
+                    f"{SYMBOLS[known[e]]}; name the elements in the order of the atom types, or correct the masses"
+                )
+        return [f"atom type {t + 1} is {symbols[t]}, but its mass is {mass[t]:g}" for t in np.flatnonzero(odd)]
 
     def evaluate(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Energies with the atomic references [C] eV, forces [N, 3] eV/Å and virials [C, 3, 3] eV, in float64.
@@ -74,7 +106,7 @@ class Engine:
         They belong to the positions [N, 3] Å, numbers [N] and neighbors [C, K] in the arrays. On the reference path
         virials are summed to [1, 3, 3]. UserError if an energy is not finite.
         """
-        with precision(self.dtype):
+        with precision(self.dtype), device.enough_memory(f"{self.shape[0]:,} atoms and ghosts"):
             positions = self.positions.astype(self.dtype)
             results = self._evaluate(self._params, positions, self.numbers, self.neighbors)
             energies, forces, virials = (np.asarray(x, float) for x in jax.device_get(results[:3]))
@@ -92,17 +124,19 @@ class Exchange(ctypes.Structure):
 
 _OPEN = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.POINTER(Exchange), ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p,
-    ctypes.c_int,
+    ctypes.c_int, ctypes.c_int,
 )  # fmt: skip
+_CHECK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(Exchange), ctypes.POINTER(ctypes.c_double))
 _RESERVE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(Exchange), ctypes.c_int, ctypes.c_int, ctypes.c_int)
 _EVALUATE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(Exchange))
 _CLOSE = ctypes.CFUNCTYPE(None, ctypes.POINTER(Exchange))
 Exchange._fields_ = [
     ("interface", ctypes.c_int), ("model", ctypes.c_int), ("r_max", ctypes.c_double),
-    ("atoms", ctypes.c_int), ("centres", ctypes.c_int), ("slots", ctypes.c_int),
+    ("atoms", ctypes.c_int), ("centres", ctypes.c_int), ("slots", ctypes.c_int), ("by_atom", ctypes.c_int),
     ("numbers_of_types", ctypes.c_void_p), ("positions", ctypes.c_void_p), ("numbers", ctypes.c_void_p),
     ("neighbors", ctypes.c_void_p), ("energies", ctypes.c_void_p), ("forces", ctypes.c_void_p),
-    ("virials", ctypes.c_void_p), ("open", _OPEN), ("reserve", _RESERVE), ("evaluate", _EVALUATE), ("close", _CLOSE),
+    ("virials", ctypes.c_void_p), ("open", _OPEN), ("check", _CHECK), ("reserve", _RESERVE),
+    ("evaluate", _EVALUATE), ("close", _CLOSE),
     ("error", ctypes.c_char * 1024),
 ]  # fmt: skip
 
@@ -126,15 +160,32 @@ def _spoken(exchange: Any, task: Callable[[], None]) -> int:
     return 1
 
 
-def _open(exchange: Any, model: bytes, path: bytes, dtype: bytes, elements: bytes, ranks: int) -> int:
+def _open(exchange: Any, model: bytes, path: bytes, dtype: bytes, elements: bytes, ranks: int,
+          sharing: int) -> int:  # fmt: skip
     def task() -> None:
-        engine = Engine(load(model.decode()), path.decode(), dtype.decode(), elements.decode().split(), ranks)
+        symbols = elements.decode(errors="replace").split()
+        engine = Engine(load(os.fsdecode(model)), path.decode(), dtype.decode(), symbols, ranks, sharing)
         into, number = exchange.contents, next(_next)
         _engines[number] = engine
         into.model, into.r_max = number, engine.potential.config.r_max
+        into.by_atom = engine.path != "reference"
         into.numbers_of_types = engine.numbers_of_types.ctypes.data
 
     return _spoken(exchange, task)
+
+
+def _check(exchange: Any, masses: Any) -> int:
+    notes: list[str] = []
+
+    def task() -> None:
+        engine = _engines[exchange.contents.model]
+        notes.extend(engine.odd_masses(masses[: len(engine.numbers_of_types)]))
+
+    failed = _spoken(exchange, task)
+    if failed or not notes:
+        return failed
+    exchange.contents.error = f"{'; '.join(notes)}; dynamics follow these masses".encode()[:1023]
+    return 2
 
 
 def _reserve(exchange: Any, own: int, ghosts: int, widest: int) -> int:
@@ -164,11 +215,11 @@ def _close(exchange: Any) -> None:
     _results.pop(exchange.contents.model, None)
 
 
-_functions = _OPEN(_open), _RESERVE(_reserve), _EVALUATE(_evaluate), _CLOSE(_close)
+_functions = _OPEN(_open), _CHECK(_check), _RESERVE(_reserve), _EVALUATE(_evaluate), _CLOSE(_close)
 
 
 def connect(address: int) -> None:
     """Give the plugin, whose Exchange is at this address, the functions above."""
     exchange = Exchange.from_address(address)
     exchange.interface = INTERFACE
-    exchange.open, exchange.reserve, exchange.evaluate, exchange.close = _functions
+    exchange.open, exchange.check, exchange.reserve, exchange.evaluate, exchange.close = _functions

@@ -29,7 +29,7 @@
 
 namespace {
 
-constexpr int INTERFACE = 1;    // gmnn.interfaces.lammps has the same number
+constexpr int INTERFACE = 2;    // gmnn.interfaces.lammps has the same number
 constexpr double SAME = 1e-4;   // Å; float32 hardly distinguishes nearer atoms
 
 // The data shared with gmnn.interfaces.lammps.Exchange. Python provides the functions and all pointers; a function
@@ -41,14 +41,17 @@ struct Exchange {
   int atoms;       // N, rows of the arrays: own atoms, then from row `centres` on ghosts; rows without an atom last
   int centres;     // C
   int slots;       // K, neighbours per centre
+  int by_atom;     // whether virials are known atom by atom; not on the reference path
   int *numbers_of_types;    // atomic number of type 1, 2, ...
   double *positions;        // [N, 3] Å
   int *numbers;             // [N], 0 = no atom
   int *neighbors;           // [C, K], rows; N = no neighbour
   double *energies;         // [C] eV
   double *forces;           // [N, 3] eV/Å
-  double *virials;          // [C, 3, 3] eV, dE/d(strain); on the reference path the sum alone, [1, 3, 3]
-  int (*open)(Exchange *, const char *model, const char *path, const char *dtype, const char *elements, int ranks);
+  double *virials;          // [C, 3, 3] eV, dE/d(strain); the sum alone, [1, 3, 3], unless by_atom
+  int (*open)(Exchange *, const char *model, const char *path, const char *dtype, const char *elements, int ranks,
+              int sharing);    // ranks in all, and those on this machine
+  int (*check)(Exchange *, const double *masses);    // amu of each type, 0 = unknown; returns 2 for a warning
   int (*reserve)(Exchange *, int own, int ghosts, int widest);    // makes arrays that are large enough
   int (*evaluate)(Exchange *);
   void (*close)(Exchange *);
@@ -139,6 +142,9 @@ class PairGMNN : public Pair {
         error->all(FLERR, "pair_style gmnn does not know '" + word +
                        "'; it takes [auto|fast|kernel|reference] [float32|float64], correct the word");
     }
+    if (allocated)    // the model was opened with other words: LAMMPS asks for pair_coeff again
+      for (int i = 1; i <= atom->ntypes; i++)
+        for (int j = i; j <= atom->ntypes; j++) setflag[i][j] = 0;
   }
 
   // pair_coeff * * MODEL ELEMENT ...
@@ -148,9 +154,6 @@ class PairGMNN : public Pair {
     if (std::strcmp(update->unit_style, "metal") != 0)
       error->all(FLERR, std::string("pair_style gmnn computes in eV and Angstrom, but units are ") +
                      update->unit_style + "; write units metal");
-    if (!force->newton_pair)
-      error->all(FLERR, std::string("pair_style gmnn puts forces on ghost atoms, but newton_pair is off; "
-                                    "write newton on"));
     if (narg < 3) error->all(FLERR, std::string("pair_coeff of gmnn names no model; write pair_coeff * * MODEL "
                                                 "and an element for each atom type"));
     if (narg - 3 != types)
@@ -163,7 +166,8 @@ class PairGMNN : public Pair {
     loaded = false;
     failure = connect(exchange);
     if (failure.empty()) {
-      loaded = !exchange.open(&exchange, arg[2], path.c_str(), dtype.c_str(), elements.c_str(), comm->nprocs);
+      loaded = !exchange.open(&exchange, arg[2], path.c_str(), dtype.c_str(), elements.c_str(), comm->nprocs,
+                              sharing());
       if (!loaded) failure = exchange.error;
     }
     together(failure);
@@ -179,6 +183,9 @@ class PairGMNN : public Pair {
 
   void init_style() override
   {
+    if (!force->newton_pair)    // which can be changed after pair_coeff
+      error->all(FLERR, std::string("pair_style gmnn puts forces on ghost atoms, but newton_pair is off; "
+                                    "write newton on"));
     const std::string style = force->pair_style;
     if (style.rfind("hybrid", 0) == 0 && style.rfind("hybrid/overlay", 0) != 0 && style.rfind("hybrid/scaled", 0) != 0)
       error->all(FLERR, std::string("pair_style gmnn needs all pairs, of which hybrid can leave some out; "
@@ -188,6 +195,9 @@ class PairGMNN : public Pair {
         if (force->special_lj[k] == 0.0 && force->special_coul[k] == 0.0)
           error->all(FLERR, std::string("pair_style gmnn needs bonded pairs too, but special_bonds leaves some out; "
                                         "write special_bonds lj/coul 1 1 1"));
+    const int wrong = exchange.check(&exchange, masses().data());
+    together(wrong == 1 ? exchange.error : "");
+    if (wrong == 2 && comm->me == 0) error->warning(FLERR, std::string(exchange.error));
     neighbor->add_request(this, NeighConst::REQ_FULL);
   }
 
@@ -197,11 +207,13 @@ class PairGMNN : public Pair {
   {
     const double start = platform::walltime();
     ev_init(eflag, vflag);
-    const bool shared = path != "reference";    // the virial is known atom by atom
+    const bool by_atom = exchange.by_atom;
     if (neighbor->exclude)    // known only after the neighbour lists were built
-      alone("pair_style gmnn needs all pairs, but neigh_modify exclude leaves some out; remove it");
-    if (vflag_atom && !shared)
-      alone("pair_style gmnn reference has no stress of single atoms; write pair_style gmnn fast");
+      alone("pair_style gmnn needs all pairs, but neigh_modify exclude, or a fix such as gcmc or widom, leaves some "
+            "out; remove it");
+    if (vflag_atom && !by_atom)
+      alone("pair_style gmnn on the path reference has no stress of single atoms; remove the compute, or take a "
+            "model that path fast covers and write pair_style gmnn fast");
 
     const int own = atom->nlocal, all = own + atom->nghost;
     double **x = atom->x, **f = atom->f;
@@ -237,7 +249,7 @@ class PairGMNN : public Pair {
     if (vflag_fdotr)
       virial_fdotr_compute();
     else if (vflag_global)
-      for (int i = 0; i < (shared ? own : 1); i++) add(virial, exchange.virials + 9 * static_cast<size_t>(i));
+      for (int i = 0; i < (by_atom ? own : 1); i++) add(virial, exchange.virials + 9 * static_cast<size_t>(i));
     const bool stepping = update->ntimestep > update->firststep;    // set-up, which may compile, does not count
     seconds[0] = stepping ? seconds[0] + spent : 0.0;
     seconds[1] = stepping ? seconds[1] + platform::walltime() - start - spent : 0.0;
@@ -279,6 +291,37 @@ class PairGMNN : public Pair {
       most = std::max(most, first[i + 1] - first[i]);
     }
     return static_cast<int>(most);
+  }
+
+  // Ranks on this machine, which share its memory.
+  int sharing()
+  {
+    int count = 1;
+    MPI_Comm here;
+    MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &here);
+    MPI_Comm_size(here, &count);
+    MPI_Comm_free(&here);
+    return count;
+  }
+
+  // Mass of each type, amu; the mean of its atoms where they have masses of their own, 0 if it is not known.
+  std::vector<double> masses()
+  {
+    const int types = atom->ntypes;
+    std::vector<double> mine(2 * types, 0.0), all(2 * types, 0.0), mass(types, 0.0);
+    if (atom->rmass_flag) {    // on every rank, also one without atoms
+      for (int i = 0; i < atom->nlocal; i++) {
+        mine[atom->type[i] - 1] += atom->rmass[i];
+        mine[types + atom->type[i] - 1] += 1.0;
+      }
+      MPI_Allreduce(mine.data(), all.data(), 2 * types, MPI_DOUBLE, MPI_SUM, world);
+    }
+    for (int t = 0; t < types; t++)
+      if (atom->rmass_flag)
+        mass[t] = all[types + t] > 0.0 ? all[t] / all[types + t] : 0.0;
+      else if (atom->mass && atom->mass_setflag[t + 1])
+        mass[t] = atom->mass[t + 1];
+    return mass;
   }
 
   // LAMMPS' virial is minus the energy's derivative by strain, in the order xx, yy, zz, xy, xz, yz.

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gmnn.config.choices import PathName
 from gmnn.config.coverage import uncovered
@@ -17,9 +18,11 @@ from gmnn.kernels.blocks import Part
 from gmnn.kernels.cpp import predict as cpp
 from gmnn.model.descriptor import HIGHEST
 from gmnn.model.potential import Potential
+from gmnn.neighbors import host
 from gmnn.system import Prediction, System
 
 PATHS = get_args(PathName)
+SLOT_BYTES = 64  # memory for a neighbour slot on paths that evaluate some atoms at a time, the list included
 TF32 = jax.lax.DotAlgorithmPreset.TF32_TF32_F32
 
 
@@ -123,6 +126,36 @@ def _reference_part(potential: Potential, params: Any, system: System) -> Part:
     prediction = potential.predict(trained, whole, grade)
     grades = None if prediction.grades is None else prediction.grades[:n_own]
     return Part(prediction.energies[:n_own], prediction.forces, prediction.virial[None], grades)
+
+
+def needed_memory(potential: Potential, path: str, dtype: str, atoms: int, slots: int) -> float:
+    """Estimate the bytes that evaluating so many atoms with so many neighbour slots in all needs by a path's own name.
+
+    Autodiff keeps every value of every slot; its estimate is within a factor of two of what XLA counts.
+    """
+    config, needed = potential.config, float(SLOT_BYTES * slots)
+    if path == "reference":
+        values = (7 * config.n_basis + 45 * config.n_radial) * slots + 4 * max(config.hidden, default=0) * atoms
+        members = config.members if config.ensemble == "full" else 1
+        needed += values * members * np.dtype(dtype).itemsize
+    return needed
+
+
+def require_memory(potential: Potential, path: str, dtype: str, atoms: int, slots: int, processes: int = 1) -> None:
+    """Raise UserError if memory would not do for `needed_memory` in each of `processes` that share it."""
+    needed = needed_memory(potential, path, dtype, atoms, slots)
+    if needed * processes > host.MEMORY_SHARE * (memory := _memory()):
+        among = f" in each of {processes} processes" if processes > 1 else ""
+        raise UserError(
+            f"path {path} would need about {needed / 2**30:.3g} GB{among} for {atoms:,} atoms with {slots:,} neighbour "
+            f"slots, but there are {memory / 2**30:.3g} GB; take fewer atoms, or path fast if it is not that already"
+        )
+
+
+def _memory() -> float:
+    """Bytes of memory of the device that computes; those of the machine for a CPU."""
+    stats = jax.local_devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
+    return float((stats or {}).get("bytes_limit", 0)) or host.machine_memory()
 
 
 @cache

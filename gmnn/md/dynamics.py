@@ -27,6 +27,7 @@ from gmnn.md.snapshot import Snapshot
 from gmnn.md.velocities import degrees_of_freedom, fixed_atoms, maxwell
 from gmnn.model.potential import Potential
 from gmnn.neighbors.host import wrap_shifts
+from gmnn.structures import warn_of_charge
 
 AT_REST = Piston()
 SMALLER = 8  # times 3 % that a cell under pressure may shrink in a segment
@@ -66,6 +67,7 @@ class Dynamics:
         baths = (bath,) * replicas if isinstance(bath, Bath) else tuple(bath)
         bath = _common(baths, replicas)
         potential.require_elements(atoms.numbers)
+        warn_of_charge(atoms)
         if not len(atoms):
             raise UserError("the structure has no atoms")
         if not np.isfinite(atoms.positions).all():

@@ -4,6 +4,8 @@ Pairs come from vesin. Dense slots (`System.neighbors`, `System.shifts`) and pad
 """
 
 import os
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 
@@ -20,6 +22,7 @@ DENSEST_CRYSTAL = 5.0  # atoms in a cubic Å of a cell; silicon in nm has 50
 DENSEST = 1.0  # atoms in a cubic Å, on average over all spheres of the cutoff
 PAIR_BYTES, SLOT_BYTES = 150, 32  # memory for a pair while it is searched, and for a slot, padding included
 MEMORY_SHARE = 0.8  # of the machine's memory that a list may need
+CGROUPS = Path("/sys/fs/cgroup")
 MOST_BINS = 1_000_000  # along a vector, so that their numbers fit into 64 bits
 SPARSE = 1000  # bins as wide as the cutoff, plus 8 an atom; beyond, ASE searches: slower, but for any structure
 
@@ -99,7 +102,7 @@ def require_workable(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, c
             "positions in nm? give them in Å"
         )
     needed = pairs * PAIR_BYTES + n * most * SLOT_BYTES
-    if needed > MEMORY_SHARE * (memory := _memory()):
+    if needed > MEMORY_SHARE * (memory := machine_memory()):
         raise UserError(
             f"the list of neighbours of {n:,} atoms within {cutoff:g} Å would need about {needed / 2**30:.3g} GB for "
             f"{pairs:.2g} pairs and up to {most:,} an atom, but this machine has {memory / 2**30:.3g} GB; take fewer "
@@ -140,12 +143,29 @@ def estimated_pairs(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cu
     return float((counts * near).sum()), int(near.max())
 
 
-def _memory() -> float:
-    """Bytes of memory of this machine; infinite where it does not say."""
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, ValueError, OSError):
-        return np.inf
+def machine_memory() -> float:
+    """Bytes of memory that this process may use at most; infinite where the machine does not say.
+
+    The least of the machine's memory, the limit of its control group, as batch systems set it, and `ulimit -v`.
+    """
+    limits = [np.inf]
+    with suppress(AttributeError, ValueError, OSError):
+        limits.append(float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")))
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+            _, kinds, path = line.split(":", 2)
+            if kinds in ("", "memory"):
+                top, name = CGROUPS / kinds, "memory.limit_in_bytes" if kinds else "memory.max"
+                inside = top / path.strip("/")
+                files = [folder / name for folder in (inside, *inside.parents) if folder.is_relative_to(top)]
+                texts = [file.read_text(encoding="utf-8").strip() for file in files if file.is_file()]
+                limits += [float(text) for text in texts if text.isdigit()]
+    with suppress(ImportError, OSError, ValueError):
+        import resource  # not on every system
+
+        soft = resource.getrlimit(resource.RLIMIT_AS)[0]
+        limits += [float(soft)] if soft != resource.RLIM_INFINITY else []
+    return min(limits)
 
 
 def _heights(cell: np.ndarray) -> np.ndarray:

@@ -1,5 +1,5 @@
 """Structures read from files: one function for training data, evaluation, selection, dynamics and scans."""
 
-from gmnn.structures.reading import CHARGED, read_structure, read_structures, split_index, total_charge
+from gmnn.structures.reading import CHARGED, read_structure, read_structures, split_index, total_charge, warn_of_charge
 
-__all__ = ["CHARGED", "read_structure", "read_structures", "split_index", "total_charge"]
+__all__ = ["CHARGED", "read_structure", "read_structures", "split_index", "total_charge", "warn_of_charge"]

@@ -159,6 +159,12 @@ def total_charge(atoms: "Atoms") -> float:
     return 0.0
 
 
+def warn_of_charge(atoms: "Atoms") -> None:
+    """Warn of a total charge of a structure, whoever made it."""
+    if total_charge(atoms):
+        warnings.warn(f"the structure has {CHARGED}", stacklevel=3)
+
+
 def _is_number(value: Any) -> bool:
     try:
         return bool(np.isfinite(float(value)))

@@ -367,7 +367,7 @@ def test_kind_16_a_total_charge_is_one_warning(potential: Potential, structures:
     atoms.calc = calculator
     with pytest.warns(UserWarning, match="total charge that is not 0") as record:
         atoms.get_potential_energy()
-    assert len(record) == 1
+    assert sum("total charge" in str(warning.message) for warning in record) == 1  # a library may warn of its own
     atoms.positions[0] += 0.01
     with warnings.catch_warnings():
         warnings.simplefilter("error")

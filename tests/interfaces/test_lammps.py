@@ -1,5 +1,6 @@
 """LAMMPS with our pair style computes and moves atoms as the calculator does, on one rank and on two."""
 
+import ctypes
 import functools
 import json
 import os
@@ -20,8 +21,10 @@ from gmnn import Calculator
 from gmnn.commands import lammps as command
 from gmnn.data.embedded import ethanol
 from gmnn.errors import UserError
+from gmnn.interfaces import lammps as interface
 from gmnn.interfaces.lammps import Engine
 from gmnn.model import folder
+from gmnn.neighbors import host
 from gmnn.neighbors.host import capacity, make_system, neighbor_pairs
 from tests.support import processes
 from tests.support.paths import ROOT
@@ -245,6 +248,135 @@ def test_errors_are_sentences(plugin: Path, tmp_path: Path, make_potential: Call
     for text, error in found.items():
         assert text in error
         assert "Traceback" not in error
+
+
+@pytest.mark.slow
+def test_kind_16_uses_that_would_be_silently_wrong(plugin: Path, tmp_path: Path, make_potential: Callable) -> None:
+    """Masses in another order than the elements, settings changed after pair_coeff, pairs left out by a fix: refused.
+
+    A heavy isotope is a warning, and a model on the reference path has no stress of single atoms, also where the path
+    is `auto`.
+    """
+    potential, params = make_potential(ensemble="full", members=2)
+    folder.save(tmp_path / "full", potential.with_params(jax.tree.map(np.float32, params)), 1, {"finished": True})
+    start = lines(thin(), "auto float64", plugin)
+    good = [*start, *VIRIAL]
+    swapped = [line.replace("1.008", "?").replace("12.011", "1.008").replace("?", "12.011") for line in good]
+    sphere = ["atom_style sphere" if line == "atom_style atomic" else line for line in good]
+    own = ["set type 1 mass 12.011", "set type 2 mass 1.008", "set type 3 mass 15.999"]  # each atom has its mass
+    first, reference, full = "pair_style gmnn auto float64", "pair_style gmnn reference float64", f"{tmp_path}/full"
+    jobs = {
+        "type 1 is H in pair_coeff, but its mass, 12.011, is that of C": [*swapped, "run 0"],
+        "type 2 is C in pair_coeff, but its mass, 1.008, is that of H": [
+            *(line for line in sphere if not line.startswith("mass ")), *own[1:], "set type 1 mass 1.1", "run 0"
+        ],
+        "write newton on": ["newton on off", *good, "newton off off", "run 0"],
+        "pair coeffs are not set": [*(reference if line == first else line for line in good), first, "run 0"],
+        "path reference has no stress of single atoms": [
+            *(line.replace(str(MODEL), full) for line in start), *SHARES, "run 0", "collect"
+        ],
+        "or a fix such as gcmc": [*good, "fix 1 all gcmc 1 1 0 1 7 300 -10 0.1", "run 0"],
+    }  # fmt: skip
+    heavy = [line.replace("1.008", "2.014") for line in good]
+    *refused, isotope = run([*jobs.values(), [*heavy, "run 0", "collect"]], tmp_path)
+    for text, result in zip(jobs, refused, strict=True):
+        assert text in result["errors"][0]
+    assert not isotope["errors"]
+    assert [line for line in isotope["warnings"] if "atom type 1 is H, but its mass is 2.014" in line]
+    atoms = thin()
+    atoms.calc = calculator()
+    compare(isotope["steps"][0], atoms, 1e-6)
+
+
+@pytest.mark.slow
+def test_kind_11_uses_of_a_field(plugin: Path, tmp_path: Path) -> None:
+    """Two thousand exchanges of types, atoms that come and go, minimisation, restart, `clear`: numbers are fresh ones.
+
+    So they are when pair styles are laid over each other.
+    """
+    box, good = lines(apart(), "kernel float64", plugin), [*lines(thin(), "kernel float64", plugin), *VIRIAL]
+    style, coeff = "pair_style gmnn kernel float64", f"pair_coeff * * {MODEL} H C O"
+    swap = "fix 1 all atom/swap 1 1 1234 3000 types 2 3"
+    region = "region inside block 8 22 8 22 8 22 units box"
+    twice = ["pair_style hybrid/scaled 0.25 gmnn fast float64 0.75 gmnn kernel float64",
+             *(f"pair_coeff * * gmnn {k} {MODEL} H C O" for k in (1, 2))]  # fmt: skip
+    restart = [f"write_restart {tmp_path}/at.restart", "clear", f"plugin load {plugin}",
+               f"read_restart {tmp_path}/at.restart", style, coeff, *VIRIAL, "compute e all pe/atom",
+               "thermo_modify norm no"]  # fmt: skip
+    jobs = {
+        "swapped": [*lines(moving(), "kernel float64", plugin), *VIRIAL, swap, "run 2000", "unfix 1", "collect"],
+        "more": [*box, *VIRIAL, "run 0", region, "create_atoms 2 random 12 3 inside overlap 1.5 maxtry 500", "run 0",
+                 "collect"],
+        "fewer": [*good, "run 0", "delete_atoms group all", "run 0", "create_atoms 1 single 1 1 1 units box",
+                  "create_atoms 3 single 1.9 1 1 units box", "run 0", "collect"],
+        "minimised": [*good, "minimize 0 1e-4 500 2000", "collect"],
+        "restarted": [*good, "run 0", *restart, "run 0", "collect"],
+        "cleared": [*good, "run 0", "clear", *good, "run 0", "collect"],
+        "scaled": [other for line in good for other in
+                   (twice[:1] if line == style else twice[1:] if line == coeff else [line])] + ["run 0", "collect"],
+    }  # fmt: skip
+    starts = {"swapped": moving(), "more": apart()}
+    for (name, job), found in zip(jobs.items(), run(list(jobs.values()), tmp_path), strict=True):
+        assert not found["errors"], (name, job)
+        last = found["steps"][-1]
+        symbols = [TYPES[k - 1] for k in last["type"]]
+        cell = starts.get(name, thin()).cell
+        atoms = Atoms(symbols, np.reshape(last["x"], (-1, 3)), cell=cell, pbc=True, calculator=calculator())
+        assert len(atoms) == {"swapped": 9, "more": 15, "fewer": 2}.get(name, 3)
+        compare(last, atoms, 1e-6, 0.0 if name == "minimised" else 1e-5)
+        if name == "swapped":  # many were tried, and the atoms of each element are as many as before
+            assert sorted(symbols) == sorted(moving().symbols)
+        if name == "minimised":
+            assert np.abs(last["f"]).max() < 1e-3
+
+
+def test_kind_16_masses_that_are_not_the_elements() -> None:
+    """Those of another type or far from the element's are refused; isotopes and mass moved to hydrogen are noted."""
+    model = folder.load(MODEL)
+    engine = Engine(model, "reference", "float64", list(TYPES))
+    for fine in ([1.008, 12.011, 15.999], [1.0, 12.0, 16.0], [0.0, 0.0, 0.0]):
+        assert engine.odd_masses(fine) == []
+    for noted, count in (([2.014, 13.003, 15.999], 2), ([4.0, 5.96, 11.967], 3), ([3.024, 0.0, 15.0], 2)):
+        assert len(engine.odd_masses(noted)) == count
+    for wrong in ([12.011, 1.008, 15.999], [1.008, 15.999, 12.011], [12.011, 12.011, 15.999], [1.008, 12.011, 1.0]):
+        with pytest.raises(UserError, match="name the elements in the order of the atom types"):
+            engine.odd_masses(wrong)
+
+
+def test_kind_10_a_rank_without_enough_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused before arrays are made, by what all ranks of the machine need; the old arrays stay."""
+    monkeypatch.setattr(host, "machine_memory", lambda: 2.0**29)
+    engines = [Engine(folder.load(MODEL), "reference", "float64", list(TYPES), 4, sharing) for sharing in (1, 4)]
+    for engine in engines:
+        assert engine.reserve(100, 100, 20)
+    shape = engines[1].shape
+    assert engines[0].reserve(2000, 3000, 40)
+    with pytest.raises(UserError, match=r"would need about .* GB in each of 4 processes for .* atoms .* take fewer"):
+        engines[1].reserve(2000, 3000, 40)
+    assert engines[1].shape == shape
+    assert not engines[1].reserve(100, 100, 20)
+
+
+def test_kind_10_atoms_that_come_and_go_compile_little() -> None:
+    """A single rank whose atoms increase one by one gets spare rows; without that it has none."""
+    engine = Engine(folder.load(MODEL), "reference", "float64", list(TYPES))
+    assert engine.reserve(100, 500, 20)
+    assert engine.shape[1] == 100
+    assert sum(engine.reserve(own, 500, 20) for own in range(100, 400)) < 10
+
+
+def test_kind_16_virials_of_atoms_are_those_of_the_path(make_potential: Callable, tmp_path: Path) -> None:
+    """The plugin learns whether virials are known atom by atom from the path that `auto` stands for."""
+    potential, params = make_potential(ensemble="full", members=2)
+    folder.save(tmp_path / "full", potential.with_params(jax.tree.map(np.float32, params)), 1, {"finished": True})
+    for model, by_atom in ((MODEL, 1), (tmp_path / "full", 0)):
+        exchange = interface.Exchange()
+        interface.connect(ctypes.addressof(exchange))
+        assert not exchange.open(exchange, str(model).encode(), b"auto", b"float32", b"H C O", 1, 1), exchange.error
+        assert exchange.by_atom == by_atom
+        exchange.close(exchange)
+    assert exchange.open(exchange, b"/nowhere/Mod\xe9l", b"auto", b"float32", b"H C O", 1, 1) == 1
+    assert b"is not a model folder" in exchange.error
 
 
 def test_the_command_says_what_is_missing(

