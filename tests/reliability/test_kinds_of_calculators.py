@@ -28,6 +28,7 @@ from gmnn.data.embedded import ethanol
 from gmnn.errors import UserError
 from gmnn.evaluation import compare
 from gmnn.md.velocities import repeated
+from gmnn.scanning import report
 from gmnn.structures import read_structure, read_structures
 from gmnn.training import selection
 from tests.support.kinds import clear, command, content, generated
@@ -143,6 +144,8 @@ def test_kind_8_calculators_of_a_scan(
     there: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Exit codes 0 and 1 only with a report; what ends the program or cannot be evaluated is one sentence and 2."""
+    for name in ("draw_scan", "draw_panels"):
+        monkeypatch.setattr(report, name, lambda *_: b"a figure")
     ways = [*RAISES, *RETURNS]
     for case in generated(8, "calculators of a scan", 2.7, seconds=30):
         with case:
@@ -291,7 +294,7 @@ def test_kind_11_any_sequence_of_uses(calculators: dict[str, gmnn.Calculator]) -
 
 def test_kind_12_dummy_atoms_everywhere(tmp_path: Path, calculators: dict[str, gmnn.Calculator]) -> None:
     """A structure with an atom that the model does not know is refused by every use, wherever the atom stands."""
-    potential = calculators["reference"].potential
+    potential, file = calculators["reference"].potential, tmp_path / "f.extxyz"
     for case in generated(12, "dummy atoms", 4, seconds=30):
         with case:
             frame = ethanol()[int(case.rng.integers(20))]
@@ -305,7 +308,6 @@ def test_kind_12_dummy_atoms_everywhere(tmp_path: Path, calculators: dict[str, g
                 atoms.pbc = True
             use = case.index % 8
             case.about = (number, where, use)
-            file = tmp_path / "f.extxyz"
             if use in (4, 5, 6):
                 atoms.info["energy"] = 1.0
                 ase.io.write(file, atoms)
