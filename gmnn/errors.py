@@ -13,7 +13,11 @@ class UserError(ValueError):
 
 def reason(error: Exception, at_most: int | None = None) -> str:
     """Message of another library's error on one line, cut to `at_most` characters; its type if the message is empty."""
-    return " ".join(str(error).split())[:at_most] or type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # some errors have a text that cannot be made
+        text = ""
+    return " ".join(text.split())[:at_most] or type(error).__name__
 
 
 def shortened(value: object, at_most: int = 120) -> str:

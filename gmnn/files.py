@@ -22,12 +22,15 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 
+NAME_BYTES = 255  # of one name, as file systems allow
 CHUNK = 1 << 24  # bytes read at once
 SEAL = "checksum"  # key of the checksum of all other values, in a JSON file that is read again
 
 
 def expanded(text: str) -> str:
     """Return a path with `~` and `~user` replaced, as in a shell; UserError for an unknown user and for `$NAME`."""
+    if not text or "\0" in text:
+        raise UserError(f"{shortened(text)} cannot be the name of a file or folder; write a path")
     path = os.path.expanduser(text)
     if path.startswith("~") and not os.path.lexists(path):
         raise UserError(f"{shortened(text)} begins with ~ and no user who has a home; write the path itself, or ./~...")
@@ -50,13 +53,33 @@ def read_sealed(file: Path, hint: str) -> dict[str, Any]:
 def read_json(file: Path, hint: str) -> dict[str, Any]:
     """Read a JSON object; UserError with the hint if it is damaged."""
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = strict_json(file.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
             raise ValueError("it is no object")
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror}); {hint}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"{file} is damaged ({error}); {hint}") from None
+    return values
+
+
+def strict_json(text: str) -> Any:
+    """Return the value of a JSON text; ValueError for NaN, a repeated key, and what is too deep or too long to read."""
+    try:
+        return json.loads(text.removeprefix("\ufeff"), parse_constant=_no_number, object_pairs_hook=_without_repeats)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in values if names.count(name) > 1)[:100]!r} stands twice")
     return values
 
 
@@ -117,15 +140,30 @@ def write_bytes(path: Path, data: bytes, mode: int = 0o666) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def require_place(path: Path) -> None:
+    """Raise UserError, before any work, if no file or folder can be made at this path, or nothing in this folder."""
+    if wrong := [part for part in path.parts if "\0" in part or len(os.fsencode(part)) > NAME_BYTES]:
+        raise UserError(f"{shortened(wrong[0], 40)} is longer than {NAME_BYTES} bytes, or not text, and cannot be the "
+                        "name of a file or folder; choose another output")  # fmt: skip
+    place = next(place for place in (path, *path.absolute().parents) if place.is_dir() or
+                 (os.path.lexists(place) and place != path))  # fmt: skip
+    if not place.is_dir():
+        raise UserError(f"cannot write {path}: {place} is no folder; choose another output")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write {path}: {place} cannot be written into; choose another output")
+
+
 def require_sealed(path: Path) -> None:
     """Raise UserError if a file that is not ours, as its checksum shows, or a link or a folder has this path."""
+    require_place(path)
     refuse_link(path)
     if os.path.lexists(path) and not is_sealed(path):
         raise UserError(f"{path} exists and was not written by gmnn, or was edited since; choose another file")
 
 
 def require_new(path: Path) -> None:
-    """Raise UserError if a file, a folder or a link has this path."""
+    """Raise UserError if a file, a folder or a link has this path, or none can be made there."""
+    require_place(path)
     if os.path.lexists(path):
         raise UserError(f"{path} exists; choose another --out")
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gmnn.errors import UserError
-from gmnn.files import is_sealed, read_sealed, refuse_link, sealed, write_bytes, write_json
+from gmnn.files import is_sealed, read_sealed, refuse_link, require_place, sealed, write_bytes, write_json
 
 MARKER, LOCK = ".gmnn", ".lock"  # in every output folder: what it holds; held by the process that writes
 KINDS = {  # of output folders, with what version 0.1, which had no marker, wrote into them and read again
@@ -32,6 +32,7 @@ def require_ours(path: Path, kind: str, names: Iterable[str]) -> set[str]:
     bears one of `names` and that we did not write is refused, too, and so is a link.
     """
     what, records = KINDS[kind]
+    require_place(path)
     for place in (path, path / MARKER, path / LOCK, *(path / name for name in names)):
         refuse_link(place)
     if path.exists() and not path.is_dir():

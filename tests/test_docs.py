@@ -11,7 +11,8 @@ import yaml
 
 from gmnn.commands import _calculators
 from gmnn.config.md import DynamicsConfig
-from gmnn.config.reading import Config, Yaml
+from gmnn.config.reading import Config
+from gmnn.config.yaml12 import Yaml
 from gmnn.data.embedded import ethanol
 from gmnn.model import folder
 from tests.support.paths import ROOT

@@ -17,6 +17,7 @@ from gmnn.neighbors.host import neighbor_pairs
 CONTACT = 0.8  # in summed covalent radii, the default of rho
 OTHERS = 8  # default number of other atoms without a structure
 SAMPLED = 24  # most other atoms of a sampled environment: the work of the search grows with their square
+MOST_OTHERS = 1000
 ENERGY = 5.0  # eV, default of the energy above the start
 Radii = dict[str, float | None]
 
@@ -143,8 +144,8 @@ def _check(potential: Potential, atoms: Atoms | None, energy: float, rho: float 
         raise UserError(f"the energy above the start is {energy!r} eV, but must be zero or positive")
     if rho is not None and not 0 < rho < potential.config.r_max:
         raise UserError(f"rho is {rho!r} Å, but must be in (0, r_max = {potential.config.r_max})")
-    if n is not None and n < 0:
-        raise UserError(f"the number of other atoms is {n!r}, but must be zero or positive")
+    if n is not None and not 0 <= n <= MOST_OTHERS:
+        raise UserError(f"the number of other atoms is {n!r}, but must be in 0 ... {MOST_OTHERS}")
     if rho is None and max(potential.reference.elements) >= len(COVALENT_RADII):
         raise UserError(
             "rho is 0.8 summed covalent radii by default, but none is tabulated for "

@@ -6,21 +6,27 @@ gmnn/teaching/presets.json, whose kwargs may be extended. `folder: DIR` takes a 
 """
 
 import importlib
-import json
+import re
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from typing import Any
 
 from ase.calculators.calculator import BaseCalculator
 
-from gmnn.errors import UserError, reason
-from gmnn.files import expanded, require_file
+from gmnn.errors import UserError, reason, shortened
+from gmnn.files import expanded, require_file, strict_json
 from gmnn.scanning.evaluate import kept_running
 from gmnn.teaching import worker
 from gmnn.teaching.teachers import from_preset, presets
 
 NAMES = worker.NAMES
-KEYS = {"module", *NAMES, "kwargs", "args", "preset", "folder"}
+TEXT, MAPPING = (str, "text"), (dict, "a mapping of keyword arguments")
+KEYS: dict[str, tuple[type, str]] = {
+    "module": TEXT, **dict.fromkeys(NAMES, TEXT), "preset": TEXT, "folder": TEXT, "kwargs": MAPPING,
+    "args": (list, "a list of arguments"),
+}  # fmt: skip
+FOLDER, LONGEST = re.compile(r"[^\W_.][^/\0-\x1f\x7f]*|_[^/\0-\x1f\x7f]*"), 100  # names of models, and their bytes
+REPORTS = ("comparison.md", "comparison.json", "comparison.png")
 
 
 def load_calculator(text: str, kwargs: str | None) -> tuple[BaseCalculator, str]:
@@ -55,15 +61,36 @@ def declared(file: str) -> dict[str, dict[str, Any]]:
             '{"emt": {"module": "ase.calculators.emt", "class": "EMT"}}; correct the file.'
         )
     for name, entry in models.items():
-        unknown = sorted(map(str, set(entry) - KEYS))
-        if unknown:
+        if not isinstance(name, str) or not FOLDER.fullmatch(name) or name in REPORTS or len(name.encode()) > LONGEST:
             raise UserError(
-                f"The model {name} has the keys {', '.join(unknown)}, got '{file}'; allowed are "
-                f"{', '.join(sorted(KEYS))}; correct the file."
+                f"The model {shortened(name)} gives its name to a folder, got '{file}'; allowed are up to {LONGEST} "
+                f"printable letters without / that do not begin with a dot and are not {', '.join(REPORTS)}; rename it."
             )
-        if "/" in str(name) or str(name) in ("", ".", ".."):
-            raise UserError(f"The model '{name}' gives its name to a folder, but no folder can be named so; rename it.")
-    return {str(name): entry for name, entry in models.items()}
+        _check(entry, name)
+    return models
+
+
+def _check(entry: dict[Any, Any], name: str) -> None:
+    """Raise UserError for a declaration with other keys, or values of other types, than the module's text says."""
+    unknown = [key for key in entry if key not in KEYS]
+    if unknown:
+        raise UserError(
+            f"The model {name} has the keys {shortened(unknown)}; allowed are {', '.join(sorted(KEYS))}; correct them."
+        )
+    for key, value in entry.items():
+        kind, what = KEYS[key]
+        if not isinstance(value, kind) or (kind is str and not value):
+            raise UserError(f"The model {name} has {key}: {shortened(value)}, but it must be {what}; correct it.")
+    ways = [key for key in ("preset", "folder", "module") if key in entry]
+    called = [key for key in NAMES if key in entry]
+    if len(ways) != 1 or len(called) != (ways == ["module"]):
+        raise UserError(
+            f"The model {name} has {', '.join(map(str, entry)) or 'no keys'}; needed are module with one of "
+            f"{', '.join(NAMES)}, or preset, or folder; correct it."
+        )
+    for value in [*(entry.get("kwargs") or {}).values(), *(entry.get("args") or ())]:
+        if isinstance(value, dict) and "module" in value:
+            _check(value, name)
 
 
 def make(declaration: dict[str, Any], name: str) -> BaseCalculator:
@@ -86,8 +113,9 @@ def make(declaration: dict[str, Any], name: str) -> BaseCalculator:
     except Exception as error:  # a calculator may fail in any way
         kwargs = declaration.get("kwargs") or {}
         raise UserError(
-            f"The calculator '{name}' cannot be made from {kwargs}, got {type(error).__name__}: {reason(error, 300)}; "
-            f"the keyword arguments it knows are allowed; correct them, or {hint}."
+            f"The calculator '{name}' cannot be made from {shortened(kwargs)}, got "
+            f"{type(error).__name__}: {reason(error, 300)}; the keyword arguments it knows are allowed; correct them, "
+            f"or {hint}."
         ) from error
 
 
@@ -116,19 +144,15 @@ def provider(calculator: BaseCalculator) -> dict[str, str]:
 def _parsed(path: Path, text: str) -> Any:
     try:
         if path.suffix.lower() not in (".yaml", ".yml"):
-            return json.loads(text)
-        yaml = importlib.import_module("yaml")
-    except json.JSONDecodeError as error:
+            return strict_json(text)
+        yaml12 = importlib.import_module("gmnn.config.yaml12")
+    except ValueError as error:
         raise UserError(f"The models are not valid JSON, got '{path}' ({error}); correct the file.") from error
     except ImportError as error:
         raise UserError(
             f"A YAML file needs PyYAML, got '{path}'; a JSON file is read without; pip install pyyaml, or write JSON."
         ) from error
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"The models are not valid YAML, got '{path}' ({reason}); correct the file.") from error
+    return yaml12.parsed(text, str(path))
 
 
 def _json_object(text: str | None) -> dict[str, Any]:
@@ -136,15 +160,15 @@ def _json_object(text: str | None) -> dict[str, Any]:
     if text is None:
         return {}
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
+        value = strict_json(text)
+    except ValueError as error:
         raise UserError(
-            f"--kwargs is not valid JSON, got '{text}' ({error}); an object such as '{{\"sigma\": 1.0}}' is allowed; "
-            "correct the text and quote it for the shell."
+            f"--kwargs is not valid JSON, got {shortened(text)} ({error}); an object such as "
+            "'{\"sigma\": 1.0}' is allowed; correct the text and quote it for the shell."
         ) from error
     if not isinstance(value, dict):
         raise UserError(
-            f"--kwargs is not a JSON object, got '{text}'; an object such as '{{\"sigma\": 1.0}}' is allowed; "
+            f"--kwargs is not a JSON object, got {shortened(text)}; an object such as '{{\"sigma\": 1.0}}' is allowed; "
             "put the values into braces with their names."
         )
     return value

@@ -73,7 +73,7 @@ def exit_code(name: str, run: Callable[[], int]) -> int:
     A UserError or a file error prints one sentence on stderr and gives 2, and so does a library that tries to end the
     process before the body has its result. Ctrl-C gives 130. Warnings are one line each.
     """
-    from gmnn.errors import UserError
+    from gmnn.errors import UserError, reason
 
     plain = warnings.formatwarning
     warnings.formatwarning = lambda message, *_, **__: f"WARNING: {message}\n"  # without the line of the source
@@ -92,6 +92,10 @@ def exit_code(name: str, run: Callable[[], int]) -> int:
     except UnicodeEncodeError as error:
         print(f"{name}: {error.object!a} cannot be the name of a file in the encoding {error.encoding} of this locale; "
               "set PYTHONUTF8=1", file=sys.stderr)  # fmt: skip
+        return 2
+    except MemoryError as error:
+        print(f"{name}: this machine has too little memory ({reason(error, 200)}); ask for "
+              "fewer atoms or frames; what was saved before is kept", file=sys.stderr)  # fmt: skip
         return 2
     except OSError as error:
         if error.errno is None:

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--n", metavar="N", type=int,
-        help="largest number of other atoms within r_max of either atom for T2, 0 or more; default: that of the "
+        help="largest number of other atoms within r_max of either atom for T2, 0 to 1000; default: that of the "
         "structure, or 8",
     )  # fmt: skip
     parser.add_argument(

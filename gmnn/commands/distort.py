@@ -15,6 +15,7 @@ DESCRIPTION = """Make N distorted frames from the training frames of CONFIG. All
 deviations of up to 0.12 Å, and some are pulled from their nearest neighbour by up to 1 Å. The label of a distorted
 frame is that of its original plus the difference that a cheap calculator finds between the two. Added to a training as
 data.extra with a small weight, the frames keep bonds from breaking where the data end (docs/dataset.md)."""
+MOST = 1_000_000  # frames
 TRIES = 20  # attempts for every frame that is asked for
 
 
@@ -51,8 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     out = Path(arguments.out)
     require_new(out)
-    if arguments.n < 1:
-        raise UserError(f"-n is {arguments.n}, but must be 1 or more")
+    if not 1 <= arguments.n <= MOST:
+        raise UserError(f"-n is {arguments.n}, but must be in 1 ... {MOST}")
     config = read_config(arguments.config, arguments.overrides)
     done, tried = _distorted(config, arguments)
     for atoms in done:  # labels also under the names that the configuration gives
@@ -78,6 +79,7 @@ def _distorted(config: "Config", arguments: argparse.Namespace) -> "tuple[list[A
     from gmnn.config.data import UnitsConfig
     from gmnn.data import distortion, split
     from gmnn.errors import UserError, reason
+    from gmnn.scanning.evaluate import EndedByCalculator, kept_running
 
     if config.data.units != UnitsConfig():
         raise UserError("data.units is not eV and Å, in which distorted frames are written; convert the frames first")
@@ -96,10 +98,14 @@ def _distorted(config: "Config", arguments: argparse.Namespace) -> "tuple[list[A
                     f"lie too high; is {name} made for these elements?"
                 )
             try:
-                for atoms in distortion.labelled(data, rng.choice(complete, arguments.n - len(done)), calculator, rng):
-                    tried += 1
-                    done += [] if atoms is None else [atoms]
-                    bar.update(atoms is not None)
+                wanted = rng.choice(complete, arguments.n - len(done))
+                with kept_running():
+                    for atoms in distortion.labelled(data, wanted, calculator, rng):
+                        tried += 1
+                        done += [] if atoms is None else [atoms]
+                        bar.update(atoms is not None)
+            except EndedByCalculator:
+                raise
             except Exception as error:  # any failure at an undistorted frame
                 raise UserError(f"{name} fails at a frame of {data.name}: {reason(error, 200)}") from None
     return done, tried

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gmnn.commands._frame import Command
 from gmnn.errors import UserError
-from gmnn.files import write_bytes
+from gmnn.files import refuse_link, require_place, write_bytes
 from gmnn.kernels.cpp.compiler import compiled, compiler
 
 PLUGIN = "gmnnplugin.so"
@@ -48,7 +48,10 @@ def build(out: Path, headers: Path | None = None) -> Path:
     compiler, headers = _compiler(headers is None), headers or _installed()
     if not (headers / "pair.h").is_file():
         raise UserError(f"there is no pair.h in {headers}; give the folder of LAMMPS' headers, include/lammps or src")
+    require_place(out)
+    refuse_link(out)
     plugin = out.resolve() / PLUGIN
+    require_place(plugin)
     if os.path.lexists(plugin) and not (plugin.is_file() and not plugin.is_symlink() and OURS in plugin.read_bytes()):
         raise UserError(f"{plugin} exists and was not built by gmnn; choose another --out, or move it away")
     site = "".join(repr(path) + "," for path in sys.path if path.endswith("-packages"))

@@ -1,6 +1,7 @@
 """`gmnn md CONFIG`: molecular dynamics on the device."""
 
 import argparse
+import math
 import sys
 import time
 import warnings
@@ -124,10 +125,12 @@ class Session:
 def structure(config: "DynamicsConfig") -> "Atoms":
     """The structure of the configuration, repeated; UserError if it cannot be read, or its constraints not be kept."""
     from gmnn.md.velocities import fixed_atoms, repeated
+    from gmnn.neighbors.host import require_room
     from gmnn.structures import read_structure
 
     atoms = read_structure(config.structure)
     fixed_atoms(atoms)
+    require_room(len(atoms) * math.prod(config.repeat) * config.replicas, "repeat and replicas")
     if any(n > 1 and not p for n, p in zip(config.repeat, atoms.pbc, strict=True)):
         raise UserError(f"repeat is {list(config.repeat)}, but must be 1 where the structure does not repeat")
     if max(config.repeat) == 1:

@@ -75,11 +75,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add(
         "--frames", type=int, default=N_FRAMES, metavar="N",
-        help="number of points of a plotted curve, 2 or more (default %(default)s)",
+        help="number of points of a plotted curve, 2 to 10,000 (default %(default)s)",
     )  # fmt: skip
     add(
         "--r-min", type=float, default=R_MIN, metavar="R",
-        help="distance at which the scan ends, Å, above 0 and below about 0.4 (default %(default)s)",
+        help="distance at which the scan ends, Å, from 0.001 to below about 0.4 (default %(default)s)",
     )  # fmt: skip
     add(
         "--window", type=float, nargs=2, metavar=("LO", "HI"),
@@ -110,11 +110,15 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("--suites belongs to one model; give its folder or --calculator")
     if arguments.compare:
         return _compare(arguments)
-    if arguments.window is not None and not arguments.window[0] < arguments.window[1]:
+    if arguments.window is not None:
         low, high = arguments.window
-        raise UserError(
-            f"The plot window is empty, got {low:g} to {high:g} eV; LO must be below HI; swap or correct the numbers."
-        )
+        if not low < high or not np.isfinite([low, high]).all():
+            raise UserError(
+                f"The plot window is empty or endless, got {low:g} to {high:g} eV; LO must be below HI, and "
+                "both finite; swap or correct them."
+            )
+    if arguments.out is not None:
+        folders.require_ours(Path(arguments.out), "scan", ())
     names = _suite_names(arguments.suites)
     atoms, structure = load_structure(arguments.structure)
     reference = load_reference(arguments.reference, atoms)

@@ -50,6 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     require_new(out)
     potential = folder.load(arguments.model)
     frames = _frames(arguments.file)
+    if not frames:
+        raise UserError(f"{arguments.file} holds no frames; give a file with at least one")
     if not 1 <= arguments.n <= len(frames):
         raise UserError(f"-n is {arguments.n}, but {arguments.file} has {len(frames)} frames; give 1 to {len(frames)}")
     features = selection.frame_features(potential, frames)

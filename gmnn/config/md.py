@@ -1,8 +1,8 @@
 """The YAML configuration of a dynamics run."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from gmnn.config.choices import Ensemble, PathName, Pressure
 from gmnn.config.types import STRICT, Count, Flag, NonNegative, Number, PathText, Positive, Seed
@@ -21,8 +21,8 @@ class DynamicsConfig(BaseModel):
     """Folder for trajectory, log and state; must not hold another run."""
     repeat: tuple[Count, Count, Count] = (1, 1, 1)
     """Copies of the cell along each vector; velocities of the file are drawn anew at their temperature."""
-    replicas: Count = 1
-    """Independent copies of the structure that move together, each with its own velocities and noise."""
+    replicas: Annotated[Count, Field(le=10_000)] = 1
+    """Independent copies of the structure, at most 10,000, each with its own velocities and noise."""
     ensemble: Ensemble = "langevin"
     """`nve`: velocity Verlet; `langevin`: BAOAB; `bussi`: stochastic velocity rescaling; `nose_hoover`: chain;
     `minimise`: FIRE, to the nearest minimum."""

@@ -4,11 +4,9 @@ Every key is documented where it is defined; ``gmnn schema`` and docs/config.md 
 """
 
 import difflib
-import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ValidationError, model_validator
 
 from gmnn.checking import from_mapping
@@ -16,6 +14,7 @@ from gmnn.config.data import DataConfig
 from gmnn.config.model import ModelConfig
 from gmnn.config.train import StartConfig, TrainConfig
 from gmnn.config.types import STRICT, PathText, Seed
+from gmnn.config.yaml12 import parsed
 from gmnn.errors import UserError, shortened
 from gmnn.files import require_file
 
@@ -71,10 +70,7 @@ def read_any(section: type[Section], path: str, overrides: list[str] | None = No
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not a text file in UTF-8"
         raise UserError(f"cannot read the configuration {path}: {reason}") from None
-    try:
-        values = yaml.load(text, Yaml)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())[:300]}") from None
+    values = parsed(text, path)
     if not isinstance(values, dict):
         what = {type(None): "is empty", list: "is a list", str: "is a line of text"}.get(type(values), "is one value")
         raise UserError(f"{path} must hold keys such as `output:`, but {what}")
@@ -107,53 +103,6 @@ def schema() -> dict[str, Any]:
     return Config.model_json_schema()
 
 
-class Yaml(yaml.SafeLoader):
-    """YAML 1.2 with its core schema: `1e3` and `010` are numbers, `yes`, `1:30` and dates are text.
-
-    A repeated key is an error and does not silently win; `<<` is a key like any other.
-    """
-
-    yaml_implicit_resolvers: dict[Any, Any] = {}
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
-            if key_node.value in seen:
-                where = f"the key {key_node.value[:100]!r} stands twice"
-                raise yaml.constructor.ConstructorError(None, None, where, key_node.start_mark)
-            seen.add(key_node.value)
-        return super().construct_mapping(node, deep)
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Merge nothing: YAML 1.2 has no `<<`."""
-
-
-def _integer(loader: yaml.Loader, node: yaml.ScalarNode) -> int:
-    text = loader.construct_scalar(node)
-    base = {"0o": 8, "0x": 16}.get(text[:2])
-    return int(text[2:], base) if base else int(text)
-
-
-def _float(loader: yaml.Loader, node: yaml.ScalarNode) -> float:
-    text = loader.construct_scalar(node)
-    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
-
-
-CORE_SCHEMA = (  # https://yaml.org/spec/1.2.2, 10.3.2
-    ("null", r"|~|null|Null|NULL", ["", "~", "n", "N"]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]{1,1000}|0o[0-7]{1,1000}|0x[0-9a-fA-F]{1,1000}", list("-+0123456789")),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-     list("-+.0123456789")),
-)  # fmt: skip
-for _name, _pattern, _first in CORE_SCHEMA:
-    Yaml.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_pattern})$"), _first)
-Yaml.add_constructor("tag:yaml.org,2002:int", _integer)
-Yaml.add_constructor("tag:yaml.org,2002:float", _float)
-
-
 def _set(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
@@ -164,10 +113,7 @@ def _set(values: dict[str, Any], override: str) -> None:
         if not isinstance(child, dict):
             raise UserError(f"override {override!r}: {parent} holds {child!r}, not a section with keys")
         values = child
-    try:
-        values[last] = yaml.load(text, Yaml)
-    except (yaml.YAMLError, RecursionError):
-        raise UserError(f"override {shortened(override)}: {shortened(text)} is not a valid YAML value") from None
+    values[last] = parsed(text, f"override {shortened(override)}: {shortened(text)}")
 
 
 def _sentence(error: Any, section: type[BaseModel] = Config) -> str:

@@ -85,6 +85,12 @@ def labelled(
 
 
 def _evaluated(atoms: Atoms, calculator: BaseCalculator) -> tuple[float, np.ndarray]:
+    """Energy and forces [N, 3]; ValueError if they have another shape or are not finite."""
     bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     bare.calc = calculator
-    return float(bare.get_potential_energy()), np.array(bare.get_forces())
+    energy, forces = np.array(bare.get_potential_energy(), float), np.array(bare.get_forces(), float)
+    if energy.size != 1 or forces.shape != (len(bare), 3):
+        raise ValueError(f"energy and forces have the shapes {energy.shape} and {forces.shape}")
+    if not (np.isfinite(energy).all() and np.isfinite(forces).all()):
+        raise ValueError("energy or forces are not finite")
+    return energy.item(), forces

@@ -21,6 +21,7 @@ MANY_PAIRS = 1e6  # from which it matters how many there are: a tenth of a secon
 DENSEST_CRYSTAL = 5.0  # atoms in a cubic Å of a cell; silicon in nm has 50
 DENSEST = 1.0  # atoms in a cubic Å, on average over all spheres of the cutoff
 PAIR_BYTES, SLOT_BYTES = 150, 32  # memory for a pair while it is searched, and for a slot, padding included
+ATOM_BYTES = 2000  # memory for an atom with some 50 neighbours
 MEMORY_SHARE = 0.8  # of the machine's memory that a list may need
 CGROUPS = Path("/sys/fs/cgroup")
 MOST_BINS = 1_000_000  # along a vector, so that their numbers fit into 64 bits
@@ -83,6 +84,15 @@ def require_searchable(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray,
         )
     if len(positions):
         require_workable(positions, cell, pbc, cutoff, images)
+
+
+def require_room(atoms: int, source: str) -> None:
+    """Raise UserError if so many atoms with their neighbours need more memory than this machine has."""
+    if atoms * ATOM_BYTES > MEMORY_SHARE * (memory := _memory()):
+        raise UserError(
+            f"{source} make {atoms:.3g} atoms, which need about {atoms * ATOM_BYTES / 2**30:.3g} GB with their "
+            f"neighbours, but this machine has {memory / 2**30:.3g} GB of memory; take fewer"
+        )
 
 
 def require_workable(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float, images: float) -> None:

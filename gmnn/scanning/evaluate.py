@@ -13,7 +13,7 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 from numpy.typing import NDArray
 
-from gmnn.errors import UserError
+from gmnn.errors import UserError, reason
 from gmnn.scanning.paths import Array, Integers
 
 Evaluate = Callable[[Array, Integers], tuple[Array, Array]]  # positions [B, N, 3], numbers [B, N] -> E [B], F [B, N, 3]
@@ -149,6 +149,5 @@ def _single_point(frame: Atoms, calculator: BaseCalculator) -> tuple[float, Arra
     except EndedByCalculator:
         raise
     except Exception as error:  # a calculator may raise anything
-        text = str(error).strip().splitlines()
-        message = f"{type(error).__name__}: {text[0] if text else 'without a message'}"
+        message = f"{type(error).__name__}: {reason(error, 300)}"
         return np.nan, np.full((len(frame), 3), np.nan), message

@@ -22,7 +22,9 @@ Integers = NDArray[np.int64]
 
 BOND_CUTOFF = 1.6  # Å, the rule of S0
 R_MIN = 0.1  # Å, where S0 ends
+R_LEAST = 1e-3  # Å, the smallest end; closer, energies of point charges leave the range of single precision
 N_FRAMES = 20  # points of one S0 curve
+MOST_FRAMES = 10_000
 N_NODES = 201  # nodes of one curve in the scan of bonds
 GEOMETRIC_BELOW = 0.45  # Å, below which the spacing of the nodes falls with r
 RHO = 0.8  # contact below which a third atom disturbs a curve, and at which most suites start

@@ -27,8 +27,10 @@ from gmnn.scanning.evaluate import BulkCalculator, Evaluate, Samples, kept_runni
 from gmnn.scanning.judge import Verdict, failure_reason, judge_points, refine, stall_reason
 from gmnn.scanning.paths import (
     BOND_CUTOFF,
+    MOST_FRAMES,
     N_FRAMES,
     N_NODES,
+    R_LEAST,
     R_MIN,
     Approach,
     bond_path,
@@ -103,10 +105,10 @@ def scan_bonds(
     progress(done, total, label) is called before each bond and at the end. Raises UserError for a structure without a
     bond, numbers out of range, or a calculator that fails on `atoms` itself.
     """
-    if n_frames < 2 or not 0.0 < r_min < SHORTEST_BOND * 2 * covalent_radii[1] - MARGIN:
+    if not 2 <= n_frames <= MOST_FRAMES or not R_LEAST <= r_min < SHORTEST_BOND * 2 * covalent_radii[1] - MARGIN:
         raise UserError(
-            f"The scan has no points to judge, got {n_frames} frames per bond down to {r_min} Å; at least 2 frames and "
-            "an end between 0 and 0.4 Å are allowed; the defaults are 20 and 0.1."
+            f"The scan has no points to judge, got {n_frames} frames per bond down to {r_min} Å; 2 to "
+            f"{MOST_FRAMES:,} frames and an end between {R_LEAST} and 0.4 Å are allowed; the defaults are 20 and 0.1."
         )
     pairs = find_bonds(atoms) if bonds is None else list(bonds)
     if not pairs:

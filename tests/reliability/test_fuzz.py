@@ -30,6 +30,7 @@ from gmnn.errors import UserError
 from gmnn.neighbors.host import complete_cell, make_system, neighbor_pairs
 from tests.support import processes
 from tests.support.counts import record
+from tests.support.kinds import KINDS
 from tests.support.paths import GOLDEN
 
 CASES = int(os.environ.get("GMNN_CASES", "15"))
@@ -124,7 +125,7 @@ def test_configurations(section: type) -> None:
                         found = getattr(found, part, None) if not isinstance(found, dict) else found.get(part)
                     if isinstance(found, float | int) and isinstance(value, float | int):
                         assert found == type(found)(value)
-        record("configuration")
+        record(KINDS[6])
 
     check()
 
@@ -139,7 +140,7 @@ def test_files_that_are_no_configuration(data: bytes, overrides: list[str]) -> N
         with pytest.raises(UserError) as caught:
             read_any(Config, str(file), overrides)
         clear(caught.value)
-    record("file that is no configuration")
+    record(KINDS[7])
 
 
 # data files
@@ -229,7 +230,7 @@ def test_data_files(frames: list[Atoms], edits: list) -> None:
                 for one, two, forces in zip(frames, found.energies, found.forces, strict=True):
                     assert one.get_potential_energy() == pytest.approx(two, abs=1e-7)
                     np.testing.assert_allclose(one.get_forces(), forces, atol=1e-7)
-    record("data file")
+    record(KINDS[3])
 
 
 @cases(0.3)
@@ -244,7 +245,7 @@ def test_files_that_hold_no_frames(data: bytes, name: str) -> None:
         with pytest.raises(UserError) as caught:
             read_dataset(str(Path(home) / name))
         clear(caught.value)
-    record("file without frames")
+    record(KINDS[3])
 
 
 # structures
@@ -299,7 +300,7 @@ def test_structures(atoms: Atoms) -> None:
         energy, forces = atoms.get_potential_energy(), atoms.get_forces()
     except UserError as error:
         clear(error)
-        record("structure that is refused")
+        record(KINDS[10])
         return
     assert np.isfinite(energy)
     assert np.isfinite(forces).all()
@@ -318,7 +319,7 @@ def test_structures(atoms: Atoms) -> None:
     assert moved.get_potential_energy() == pytest.approx(energy, rel=1e-9, abs=1e-7)
     scale = max(1.0, np.abs(forces).max())
     np.testing.assert_allclose(moved.get_forces(), forces[order], atol=1e-6 * scale)
-    record("structure")
+    record(KINDS[16])
 
 
 @cases(0.3)
@@ -331,7 +332,7 @@ def test_structures_in_single_precision(atoms: Atoms) -> None:
         found = atoms.get_forces()
     except UserError as error:
         clear(error)
-        record("structure that is refused")
+        record(KINDS[10])
         return
     atoms.calc = CALCULATOR
     forces = atoms.get_forces()
@@ -339,7 +340,7 @@ def test_structures_in_single_precision(atoms: Atoms) -> None:
     r = np.linalg.norm(atoms.positions[j] + S @ atoms.cell.array - atoms.positions[i], axis=1)
     bare = 14.4 * 8 * 8 * np.sum(1 / r**2)  # eV/Å, what pushes of nuclei that cancel each other add up to at most
     np.testing.assert_allclose(found, forces, atol=2e-3 * max(1.0, np.abs(forces).max()) + 1e-7 * bare)
-    record("structure in single precision")
+    record(KINDS[16])
 
 
 SINGLE: dict[str, gmnn.Calculator] = {}
@@ -372,7 +373,7 @@ def test_command_lines(command: str, arguments: list[str]) -> None:
         finally:
             os.chdir(before)
     assert code in (0, 2), (command, arguments)
-    record("command line")
+    record(KINDS[8])
 
 
 @pytest.mark.slow
@@ -395,4 +396,4 @@ def test_a_hundred_thousand_frames(tmp_path: Path) -> None:
     found = read_dataset(str(tmp_path / "many.extxyz"))
     assert len(found) == 100_000
     np.testing.assert_allclose(found.energies, energies, atol=1e-11)
-    record("file of 100,000 frames")
+    record(KINDS[10])

@@ -7,7 +7,7 @@ import socket
 
 import jax
 
-from gmnn.errors import UserError
+from gmnn.errors import UserError, shortened
 from gmnn.training.distributed.processes import Group
 
 ARRIVAL = 300  # s until the last process must have come
@@ -29,22 +29,28 @@ def join(process: str | None, coordinator: str | None) -> Group:
     coordinator = coordinator or os.environ.get(ADDRESS)
     if process == "auto":
         coordinator, size, index = _launched(coordinator)
-    elif (match := re.fullmatch(r"(\d+)/(\d+)", process)) and int(match[1]) < int(match[2]):
+    elif (match := re.fullmatch(r"([0-9]{1,5})/([0-9]{1,5})", process)) and int(match[1]) < int(match[2]):
         index, size = int(match[1]), int(match[2])
     else:
         raise UserError(
-            f"--process is {process!r}, but must be K/N, as 0/2 and 1/2 for two processes, or auto under srun"
+            f"--process is {shortened(process)}, but must be K/N, as 0/2 and 1/2 for two processes, or auto under srun"
         )
     if size == 1:
         return Group()
-    host, _, port = (coordinator or "").rpartition(":")
-    if coordinator is None or not host or not port.isdigit():
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[\w.-]{1,253}):([0-9]{1,5})", coordinator or "", re.ASCII)
+    if coordinator is None or match is None or not 0 < int(match[2]) < 1 << 16:
         raise UserError(
-            f"--coordinator is {coordinator!r}, but must be HOST:PORT, the machine of process 0 and a free port of it "
-            f"that the others can reach; or set {ADDRESS}"
+            f"--coordinator is {shortened(coordinator)}, but must be HOST:PORT, the machine of process 0 and a free "
+            f"port of it, 1 to 65535, that the others can reach; or set {ADDRESS}"
+        )
+    host, port = match[1].strip("[]"), int(match[2])
+    if re.fullmatch(r"[0:.]+", host):
+        raise UserError(
+            f"--coordinator is {coordinator}, which stands for all addresses of this machine, so that anybody could "
+            "come; name the one that the other processes use, or 127.0.0.1 if all are here"
         )
     if index == 0:
-        _check_free(host.strip("[]"), int(port))
+        _check_free(host, port)
     absent = (
         f"not all {size} processes came to {coordinator} within {ARRIVAL} s; start every one, with that --coordinator"
     )
@@ -81,8 +87,8 @@ def _check_free(host: str, port: int) -> None:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         socket.create_server(address[:2], family=family).close()
-    except OSError as error:
-        why = str(error.strerror).partition(" (")[0]
+    except (OSError, UnicodeError) as error:
+        why = str(getattr(error, "strerror", "it is no name of a machine")).partition(" (")[0]
         raise UserError(
             f"process 0 cannot listen at {host}:{port}: {why}; give an address of this machine and a free "
             "port with --coordinator"
