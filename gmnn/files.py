@@ -249,14 +249,20 @@ class AppendOnlyFile:
                             "it by a copy")  # fmt: skip
 
 
-def write_whole(path: Path, frames: "list[Atoms]") -> None:
-    """Write an extxyz file that does not exist yet beside its place and move it there in one step."""
+def extxyz(frames: "list[Atoms]") -> str:
+    """Text of an extxyz file."""
     import ase.io
 
     text = io.StringIO()
     ase.io.write(text, frames, format="extxyz")
+    return text.getvalue()
+
+
+def write_whole(path: Path, frames: "list[Atoms]") -> None:
+    """Write an extxyz file that does not exist yet beside its place and move it there in one step."""
+    text = extxyz(frames)
     require_new(path)
-    write_text(path, text.getvalue())
+    write_text(path, text)
 
 
 def package_versions(packages: Iterable[str]) -> dict[str, str]:

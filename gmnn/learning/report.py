@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import ase.io
 import numpy as np
 from ase import Atoms
 
-from gmnn.files import write_json, write_text
+from gmnn.files import extxyz, write_json, write_text
 
 COLUMNS = (
     "round", "labels", "ps", "replicas", "held", "left", "lost", "fused", "broken", "largest_grade", "share_above_1",
@@ -87,9 +86,7 @@ def sentence(summary: dict[str, Any], hold_ps: float) -> str:
 
 def write(output: Path, records: Sequence[dict[str, Any]], frames: Sequence[Atoms], summary: dict[str, Any]) -> None:
     """Write labelled frames, table, figure and summary."""
-    labelled = io.StringIO()
-    ase.io.write(labelled, list(frames), format="extxyz")
-    write_text(output / "frames.extxyz", labelled.getvalue())
+    write_text(output / "frames.extxyz", extxyz(list(frames)))
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()

@@ -236,14 +236,14 @@ def test_a_killed_learning_goes_on_and_asks_for_no_label_twice(tmp_path: Path) -
     )
     config = tmp_path / "learn.yaml"
     config.write_text(json.dumps(settings(tmp_path, teacher="counted:Counted")), encoding="utf-8")
-    environment = processes.environment() | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    variables = processes.environment() | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
     command_line = [sys.executable, "-c", SCRIPT, str(config), "--resume"]
     for seconds in (6, 9, 13, 18):
-        with subprocess.Popen(command_line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as run:
+        with subprocess.Popen(command_line, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as run:
             time.sleep(seconds)
             run.send_signal(signal.SIGKILL)
             assert b"Traceback" not in (run.communicate()[1] or b"")
-    done = subprocess.run(command_line, env=environment, capture_output=True, encoding="utf-8", timeout=300)
+    done = subprocess.run(command_line, env=variables, capture_output=True, encoding="utf-8", timeout=300)
     assert done.returncode in (0, 1), done.stderr
     summary = json.loads((tmp_path / "out" / "learn.json").read_text(encoding="utf-8"))
     calls = len((tmp_path / "calls").read_text(encoding="utf-8").splitlines())
