@@ -1,10 +1,11 @@
 """The store of labels: every label is on the disk before it is used, and none is computed twice.
 
 `frames.extxyz` holds the labelled structures and `failures.jsonl` what has no label; both only grow. `labels.json`
-says how long they were, and counts. A store that was cut anywhere opens again with all that was written whole.
+has their lengths at some time, and counters. A store that was cut anywhere opens again with all that was whole.
 """
 
 import json
+import time
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ from gmnn.teaching.records import Origin, Record, key_of, read_records, write_re
 from gmnn.teaching.teachers import Teacher
 
 FRAMES, FAILURES, INDEX = "frames.extxyz", "failures.jsonl", "labels.json"
+EVERY = 1.0  # s, between two writings of the index; what it does not know yet is found by its own seals
 HOPELESS = 5  # failures without any label before, after which the teacher is taken to be the wrong one
 HINT = "start again with another output"
 
@@ -133,9 +135,11 @@ class LabelStore:
             }
             self._failures.append(json.dumps(line) + "\n")
             self.failures[key] = answer
-        self._save()
+        if time.monotonic() > self._saved + EVERY:
+            self._save()
 
     def _save(self) -> None:
+        self._saved = time.monotonic()
         marks = {"frames": list(self._frames.mark), "failures": list(self._failures.mark)}
         values = {
             "teacher": self.teacher.identity,

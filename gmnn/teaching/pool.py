@@ -58,9 +58,18 @@ class Pool:
         waiting = deque(range(len(frames)))
         try:
             while waiting or any(worker.task >= 0 for worker in self.workers):
-                self._hand_out(frames, waiting)
-                for worker in self._heard():
-                    yield from self._answers(worker, frames)
+                answers: list[tuple[int, Answer]] = []
+                mistake = None
+                try:
+                    self._hand_out(frames, waiting)
+                    for worker in self._heard():
+                        answers.extend(self._answers(worker, frames))
+                    self._hand_out(frames, waiting)  # so that teachers work while the caller does
+                except UserError as error:
+                    mistake = error
+                yield from answers
+                if mistake is not None:
+                    raise mistake
         finally:  # also where the caller wants no more of them
             for worker in [worker for worker in self.workers if worker.task >= 0]:
                 self._end(worker)

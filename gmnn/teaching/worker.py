@@ -135,7 +135,11 @@ def _serve(requests: int, answers: int) -> int:
         if isinstance(place, (str, Path)) and str(place) == "." and declaration.get("scratch"):
             calculator.directory = type(place)(declaration["scratch"])  # workers must not share their files
     except BaseException as error:  # whatever a teacher raises, SystemExit included
-        _send(answers, {"unmade": last_line(error), "imported": not isinstance(error, (NotImported, ImportError))})
+        imported = not isinstance(error, (NotImported, ImportError))
+        _send(
+            answers,
+            {"unmade": str(error) if isinstance(error, NotImported) else last_line(error), "imported": imported},
+        )
         return 1
     _send(answers, {"ready": ase.__version__})
     while True:

@@ -262,7 +262,7 @@ with LabelStore(folder / "s", teacher) as store, Pool(teacher, folder / "log") a
 def test_killed_again_and_again(tmp_path: Path) -> None:
     """kill -9 while labelling, three times: all labels that were printed are kept, only what was under way is lost.
 
-    The teacher counts its own calls: each kill costs at most those of its two processes, and one that was not printed.
+    The teacher counts its own calls: each kill costs at most two under way and two that were not written.
     """
     calls, n, mark = tmp_path / "calls", 60, f"gmnn-test-{tmp_path}"
     command = [sys.executable, "-c", LABELLING, str(tmp_path), str(calls), str(n)]
@@ -285,9 +285,9 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
     done = processes.python("-c", LABELLING, tmp_path, calls, str(n))
     assert done.returncode == 0, done.stderr
     assert sorted(map(int, done.stdout.split())) == list(range(n))
-    assert n <= calls.stat().st_size <= n + 3 * 2
+    assert n <= calls.stat().st_size <= n + 3 * 4
     teacher = Teacher(ODD, {"calls": str(calls), "seconds": 0.03}, processes=2)
-    with LabelStore(tmp_path / "s", teacher) as store:
+    with warnings.catch_warnings(record=True), LabelStore(tmp_path / "s", teacher) as store:  # the calls were counted
         assert len(store.records) == store.counters.teacher_calls == n
         assert store.counters.from_store >= 30
         for record in store.records.values():
