@@ -29,7 +29,7 @@
 
 namespace {
 
-constexpr int INTERFACE = 1;    // gmnn.interfaces.lammps has the same number
+constexpr int INTERFACE = 2;    // gmnn.interfaces.lammps has the same number
 constexpr double SAME = 1e-4;   // Å; float32 hardly distinguishes nearer atoms
 
 // The data shared with gmnn.interfaces.lammps.Exchange. Python provides the functions and all pointers; a function
@@ -48,6 +48,8 @@ struct Exchange {
   double *energies;         // [C] eV
   double *forces;           // [N, 3] eV/Å
   double *virials;          // [C, 3, 3] eV, dE/d(strain); on the reference path the sum alone, [1, 3, 3]
+  int graded;               // whether grades are asked for
+  double *grades;           // [C], or null
   int (*open)(Exchange *, const char *model, const char *path, const char *dtype, const char *elements, int ranks);
   int (*reserve)(Exchange *, int own, int ghosts, int widest);    // makes arrays that are large enough
   int (*evaluate)(Exchange *);
@@ -241,6 +243,19 @@ class PairGMNN : public Pair {
     const bool stepping = update->ntimestep > update->firststep;    // set-up, which may compile, does not count
     seconds[0] = stepping ? seconds[0] + spent : 0.0;
     seconds[1] = stepping ? seconds[1] + platform::walltime() - start - spent : 0.0;
+  }
+
+  // `fix ID all pair N gmnn grades 1` has the grades of its atoms every N steps.
+  void *extract(const char *name, int &dimension) override
+  {
+    dimension = 0;
+    return std::strcmp(name, "grades_flag") ? nullptr : &exchange.graded;
+  }
+
+  void *extract_peratom(const char *name, int &columns) override
+  {
+    columns = 0;
+    return std::strcmp(name, "grades") ? nullptr : exchange.grades;
   }
 
   double memory_usage() override
