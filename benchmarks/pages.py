@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import scaling  # noqa: E402
-from benchmarks.blocks import accuracy, engines, how_much_data, md, peers, readme, reliability, seed, speed  # noqa: E402
+from benchmarks.blocks import accuracy, engines, evaluation, how_much_data, md, peers, readme, reliability, seed, speed  # noqa: E402
 
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"headline": how_much_data.headline, "numbers": readme.numbers},
@@ -27,6 +27,7 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
         "mixed": accuracy.mixed, "ensemble": accuracy.ensemble,
     },
     "docs/engines.md": {"lammps": engines.programs, "ranks": engines.by_rank, "lammps drift": engines.drifts},
+    "docs/evaluation.md": {"grades": evaluation.grades},
     "docs/how_much_data.md": {
         "study": how_much_data.study, "cost": how_much_data.cost, "certificate": how_much_data.certificate,
     },

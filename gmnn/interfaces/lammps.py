@@ -8,6 +8,7 @@ adds the forces on ghosts to the atoms that they stand for. Every image has its 
 import ctypes
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -49,15 +50,20 @@ class Engine:
         self.path = choose(potential, path).path
         self.offsets = np.zeros(len(SYMBOLS))
         self.offsets[self.numbers_of_types] = potential.offsets(self.numbers_of_types)
-        with precision(dtype):
-            self._params, part = part_evaluator(potential, path, dtype, one_core=ranks > 1)
+        self._evaluators = {False: self._evaluator(False)}  # without grades, and once they are asked for with them
+        self.shape = (0, 0, 0)  # atoms N, own atoms among them C, slots K
+
+    def _evaluator(self, graded: bool) -> Callable[[Array, Array, Array], Part]:
+        """Return a compiled function of positions, numbers and neighbors; UserError for grades that there are not."""
+        one_core = self.ranks > 1
+        with precision(self.dtype):
+            params, part = part_evaluator(self.potential, self.path, self.dtype, one_core, graded)
 
         def evaluate(params: Any, positions: Array, numbers: Array, neighbors: Array) -> Part:
             no_cell, no_shifts = jnp.zeros((3, 3), positions.dtype), jnp.zeros((*neighbors.shape, 3), jnp.int32)
             return part(params, System(positions, numbers, no_cell, neighbors, no_shifts))
 
-        self._evaluate = device.compiled(evaluate, one_core=ranks > 1)
-        self.shape = (0, 0, 0)  # atoms N, own atoms among them C, slots K
+        return partial(device.compiled(evaluate, one_core=one_core), params)
 
     def reserve(self, own: int, ghosts: int, widest: int) -> bool:
         """Make larger arrays if these are too small for so many atoms with `widest` neighbours; return whether so.
@@ -100,22 +106,24 @@ class Engine:
                 )
         return [f"atom type {t + 1} is {symbols[t]}, but its mass is {mass[t]:g}" for t in np.flatnonzero(odd)]
 
-    def evaluate(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def evaluate(self, graded: bool = False) -> tuple[np.ndarray, ...]:
         """Energies with the atomic references [C] eV, forces [N, 3] eV/Å and virials [C, 3, 3] eV, in float64.
 
         They belong to the positions [N, 3] Å, numbers [N] and neighbors [C, K] in the arrays. On the reference path
-        virials are summed to [1, 3, 3]. UserError if an energy is not finite.
+        virials are summed to [1, 3, 3]. `graded` adds the grades [C]. UserError if an energy is not finite.
         """
+        if graded not in self._evaluators:
+            self._evaluators[graded] = self._evaluator(graded)
         with precision(self.dtype), device.enough_memory(f"{self.shape[0]:,} atoms and ghosts"):
             positions = self.positions.astype(self.dtype)
-            results = self._evaluate(self._params, positions, self.numbers, self.neighbors)
-            energies, forces, virials = (np.asarray(x, float) for x in jax.device_get(results[:3]))
+            results = jax.device_get(self._evaluators[graded](positions, self.numbers, self.neighbors))
+            energies, *others = (np.asarray(x, float) for x in results if x is not None)
         if not np.isfinite(energies.sum()):
             raise UserError(
                 "the energy is not a finite number, so atoms are at the same place or lost; check the start and the "
                 "timestep"
             )
-        return energies + self.offsets[self.numbers[: len(energies)]], forces, virials
+        return energies + self.offsets[self.numbers[: len(energies)]], *others
 
 
 class Exchange(ctypes.Structure):
@@ -135,8 +143,8 @@ Exchange._fields_ = [
     ("atoms", ctypes.c_int), ("centres", ctypes.c_int), ("slots", ctypes.c_int), ("by_atom", ctypes.c_int),
     ("numbers_of_types", ctypes.c_void_p), ("positions", ctypes.c_void_p), ("numbers", ctypes.c_void_p),
     ("neighbors", ctypes.c_void_p), ("energies", ctypes.c_void_p), ("forces", ctypes.c_void_p),
-    ("virials", ctypes.c_void_p), ("open", _OPEN), ("check", _CHECK), ("reserve", _RESERVE),
-    ("evaluate", _EVALUATE), ("close", _CLOSE),
+    ("virials", ctypes.c_void_p), ("graded", ctypes.c_int), ("grades", ctypes.c_void_p),
+    ("open", _OPEN), ("check", _CHECK), ("reserve", _RESERVE), ("evaluate", _EVALUATE), ("close", _CLOSE),
     ("error", ctypes.c_char * 1024),
 ]  # fmt: skip
 
@@ -203,9 +211,10 @@ def _reserve(exchange: Any, own: int, ghosts: int, widest: int) -> int:
 def _evaluate(exchange: Any) -> int:
     def task() -> None:
         into = exchange.contents
-        arrays = tuple(map(np.ascontiguousarray, _engines[into.model].evaluate()))
+        arrays = tuple(map(np.ascontiguousarray, _engines[into.model].evaluate(bool(into.graded))))
         _results[into.model] = arrays
-        into.energies, into.forces, into.virials = (x.ctypes.data for x in arrays)
+        into.energies, into.forces, into.virials = (x.ctypes.data for x in arrays[:3])
+        into.grades = arrays[3].ctypes.data if into.graded else None
 
     return _spoken(exchange, task)
 

@@ -49,6 +49,8 @@ struct Exchange {
   double *energies;         // [C] eV
   double *forces;           // [N, 3] eV/Å
   double *virials;          // [C, 3, 3] eV, dE/d(strain); the sum alone, [1, 3, 3], unless by_atom
+  int graded;               // whether grades are asked for
+  double *grades;           // [C], or null
   int (*open)(Exchange *, const char *model, const char *path, const char *dtype, const char *elements, int ranks,
               int sharing);    // ranks in all, and those on this machine
   int (*check)(Exchange *, const double *masses);    // amu of each type, 0 = unknown; returns 2 for a warning
@@ -253,6 +255,19 @@ class PairGMNN : public Pair {
     const bool stepping = update->ntimestep > update->firststep;    // set-up, which may compile, does not count
     seconds[0] = stepping ? seconds[0] + spent : 0.0;
     seconds[1] = stepping ? seconds[1] + platform::walltime() - start - spent : 0.0;
+  }
+
+  // `fix ID all pair N gmnn grades 1` has the grades of its atoms every N steps.
+  void *extract(const char *name, int &dimension) override
+  {
+    dimension = 0;
+    return std::strcmp(name, "grades_flag") ? nullptr : &exchange.graded;
+  }
+
+  void *extract_peratom(const char *name, int &columns) override
+  {
+    columns = 0;
+    return std::strcmp(name, "grades") ? nullptr : exchange.grades;
   }
 
   double memory_usage() override

@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 
 RANK = 64  # directions of an element that have a variance of their own
-LEAST = 1e-4  # smallest variance of a direction, in units of the mean over all directions and elements
+LEAST = 1e-3  # smallest variance of a direction, in units of the mean over all directions and elements
 
 
 class Grade(NamedTuple):

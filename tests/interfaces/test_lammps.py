@@ -17,10 +17,13 @@ import pytest
 from ase import Atoms, units
 from ase.md.verlet import VelocityVerlet
 
+import gmnn
 from gmnn import Calculator
 from gmnn.commands import lammps as command
+from gmnn.data import read_dataset
 from gmnn.data.embedded import ethanol
 from gmnn.errors import UserError
+from gmnn.evaluation import with_grades
 from gmnn.interfaces import lammps as interface
 from gmnn.interfaces.lammps import Engine
 from gmnn.model import folder
@@ -463,3 +466,21 @@ def test_arrays_that_are_too_small_are_made_anew(path: str) -> None:
     whole = calculator()
     np.testing.assert_allclose(forces, whole.get_forces(atoms), rtol=0, atol=1e-10)
     np.testing.assert_allclose(energies, whole.get_potential_energies(atoms), rtol=1e-12)
+
+
+@pytest.mark.slow
+def test_grades_are_the_calculators(plugin: Path, tmp_path: Path) -> None:
+    """`fix pair` has them every second step; a model without grades ends the run with a sentence."""
+    potential, frames = gmnn.load(MODEL), read_dataset("ethanol").take(np.arange(20))
+    folder.save(tmp_path / "model", with_grades(potential, frames, frames.take(np.arange(5))), 1, {})
+    fix = ["fix g all pair 2 gmnn grades 1", "fix 1 all nve", f"timestep {STEP_FS / 1000}"]
+    job = [*lines(moving(), "kernel float64", plugin, tmp_path / "model"), *fix, "run 0", "collect", "run 4", "collect"]
+    graded, bare = run([job, [*lines(moving(), "fast", plugin), *fix, "run 0"]], tmp_path)
+    assert graded["errors"] == []
+    for step in graded["steps"]:
+        atoms = moving()
+        atoms.positions = np.reshape(step["x"], (-1, 3))
+        atoms.calc = Calculator(tmp_path / "model", dtype="float64", path="kernel", grades=True)
+        np.testing.assert_allclose(step["f_g"], atoms.calc.get_property("grades", atoms), rtol=1e-5)
+    assert max(graded["steps"][0]["f_g"]) > 0.1
+    assert "this potential has no grades" in bare["errors"][0]

@@ -127,12 +127,14 @@ def test_directions_beyond_the_rank_share_a_variance(rank: int, monkeypatch: pyt
     for part in np.split(hidden, 4):
         moments.add(part, np.zeros(100, int))
     variances, vectors = np.linalg.eigh(np.cov(hidden.T, bias=True))
+    assert variances.min() < grade.LEAST * variances.mean() < variances[2]
+    variances = np.maximum(variances, grade.LEAST * variances.mean())
     if rank < HIDDEN:
         variances[: HIDDEN - rank] = np.mean(variances[: HIDDEN - rank])
     apart = (hidden - hidden.mean(axis=0)) @ vectors
     found = grade.distances(moments.grade(), hidden.T, np.zeros(400, int))
     np.testing.assert_allclose(found, np.sqrt(np.sum(apart**2 / variances, axis=1)), rtol=1e-6)
-    assert np.mean(np.asarray(found) ** 2) == pytest.approx(HIDDEN)
+    assert np.mean(np.asarray(found) ** 2) == pytest.approx(HIDDEN, rel=0.2)
 
 
 @pytest.mark.parametrize("path", ["kernel", pytest.param("reference", marks=pytest.mark.slow)])

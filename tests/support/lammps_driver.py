@@ -18,9 +18,10 @@ LOG = "log.lammps"
 def collected(lmp: Any) -> dict[str, Any]:
     """Energies, forces, positions, types, pressures of the virial and of its shares, by atom in order of the ids."""
     found: dict[str, Any] = {"energy": lmp.get_thermo("pe"), "total": lmp.get_thermo("etotal")}
-    for name, width in (("f", 3), ("x", 3), ("c_e", 1), ("c_s", 6)):
-        if name[0] != "c" or lmp.has_id("compute", name[2:]):
-            ask = lmp.gather if name[0] == "c" else lmp.gather_atoms
+    for name, width in (("f", 3), ("x", 3), ("c_e", 1), ("c_s", 6), ("f_g", 1)):
+        kind = {"c_": "compute", "f_": "fix"}.get(name[:2])
+        if kind is None or lmp.has_id(kind, name[2:]):
+            ask = lmp.gather_atoms if kind is None else lmp.gather
             found[name] = list(ask(name, 1, width))
     found["type"] = list(lmp.gather_atoms("type", 0, 1))
     found["pressure"] = [lmp.get_thermo(name) for name in ("pxx", "pyy", "pzz", "pxy", "pxz", "pyz")]

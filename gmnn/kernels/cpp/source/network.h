@@ -120,23 +120,26 @@ struct Distances {
 
   // Store the grades of ATOMS atoms from their activations [H, ATOMS]; zero for atoms of a negative element.
   void operator()(const T* activations, const int64_t* elements, T* apart, T* shown, T* grades) const {
-    constexpr int L = LANES<T>;
-    const T* centers[ATOMS<T>];
-    for (int a = 0; a < ATOMS<T>; ++a) centers[a] = center + std::max<int64_t>(elements[a], 0) * width;
-    Vector<T> norm[ATOMS<T> / L] = {};
-    for (int64_t h = 0; h < width; ++h) {
-      T* to = apart + h * ATOMS<T>;
-      for (int a = 0; a < ATOMS<T>; ++a) to[a] = activations[h * ATOMS<T> + a] - centers[a][h];
-      for (int v = 0; v < ATOMS<T> / L; ++v) norm[v] += load(to + v * L) * load(to + v * L);
-    }
+    constexpr int L = LANES<T>, V = ATOMS<T> / L;
     std::fill(grades, grades + ATOMS<T>, T(0));
     for (int64_t e = 0; e < n_elements; ++e) {
       if (std::find(elements, elements + ATOMS<T>, e) == elements + ATOMS<T>) continue;
+      Vector<T> norm[V] = {}, inside[V] = {};
+      for (int64_t h = 0; h < width; ++h) {
+        UNROLLED
+        for (int v = 0; v < V; ++v) {
+          const Vector<T> far = load(activations + h * ATOMS<T> + v * L) - center[e * width + h];
+          store(apart + h * ATOMS<T> + v * L, far), norm[v] += far * far;
+        }
+      }
       multiply(padded, width, rows + e * padded * width, apart, shown);
-      Vector<T> inside[ATOMS<T> / L] = {};
-      for (int64_t k = 0; k < padded; ++k)
-        for (int v = 0; v < ATOMS<T> / L; ++v)
-          inside[v] += load(shown + k * ATOMS<T> + v * L) * load(shown + k * ATOMS<T> + v * L);
+      for (int64_t k = 0; k < padded; ++k) {
+        UNROLLED
+        for (int v = 0; v < V; ++v) {
+          const Vector<T> one = load(shown + k * ATOMS<T> + v * L);
+          inside[v] += one * one;
+        }
+      }
       for (int a = 0; a < ATOMS<T>; ++a) {
         if (elements[a] != e) continue;
         const T square = rest[e] * norm[a / L][a % L] - inside[a / L][a % L];
