@@ -78,6 +78,7 @@ def _distorted(config: "Config", arguments: argparse.Namespace) -> "tuple[list[A
     from gmnn.config.data import UnitsConfig
     from gmnn.data import distortion, split
     from gmnn.errors import UserError, reason
+    from gmnn.scanning.evaluate import EndedByCalculator, kept_running
 
     if config.data.units != UnitsConfig():
         raise UserError("data.units is not eV and Å, in which distorted frames are written; convert the frames first")
@@ -96,10 +97,14 @@ def _distorted(config: "Config", arguments: argparse.Namespace) -> "tuple[list[A
                     f"lie too high; is {name} made for these elements?"
                 )
             try:
-                for atoms in distortion.labelled(data, rng.choice(complete, arguments.n - len(done)), calculator, rng):
-                    tried += 1
-                    done += [] if atoms is None else [atoms]
-                    bar.update(atoms is not None)
+                chosen = rng.choice(complete, arguments.n - len(done))
+                with kept_running():
+                    for atoms in distortion.labelled(data, chosen, calculator, rng):
+                        tried += 1
+                        done += [] if atoms is None else [atoms]
+                        bar.update(atoms is not None)
+            except EndedByCalculator:
+                raise
             except Exception as error:  # any failure at an undistorted frame
                 raise UserError(f"{name} fails at a frame of {data.name}: {reason(error, 200)}") from None
     return done, tried
