@@ -15,7 +15,8 @@ Exit code: 0 if every bond passes, 1 if a bond fails, 2 for misuse or a model th
 
 import sys
 
-from gmnn.commands.scan import main
+from gmnn.__main__ import main
 
 if __name__ == "__main__":
+    sys.argv.insert(1, "scan")
     sys.exit(main())

@@ -5,6 +5,7 @@ from importlib import import_module
 
 from gmnn.commands import COMMANDS
 from gmnn.commands._frame import degrade_output
+from gmnn.commands._supervision import SUPERVISED, supervised
 
 
 def usage() -> str:
@@ -28,6 +29,8 @@ def main(argv: list[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"gmnn: {name!r} is not a command; there are {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
+    if argv is None and name in SUPERVISED:
+        return supervised(name, lambda: import_module(COMMANDS[name][0]).main(rest))
     return import_module(COMMANDS[name][0]).main(rest)
 
 

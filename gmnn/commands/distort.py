@@ -98,9 +98,9 @@ def _distorted(config: "Config", arguments: argparse.Namespace) -> "tuple[list[A
                     f"lie too high; is {name} made for these elements?"
                 )
             try:
-                wanted = rng.choice(complete, arguments.n - len(done))
+                chosen = rng.choice(complete, arguments.n - len(done))
                 with kept_running():
-                    for atoms in distortion.labelled(data, wanted, calculator, rng):
+                    for atoms in distortion.labelled(data, chosen, calculator, rng):
                         tried += 1
                         done += [] if atoms is None else [atoms]
                         bar.update(atoms is not None)

@@ -5,6 +5,8 @@ from ase import Atoms, units
 from ase.calculators.calculator import Calculator
 
 from gmnn.errors import UserError
+from gmnn.model.potential import Potential
+from gmnn.structures import warn_of_charge
 
 try:
     import openmm
@@ -16,23 +18,43 @@ KJ_PER_MOL = units.kJ / units.mol  # eV
 NM = 10.0  # Å
 
 
-def python_force(atoms: Atoms, calculator: Calculator) -> openmm.PythonForce:
-    """The force on all particles of an OpenMM system, which are the atoms of `atoms` in their order.
+class _Compute:
+    """The function of a PythonForce: energy in kJ/mol and forces [N, 3] in kJ/mol/nm of a state; it can be pickled."""
 
-    `calculator` is usually a `gmnn.Calculator`. The force is periodic if `atoms` is, in all three directions or none.
-    """
-    if atoms.pbc.any() and not atoms.pbc.all():
-        raise UserError(f"OpenMM repeats a system along three directions or none, but pbc is {atoms.pbc.tolist()}")
-    structure = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, calculator=calculator)
+    def __init__(self, structure: Atoms) -> None:
+        self.structure = structure
 
-    def compute(state: openmm.State) -> tuple[float, np.ndarray]:
-        structure.positions = state.getPositions(asNumpy=True).value_in_unit(nanometer) * NM
+    def __call__(self, state: openmm.State) -> tuple[float, np.ndarray]:
+        structure = self.structure
+        positions = state.getPositions(asNumpy=True).value_in_unit(nanometer) * NM
+        if positions.shape != structure.positions.shape:
+            raise UserError(
+                f"the system of OpenMM has {len(positions)} particles, but the structure has {len(structure)} atoms; "
+                "every particle must be one of its atoms, so take away virtual sites and other particles without one"
+            )
+        structure.positions = positions
         if structure.pbc.any():
             structure.cell = state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(nanometer) * NM
         forces = structure.get_forces() / (KJ_PER_MOL / NM)
         return structure.get_potential_energy() / KJ_PER_MOL, forces
 
-    force = openmm.PythonForce(compute, {})
+
+def python_force(atoms: Atoms, calculator: Calculator) -> openmm.PythonForce:
+    """The force on all particles of an OpenMM system, which are the atoms of `atoms` in their order.
+
+    `calculator` is usually a `gmnn.Calculator`. The force is periodic if `atoms` is, in all three directions or none;
+    then the cell is that of the context at every step. UserError for elements that a potential does not know.
+    """
+    if not len(atoms):
+        raise UserError("the structure has no atoms")
+    if atoms.pbc.any() and not atoms.pbc.all():
+        raise UserError(f"OpenMM repeats a system along three directions or none, but pbc is {atoms.pbc.tolist()}")
+    potential = getattr(calculator, "potential", None)
+    if isinstance(potential, Potential):
+        potential.require_elements(atoms.numbers)
+    warn_of_charge(atoms)
+    structure = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, calculator=calculator)
+    force = openmm.PythonForce(_Compute(structure), {})
     force.setUsesPeriodicBoundaryConditions(bool(structure.pbc.all()))
     return force
 

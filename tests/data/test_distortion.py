@@ -1,6 +1,9 @@
 """`gmnn distort`: labels are those of the data plus a difference, whatever the cheap method gets wrong in common."""
 
+import sys
+import types
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy as np
@@ -105,3 +108,34 @@ def test_command(copper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert main([*command, *wrong]) == 2
         assert words in capsys.readouterr().err
     assert not (tmp_path / "no.xyz").exists()
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_kind_8_a_teacher_that_leaves_python(
+    copper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], after: int
+) -> None:
+    """At the frame itself and at a distorted one: exit code 2, one sentence, no file."""
+
+    class Own(BaseException):
+        """An exception of somebody's that is no `Exception`."""
+
+    class Teacher(EMT):
+        count = 0
+
+        def calculate(self, *arguments: Any, **more: Any) -> None:
+            self.count += 1
+            if self.count > after:
+                raise Own("away")
+            super().calculate(*arguments, **more)
+
+    module = types.ModuleType("teachers")
+    module.Teacher = Teacher  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "teachers", module)
+    config = tmp_path / "config.yaml"
+    config.write_text(f"output: m\ndata: {{train: {copper}, split: ordered, n_train: 2, n_valid: 1}}\n")
+    command = [str(config), "--calculator", "teachers:Teacher", "-n", "5", "--out", str(tmp_path / "far.xyz")]
+    assert main(command) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert "tried to end the program, got Own(away)" in said[-1]
+    assert "Traceback" not in "".join(said)
+    assert not (tmp_path / "far.xyz").exists()

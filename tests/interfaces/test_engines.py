@@ -104,6 +104,85 @@ def test_openmm_in_a_cell() -> None:
             system(other, calculator)
 
 
+@pytest.mark.slow
+def test_kind_16_openmm_in_a_box_that_changes() -> None:
+    """Under a barostat and after a change by hand, energies and forces are the calculator's for the same box."""
+    processes.engine("openmm")
+    import openmm
+
+    from gmnn.interfaces.openmm import KJ_PER_MOL, NM, system
+
+    atoms, cell = distorted(), np.array([[7.0, 0, 0], [1.0, 7.5, 0], [0.5, -1.0, 8.0]])
+    atoms.set_cell(cell)
+    atoms.pbc = True
+    made = system(atoms, Calculator(MODEL, dtype="float64"))
+    made.addForce(openmm.MonteCarloBarostat(1000.0, 300.0, 1))
+    made = openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(made))  # as a checkpoint does
+    context = openmm.Context(
+        made, openmm.LangevinMiddleIntegrator(300, 1, 0.0005), openmm.Platform.getPlatformByName("Reference")
+    )
+    context.setPositions(atoms.positions / NM)
+    boxes = []
+    for scale, steps in ((None, 20), (0.9, 0), (0.6, 0)):  # the last one is narrower than the cutoff
+        if scale:
+            context.setPeriodicBoxVectors(*(scale * cell / NM))
+        context.getIntegrator().step(steps)
+        state = context.getState(getEnergy=True, getPositions=True, getForces=True)
+        boxes.append(state.getPeriodicBoxVectors(asNumpy=True)._value * NM)
+        same = Atoms(atoms.numbers, state.getPositions(asNumpy=True)._value * NM, cell=boxes[-1], pbc=True)
+        same.calc = Calculator(MODEL, dtype="float64")
+        assert state.getPotentialEnergy()._value * KJ_PER_MOL == pytest.approx(same.get_potential_energy(), abs=1e-8)
+        forces = state.getForces(asNumpy=True)._value * KJ_PER_MOL / NM
+        np.testing.assert_allclose(forces, same.get_forces(), atol=1e-8 * np.abs(forces).max())
+    assert np.abs(boxes[0] - cell).max() > 1e-6
+
+
+@pytest.mark.slow
+def test_kind_12_openmm_particles_that_are_no_atoms() -> None:
+    """Dummy atoms, unknown elements, virtual sites and another number of particles are refused with one sentence."""
+    processes.engine("openmm")
+    import openmm
+
+    from gmnn.interfaces.openmm import NM, python_force, system
+
+    calculator, atoms = Calculator(MODEL, dtype="float64"), distorted()
+    for number, words in ((0, "not trained on the dummy X"), (92, "not trained on U")):
+        other = atoms.copy()
+        other.numbers[0] = number
+        for make in (system, python_force):
+            with pytest.raises(UserError, match=words):
+                make(other, calculator)
+    with pytest.raises(UserError, match="no atoms"):
+        system(Atoms(), calculator)
+    charged = atoms.copy()
+    charged.info["charge"] = 1
+    with pytest.warns(UserWarning, match="total charge"):
+        system(charged, calculator)
+
+    def energy(made: Any, positions: np.ndarray) -> Any:
+        context = openmm.Context(made, openmm.VerletIntegrator(0.0005), openmm.Platform.getPlatformByName("Reference"))
+        context.setPositions(positions / NM)
+        return context.getState(getEnergy=True)
+
+    sites = system(atoms, calculator)
+    sites.addParticle(0)
+    sites.setVirtualSite(9, openmm.TwoParticleAverageSite(0, 1, 0.5, 0.5))
+    single = openmm.System()
+    single.addParticle(12.0)
+    single.addForce(python_force(atoms, calculator))
+    for made, positions in ((sites, np.vstack([atoms.positions, np.zeros(3)])), (single, np.zeros((1, 3)))):
+        with pytest.raises(openmm.OpenMMException, match="particles, but the structure has 9 atoms"):
+            energy(made, positions)
+    held = system(atoms, calculator)
+    held.addConstraint(0, 1, 0.15)
+    context = openmm.Context(held, openmm.VerletIntegrator(0.0005), openmm.Platform.getPlatformByName("Reference"))
+    context.setPositions(atoms.positions / NM)
+    context.applyConstraints(1e-8)
+    context.getIntegrator().step(3)
+    now = context.getState(getPositions=True).getPositions(asNumpy=True)._value * NM
+    assert np.linalg.norm(now[0] - now[1]) == pytest.approx(1.5, abs=1e-4)
+
+
 def ipi_input(folder: Path, beads: int, dynamics: str) -> str:
     """An input of i-PI for the distorted molecule, whose files are in `folder`; masses are ASE's, not i-PI's own."""
     from gmnn.interfaces import ipi
@@ -213,6 +292,45 @@ def test_ipi_gets_the_virial_it_expects(tmp_path: Path) -> None:
         slope = (energy(strain)[0] - energy(-strain)[0]) / (2 * h)
         assert abs(slope) > 1e-4
         np.testing.assert_allclose(virial[a, b], -slope, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_kind_10_ipi_sends_what_is_no_structure(tmp_path: Path) -> None:
+    """Another number of atoms, positions or cells that are no numbers, cells without volume or in another unit."""
+    processes.engine("ipi")
+    from gmnn.interfaces.ipi import Driver
+
+    atoms = distorted()
+    atoms.write(tmp_path / "molecule.extxyz")
+    atoms.set_cell([9.0, 9.0, 9.0])
+    atoms.pbc = True
+    atoms.write(tmp_path / "cell.extxyz")
+    molecule, periodic = (Driver(str(MODEL), str(tmp_path / f"{name}.extxyz")) for name in ("molecule", "cell"))
+    x, cell = atoms.positions / units.Bohr, atoms.cell.array / units.Bohr
+    energy = molecule(cell, x)[0]
+    for driver, box, positions, words in (
+        (molecule, cell, x[:3], r"of the shape \(3, 3\), but the template has 9 atoms"),
+        (periodic, cell, np.vstack([x, x + 9]), r"of the shape \(18, 3\), but the template has 9 atoms"),
+        (molecule, cell, x.ravel(), "the template has 9 atoms"),
+        (molecule, cell, np.nan * x, "must be finite numbers"),
+        (periodic, cell, np.inf * x, "must be finite numbers"),
+        (periodic, np.nan * cell, x, "which has no volume"),
+        (periodic, 0.0 * cell, x, "which has no volume"),
+        (periodic, np.ones((3, 3)), x, "which has no volume"),
+        (periodic, cell[:2], x, "which has no volume"),
+        (periodic, 1e-3 * cell, x, "give a real cell"),
+        (periodic, 1e9 * cell, x, "check the unit"),
+    ):
+        for several in (False, True):
+            with pytest.raises(UserError, match=words):
+                driver([cell, box] if several else box, [x, positions] if several else positions)
+        assert molecule(cell, x)[0] == pytest.approx(energy, abs=1e-9)
+    atoms.numbers[0] = 92
+    atoms.write(tmp_path / "uranium.extxyz")
+    with pytest.raises(UserError, match="not trained on U"):
+        Driver(str(MODEL), str(tmp_path / "uranium.extxyz"))
+    with pytest.raises(UserError, match="gmnn has no parameters dtpye; it takes model, template, dtype and path"):
+        Driver(str(MODEL), str(tmp_path / "molecule.extxyz"), dtpye="float64", verbosity=1)
 
 
 @pytest.mark.slow

@@ -220,7 +220,7 @@ def test_errors_are_sentences(plugin: Path, tmp_path: Path, make_potential: Call
         assert any(line.startswith(old) for line in good)
         return [other for line in good for other in (new if line.startswith(old) else (line,))]
 
-    words = ["special_bonds lj/coul 1 1 1", "neigh_modify exclude leaves some out"]
+    words = ["special_bonds lj/coul 1 1 1", "leaves some out"]
     together = [*changed("atom_style", "atom_style bond"), words[0], "neigh_modify exclude type 1 2", "run 0"]
     both = [f"pair_coeff * * gmnn {MODEL} H C O", "pair_coeff 1 1 lj/cut 0 1"]
     mixed = changed("pair_style", "pair_style hybrid gmnn lj/cut 2", *both)

@@ -1,5 +1,8 @@
 """Kind 8: a scan ends with exit code 0 only after a verdict was written, whatever a calculator raises or returns."""
 
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +15,8 @@ from ase.calculators.lj import LennardJones
 
 from gmnn.__main__ import main
 from gmnn.commands._frame import exit_code
+from tests.support import processes
+from tests.support.paths import ROOT
 
 TEXT = "import sys\n{0}\n"
 
@@ -124,3 +129,54 @@ def test_kind_8_no_command_ends_with_zero_before_its_result(
 
     assert exit_code("train", body) == 2
     assert "before there was a result" in capsys.readouterr().err
+
+
+ENDS = """
+import ctypes, os, signal, time
+from ase.calculators.lj import LennardJones
+
+class Odd(LennardJones):
+    def calculate(self, *arguments, **more):
+        {0}
+        super().calculate(*arguments, **more)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [("os._exit(0)", 2, "a library ended the program before there was a result"),
+     ("ctypes.CDLL(None).exit(0)", 2, "a library ended the program before there was a result"),
+     ("os.kill(os.getpid(), signal.SIGSEGV)", 139, "ended by SIGSEGV before there was a result"),
+     ("os._exit(5)", 5, ""), ("pass", 0, "")],
+)  # fmt: skip
+def test_kind_8_a_calculator_that_ends_the_process(line: str, code: int, said: str, tmp_path: Path) -> None:
+    """From Python, C or Fortran, without any exception: exit code 0 only after a verdict; a verdict has its own."""
+    (tmp_path / "ends.py").write_text(ENDS.format(line), encoding="utf-8")
+    ase.io.write(tmp_path / "h2.xyz", Atoms("H2", [[0, 0, 0], [0, 0, 0.74]]))
+    scan = ["scan", "--calculator", "ends:Odd", "--structure", "h2.xyz", "--frames", "4", "--reference", "none"]
+    done = processes.python(
+        "-m", "gmnn", *scan, "--out", "out", cwd=tmp_path, PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}"
+    )
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert done.stderr.count("\n") == bool(said)
+    assert (tmp_path / "out" / "scan.json").exists() is (line == "pass")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_kind_8_signals_reach_the_scan(number: signal.Signals, tmp_path: Path) -> None:
+    """A signal to the process that was started ends the scan, and no process is left."""
+    (tmp_path / "ends.py").write_text(ENDS.format("print('here', flush=True); time.sleep(600)"), encoding="utf-8")
+    scan = ["scan", "--calculator", "ends:Odd", "--reference", "none", "--out", "out"]
+    command = [sys.executable, "-m", "gmnn", *scan]
+    variables = processes.environment(PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}")
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as started:
+        assert started.stdout.readline() == "here\n"
+        started.send_signal(number)
+        _, err = started.communicate(timeout=60)  # the pipes are closed, so the child has ended, too
+    assert started.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
+    assert "Traceback" not in err
