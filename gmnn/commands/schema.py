@@ -7,7 +7,7 @@ from typing import Any
 from gmnn.commands._frame import Command
 
 DESCRIPTION = """Print the JSON schema of the training configuration. With --markdown print docs/config.md
-instead, which has tables of all keys of training and dynamics."""
+instead, which has tables of all keys of training, dynamics and learning."""
 TABLE = """
 |key|default|meaning|
 |---|---|---|
@@ -30,6 +30,12 @@ DYNAMICS_HEAD = f"""
 
 These are the keys of `gmnn md` ([md.md](md.md)).
 {TABLE}"""
+LEARN_HEAD = f"""
+
+## Learning
+
+These are the keys of `gmnn learn` ([learn.md](learn.md)); `model` and `train` are the sections of a training.
+{TABLE}"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def page() -> str:
-    """Make docs/config.md: tables of the usual keys of training, of the rare ones, and of the keys of dynamics."""
+    """Make docs/config.md: tables of the usual keys of training, of the rare ones, and those of dynamics and learning."""
+    from gmnn.config.learn import LearnConfig
     from gmnn.config.md import DynamicsConfig
     from gmnn.config.model import RARE
     from gmnn.config.reading import schema
@@ -54,7 +61,9 @@ def page() -> str:
     training = rows(schema())
     rare = [line for line in training if line.split("`")[1] in RARE]
     usual = [line for line in training if line not in rare]
-    tables = (HEAD, usual), (RARE_HEAD, rare), (DYNAMICS_HEAD, rows(DynamicsConfig.model_json_schema()))
+    learning = [line for line in rows(LearnConfig.model_json_schema()) if "." not in line.split("`")[1]]
+    dynamics = rows(DynamicsConfig.model_json_schema())
+    tables = (HEAD, usual), (RARE_HEAD, rare), (DYNAMICS_HEAD, dynamics), (LEARN_HEAD, learning)
     return "".join(head + "\n".join(lines) for head, lines in tables)
 
 
