@@ -245,7 +245,7 @@ class Calculator(ASECalculator):
         rows, slots, new = self._shapes.fit(len(atoms), max(slots, capacity(needed)))
         require_memory(self.potential, self.path, self.dtype, rows, rows * slots)
         if new:
-            self._predict.clear_cache()
+            self._predict.clear_cache()  # type: ignore[attr-defined]  # of a function that JAX compiled
         system = pad(system, rows, slots)
         placed = jax.device_put(on_device(system, self.dtype), self._place)
         bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)

@@ -4,6 +4,7 @@ Every bound is compared with values found by random sampling and by gradient asc
 """
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -410,6 +411,60 @@ def test_certificate_of_a_molecule(gentle: Potential, molecule: Atoms) -> None:
     assert certificate.barrier["C-H"] > certify(gentle, molecule, energy=50.0, samples=0).barrier["C-H"]
     printed = float(next(line for line in certificate.table().splitlines() if line.startswith("C-H")).split()[1])
     assert certificate.barrier["C-H"] - 1e-3 < printed <= certificate.barrier["C-H"]
+
+
+@pytest.mark.slow
+def test_kind_10_certificates_of_odd_structures(gentle: Potential) -> None:
+    """A verdict or one sentence: lone and distant atoms, cells of one atom, atoms at one place, 10,000 atoms."""
+    rng = np.random.default_rng(0)
+    grid = 2.0 * np.stack(np.meshgrid(*[np.arange(22)] * 3), axis=-1).reshape(-1, 3)[:10_000]
+    many = Atoms(rng.choice([1, 6, 8], 10_000), grid + rng.uniform(-0.3, 0.3, grid.shape))
+    proved = {
+        "one": Atoms("C", [[0.0, 0, 0]]),
+        "apart": Atoms("CO", [[0.0, 0, 0], [500.0, 0, 0]]),
+        "close": Atoms("CO", [[0.0, 0, 0], [0.0, 0, 0.05]]),
+        "cell": Atoms("C", [[0.0, 0, 0]], cell=[1.5, 1.5, 1.5], pbc=True),
+        "slab": Atoms("CO", [[0.0, 0, 0], [1.2, 0, 0]], cell=[4.0, 4.0, 0.0], pbc=[True, True, False]),
+        "many": many,
+    }
+    for name, atoms in proved.items():
+        began = time.perf_counter()
+        certificate = certify(gentle, atoms, samples=4)
+        assert time.perf_counter() - began < 300
+        json.dumps(certificate.to_dict(), allow_nan=False)
+        limited = any("among 24 other atoms at most" in sentence for sentence in certificate.assumptions)
+        assert limited is (name in ("cell", "many"))
+        assert (certificate.barrier["C-O"] is not None) is (name in ("apart", "close", "slab", "many"))
+        for pair, sampled in certificate.sampled.items():
+            assert sampled is None or 0 <= sampled <= certificate.network[pair]
+    for atoms, words in (
+        (Atoms("CO", [[0.0, 0, 0], [0.0, 0, 0]]), "at the same place"),
+        (Atoms("CU", [[0.0, 0, 0], [2.0, 0, 0]]), "not trained on U"),
+        (Atoms(), "no atoms"),
+        (Atoms("CO", [[0.0, 0, 0], [np.nan, 0, 0]]), "must be finite numbers"),
+        (Atoms("H9000", rng.uniform(0, 5, (9000, 3))), "are the positions in nm"),
+    ):
+        began = time.perf_counter()
+        with pytest.raises(UserError, match=words):
+            certify(gentle, atoms)
+        assert time.perf_counter() - began < 10
+
+
+def test_kind_10_the_search_of_a_certificate_is_bounded(gentle: Potential, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many other atoms there are, few are searched, of every element of the structure."""
+    crowds: list[np.ndarray] = []
+
+    def search(*arguments: Any, others: np.ndarray, **more: Any) -> adversary.Search:
+        assert len(others) == arguments[4]
+        crowds.append(others)
+        return adversary.Search(1, 1, 0, -1.0, 0.0, 0.0)
+
+    monkeypatch.setattr(adversary, "search", search)
+    side = 2.5 * np.arange(60)[:, None] * [1.0, 0.0, 0.0]
+    certificate = certify(gentle, Atoms("H40C10O10", side))
+    assert "among 24 other atoms at most" in " ".join(certificate.assumptions)
+    assert {len(crowd) for crowd in crowds} == {24}
+    assert all(set(crowd) == {1, 6, 8} for crowd in crowds)
 
 
 def nothing(radii: dict[str, float | None]) -> bool:

@@ -220,7 +220,7 @@ def test_errors_are_sentences(plugin: Path, tmp_path: Path, make_potential: Call
         assert any(line.startswith(old) for line in good)
         return [other for line in good for other in (new if line.startswith(old) else (line,))]
 
-    words = ["special_bonds lj/coul 1 1 1", "leaves some out"]
+    words = ["special_bonds lj/coul 1 1 1", "but neigh_modify exclude, or a fix"]
     together = [*changed("atom_style", "atom_style bond"), words[0], "neigh_modify exclude type 1 2", "run 0"]
     both = [f"pair_coeff * * gmnn {MODEL} H C O", "pair_coeff 1 1 lj/cut 0 1"]
     mixed = changed("pair_style", "pair_style hybrid gmnn lj/cut 2", *both)
@@ -348,7 +348,7 @@ def test_kind_16_masses_that_are_not_the_elements() -> None:
 
 def test_kind_10_a_rank_without_enough_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused before arrays are made, by what all ranks of the machine need; the old arrays stay."""
-    monkeypatch.setattr(host, "machine_memory", lambda: 2.0**29)
+    monkeypatch.setattr(host, "machine_memory", lambda: 2.0**28)
     engines = [Engine(folder.load(MODEL), "reference", "float64", list(TYPES), 4, sharing) for sharing in (1, 4)]
     for engine in engines:
         assert engine.reserve(100, 100, 20)

@@ -9,11 +9,13 @@ from ase import Atoms, units
 from ase.build import bulk
 from ase.constraints import FixAtoms, FixBondLength, FixCartesian, FixedPlane, FixInternals, Hookean
 
+from gmnn import folders
 from gmnn.commands import md as md_command
 from gmnn.commands.md import structure
 from gmnn.config.md import DynamicsConfig
 from gmnn.errors import UserError
 from gmnn.md.velocities import repeated
+from tests.support.paths import ROOT
 
 
 def crystal(momenta: bool = True) -> Atoms:
@@ -112,3 +114,23 @@ def test_kind_14_the_command_ends_with_2(
     assert "only FixAtoms" in error
     assert "Traceback" not in error
     assert not (tmp_path / "out").exists()
+
+
+def test_kind_1_two_runs_in_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """The second of two runs at once ends with one sentence and changes nothing that the first one wrote."""
+    out, config = tmp_path / "run", tmp_path / "md.yaml"
+    ase.io.write(tmp_path / "start.xyz", Atoms("OH", [[0.0, 0, 0], [0.0, 0, 0.97]]))
+    config.write_text(
+        f"model: {ROOT / 'examples' / 'ethanol'}\nstructure: {tmp_path / 'start.xyz'}\noutput: {out}\nsteps: 2\n"
+        "every: 2\nensemble: nve\npath: kernel\n"
+    )
+    assert md_command.main([str(config)]) == 0
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    with folders.exclusive(out):
+        for arguments in ([], ["--resume"], ["--resume", "steps=4"]):
+            assert md_command.main([str(config), *arguments]) == 2
+            said = capsys.readouterr().err
+            assert "another run is writing" in said or (not arguments and "add --resume" in said)
+            assert "Traceback" not in said
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+    assert md_command.main([str(config), "--resume", "steps=4"]) == 0
