@@ -24,7 +24,6 @@ from gmnn.errors import UserError
 from gmnn.model import folder
 from tests.support.counts import record
 from tests.support.faults import DAMAGES, damaged, outcome
-from tests.support.kinds import KINDS as KINDS_OF_FAULTS
 from tests.support.paths import GOLDEN
 
 SAMPLES = int(os.environ.get("GMNN_FAULTS", "1"))  # of every kind of fault in every kind of job
@@ -184,7 +183,7 @@ def test_a_disk_that_fails(
         assert again in (0, 1), (kind, fault, k, capsys.readouterr().err)
         assert job.result() == expected, (kind, fault, k)
         shutil.rmtree(job.home)
-        record(KINDS_OF_FAULTS[17])
+        record(17)
 
 
 def hash_of(text: str) -> int:
@@ -212,7 +211,7 @@ def test_damaged_model_folders(kind: str, tmp_path: Path) -> None:
         except UserError:
             noticed += 1
         shutil.rmtree(copy)
-        record(KINDS_OF_FAULTS[17])
+        record(17)
     assert noticed >= 1
 
 
@@ -241,7 +240,7 @@ def test_damaged_states(
             assert job.result() == expected, (kind, files[k])
         else:
             assert said.strip(), (kind, files[k])
-        record(KINDS_OF_FAULTS[17])
+        record(17)
 
 
 def _damage(file: Path, kind: str, rng: np.random.Generator) -> None:
@@ -277,7 +276,7 @@ def test_clocks_that_go_backwards(tmp_path: Path, undisturbed: Callable, monkeyp
         job = Job(kind, tmp_path / kind)
         assert main(job.start) == 0
         assert job.result() == expected[kind]
-        record(KINDS_OF_FAULTS[17])
+        record(17)
 
 
 def test_a_folder_from_a_stranger_runs_nothing(tmp_path: Path) -> None:
@@ -314,7 +313,7 @@ def test_a_folder_from_a_stranger_runs_nothing(tmp_path: Path) -> None:
         except UserError:
             pass
         shutil.rmtree(copy)
-        record(KINDS_OF_FAULTS[4])
+        record(4)
     shutil.copytree(MODEL, copy)
     shutil.move(copy / "params", tmp_path / "elsewhere")
     (copy / "params").symlink_to(tmp_path / "elsewhere")
