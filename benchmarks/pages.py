@@ -37,7 +37,7 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     },
     "docs/md.md": {"held": md.held, "drift": md.drift},
     "docs/peers.md": {"peers": peers.peers, "scans": peers.scans},
-    "docs/reliability.md": {"faults": reliability.faults, "fuzz": reliability.fuzz},
+    "docs/reliability.md": {"cases": reliability.cases},
     "docs/scaling.md": {"weak": scaling.weak, "strong": scaling.strong},
     "docs/seed.md": {"seed": seed.settings},
     "docs/speed.md": {"speed": speed.beside_apax, "notes": speed.notes, "lammps": speed.beside_lammps},

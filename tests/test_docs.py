@@ -24,7 +24,7 @@ LANGUAGES = {"bash", "python", "yaml", "text"}
 
 def blocks(page: Path) -> list[tuple[str, str]]:
     """Language and code of every block."""
-    return re.findall(r"^```(\w*)[^\n]*\n(.*?)^```$", page.read_text(), re.S | re.M)
+    return re.findall(r"^```(\w*)[^\n]*\n(.*?)^```$", page.read_text(encoding="utf-8"), re.S | re.M)
 
 
 WITH_ENGINES = pytest.mark.slow  # whose engines the quick tests do without
@@ -48,7 +48,7 @@ def test_blocks_of_the_documents(
             elif set(values) <= set(Config.model_fields):
                 Config.model_validate({"output": "x", **values, "data": {"train": "x", **values.get("data", {})}})
             else:
-                (tmp_path / "models.yaml").write_text(code)
+                (tmp_path / "models.yaml").write_text(code, encoding="utf-8")
                 assert _calculators.declared(str(tmp_path / "models.yaml"))
         if language == "python" and page.stem != "tutorial":
             if "openmm" in code:
@@ -62,6 +62,6 @@ def test_blocks_of_the_documents(
 
 def test_every_page_is_in_the_navigation() -> None:
     """And nothing else; the tutorial is among what .ci/run executes."""
-    navigation = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M)
+    navigation = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.M)
     assert sorted(navigation) == sorted(page.name for page in PAGES)
-    assert "docs/execute.py docs/tutorial.md" in (ROOT / ".ci" / "run").read_text()
+    assert "docs/execute.py docs/tutorial.md" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")

@@ -25,7 +25,7 @@ ATOM_BYTES = 2000  # memory for an atom with some 50 neighbours
 MEMORY_SHARE = 0.8  # of the machine's memory that a list may need
 CGROUPS = Path("/sys/fs/cgroup")
 MOST_BINS = 1_000_000  # along a vector, so that their numbers fit into 64 bits
-SPARSE = 1000  # bins as wide as the cutoff, plus 8 an atom; beyond, ASE searches: slower, but for any structure
+SPARSE = 1000  # bins as wide as the cutoff, plus 8 an atom; beyond, a tree of points is searched
 
 
 def capacity(needed: int, smallest: int = 8) -> int:
@@ -220,9 +220,7 @@ def _search(
         lengths = np.where(pbc, lengths, np.maximum(lengths, np.linalg.norm(np.ptp(positions, axis=0))))
     bins = np.prod(np.maximum(lengths / cutoff, 1.0))
     if bins > SPARSE + 8 * len(positions):  # vesin can divide by zero in a sparse cell, too
-        from ase.neighborlist import primitive_neighbor_list
-
-        i, j, S = primitive_neighbor_list("ijS", np.asarray(pbc, bool), box, positions, cutoff)
+        i, j, S = _sparse_pairs(positions, box, np.asarray(pbc, bool), cutoff)
     else:
         from vesin import NeighborList  # a compiled library, not needed where slots are given
 
@@ -231,6 +229,29 @@ def _search(
     i, j, S = i.astype(np.int64), j.astype(np.int64), hand * S.astype(np.int64)
     order = np.lexsort((S[:, 2], S[:, 1], S[:, 0], j, i))
     return i[order], j[order], S[order]
+
+
+def _sparse_pairs(
+    positions: np.ndarray, box: np.ndarray, pbc: np.ndarray, cutoff: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ordered pairs by a tree over the atoms and those of their images that lie within reach of the cell."""
+    from scipy.spatial import KDTree
+
+    margins = cutoff / _heights(box) + 1e-9
+    fractions = positions @ np.linalg.inv(box)
+    whole = np.where(pbc, np.floor(fractions), 0.0)
+    fractions = fractions - whole
+    reach = np.where(pbc, np.ceil(margins), 0).astype(int)
+    shifts = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), axis=-1).reshape(-1, 3)
+    low, high = np.where(pbc, -margins, -np.inf), np.where(pbc, 1 + margins, np.inf)
+    near = [np.flatnonzero(((fractions + S >= low) & (fractions + S <= high)).all(axis=1)) for S in shifts]
+    atoms, images = np.concatenate(near), np.repeat(shifts, [len(k) for k in near], axis=0)
+    wrapped = positions - whole @ box
+    found = KDTree(wrapped).sparse_distance_matrix(KDTree(wrapped[atoms] + images @ box), cutoff, output_type="ndarray")
+    i, j, S = found["i"], atoms[found["j"]], images[found["j"]]
+    others = (found["v"] < cutoff) & ((i != j) | S.any(axis=1))
+    i, j, S = i[others], j[others], S[others]
+    return i, j, S + (whole[i] - whole[j]).astype(int)
 
 
 def make_system(

@@ -16,7 +16,8 @@ def test_no_row_fails(tmp_path: Path) -> None:
     structure = tmp_path / "water.xyz"
     structure.write_text(
         '9\nLattice="6.2 0 0 0 6.2 0 0 0 6.2" pbc="T T T"\nO 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n'
-        "O 3 0.2 0.1\nH 3.96 0.2 0.1\nH 2.76 1.13 0.1\nO 0.1 3.1 2.9\nH 1.06 3.1 2.9\nH -0.14 4.03 2.9\n"
+        "O 3 0.2 0.1\nH 3.96 0.2 0.1\nH 2.76 1.13 0.1\nO 0.1 3.1 2.9\nH 1.06 3.1 2.9\nH -0.14 4.03 2.9\n",
+        encoding="utf-8",
     )
     record = Record(tmp_path / "gpu.json", quick=True)
     run = gpu.Run(load(ROOT / "examples" / "ethanol"), str(structure), record, True, float("inf"))

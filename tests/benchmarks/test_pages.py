@@ -26,14 +26,14 @@ def test_documents_hold_what_the_results_say() -> None:
 def test_what_is_wrong_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stale block, one without marks and one that nothing writes; writing mends the first alone."""
     page = tmp_path / "page.md"
-    page.write_text("<!-- a -->\nold\n<!-- /a -->\ntext\n<!-- c -->\n<!-- /c -->\n")
+    page.write_text("<!-- a -->\nold\n<!-- /a -->\ntext\n<!-- c -->\n<!-- /c -->\n", encoding="utf-8")
     monkeypatch.setattr(pages, "ROOT", tmp_path)
     monkeypatch.setattr(pages, "BLOCKS", {"page.md": {"a": lambda: table(["x"], [[1]]), "b": lambda: ""}})
     named = ["block `a` is stale", "marks <!-- b -->", "nothing writes the block `c`"]
     assert all(any(words in complaint for complaint in pages.stale()) for words in named)
     assert len(pages.stale()) == 3
     assert len(pages.write()) == 2
-    assert "|x|\n|---|\n|1|\n<!-- /a -->\ntext" in page.read_text()
+    assert "|x|\n|---|\n|1|\n<!-- /a -->\ntext" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda file: str(file.relative_to(ROOT / "benchmarks")))

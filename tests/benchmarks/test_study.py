@@ -164,7 +164,7 @@ def test_older_tables_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """Columns that a table does not have yet are empty, and stay so when it is written again."""
     monkeypatch.setattr(stored, "TABLE", tmp_path / "table.csv")
     assert stored.rows() == []
-    stored.TABLE.write_text("variant,n_basis,r_b_C-H_A\nnone,16,\ndefault,8,0.6\n")
+    stored.TABLE.write_text("variant,n_basis,r_b_C-H_A\nnone,16,\ndefault,8,0.6\n", encoding="utf-8")
     stored.write_rows(stored.rows())
     assert [(row["variant"], row["n_basis"], row["r_b_C-H_A"], row["r_c_C-H_A"]) for row in stored.rows()] == [
         ("none", "16", "", ""), ("default", "8", "0.6", "")

@@ -528,7 +528,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """A table and strict JSON for the golden model."""
     model, out = str(GOLDEN / "v2" / "model"), tmp_path / "certificate.json"
     assert command.main([model, "--structure", "ethanol", "--json", str(out)]) == 0
-    values = json.loads(out.read_text())
+    values = json.loads(out.read_text(encoding="utf-8"))
     assert values.keys() >= KEYS
     assert values["barrier_radius"]["C-H"] > 0.1
     assert "C-H" in capsys.readouterr().out
@@ -537,7 +537,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
 def test_mistakes_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """One sentence and exit code 2."""
     model, broken = str(GOLDEN / "v2" / "model"), tmp_path / "broken.xyz"
-    broken.write_text("3\nhello\nC 0 0\n")
+    broken.write_text("3\nhello\nC 0 0\n", encoding="utf-8")
     for wrong in (["--structure", "nowhere.xyz"], ["--structure", str(broken)], ["--energy", "-3"]):
         assert command.main([model, *wrong]) == 2
         said = capsys.readouterr().err

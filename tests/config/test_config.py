@@ -16,7 +16,7 @@ from tests.support.paths import ROOT
 
 def write(tmp_path: Path, text: str) -> str:
     file = tmp_path / "run.yaml"
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     return str(file)
 
 
@@ -83,7 +83,7 @@ def test_every_key_is_documented() -> None:
     assert len(lines) > 30
     for line in lines + schema.rows(DynamicsConfig.model_json_schema()):
         assert len(line.split("|")[3].strip()) > 10, line
-    page = (ROOT / "docs" / "config.md").read_text()
+    page = (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
     assert page.strip() == schema.page().strip(), "run: gmnn schema --markdown > docs/config.md"
 
 

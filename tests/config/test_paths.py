@@ -58,8 +58,11 @@ def test_kind_15_what_a_shell_leaves_alone(tmp_path: Path, monkeypatch: pytest.M
     """`~` within a path, `./~`, a lone `$`, and names that exist."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cost$US").touch()
-    for path in ("a~b", "./~/a", "a/~", "5$", "cost$US", "", "ethanol"):
+    for path in ("a~b", "./~/a", "a/~", "5$", "cost$US", "ethanol"):
         assert expanded(path) == path
+    for path in ("", "a\0b"):
+        with pytest.raises(UserError, match="cannot be the name"):
+            expanded(path)
     user = pwd.getpwuid(os.geteuid())
     assert expanded(f"~{user.pw_name}/a") == f"{user.pw_dir.rstrip('/')}/a"
 

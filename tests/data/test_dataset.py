@@ -152,7 +152,7 @@ def test_zero_forces_and_strange_units(tmp_path: Path) -> None:
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         read_dataset(str(tmp_path / "a.extxyz"))
-    (tmp_path / "b.extxyz").write_text("3\n\nH 0 0\n")
+    (tmp_path / "b.extxyz").write_text("3\n\nH 0 0\n", encoding="utf-8")
     with pytest.raises(UserError, match="but only 2 lines do"):
         read_dataset(str(tmp_path / "b.extxyz"))
 
@@ -199,8 +199,8 @@ def test_counts_beyond_the_file(tmp_path: Path, line: int, number: str) -> None:
     """A number of atoms that the file does not hold is named with its line, at once; ASE would count to it."""
     file = tmp_path / "a.xyz"
     write(file, [Atoms("OHH", np.eye(3) * k) for k in (1, 2)], format="extxyz")
-    lines = file.read_text().splitlines()
+    lines = file.read_text(encoding="utf-8").splitlines()
     lines[line] = number
-    file.write_text("\n".join(lines) + "\n")
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     with pytest.raises(UserError, match=f"line {line + 1} of" if number[0] != "-" else "cannot be read"):
         read_dataset(str(file))

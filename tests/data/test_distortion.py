@@ -84,7 +84,9 @@ def test_command(copper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     """The same file for the same seed, as training reads it; what is wrong is one sentence and nothing is written."""
     out = tmp_path / "far.xyz"
     config = tmp_path / "config.yaml"
-    config.write_text(f"output: m\ndata: {{train: {copper}, split: ordered, n_train: 2, n_valid: 1}}\n")
+    config.write_text(
+        f"output: m\ndata: {{train: {copper}, split: ordered, n_train: 2, n_valid: 1}}\n", encoding="utf-8"
+    )
     command = [str(config), "--calculator", "ase.calculators.emt:EMT", "-n", "5"]
     assert main([*command, "--out", str(out)]) == 0
     text = capsys.readouterr().out

@@ -35,7 +35,7 @@ def curves() -> dict[str, list[Atoms]]:
 @pytest.fixture(scope="module")
 def sheet() -> dict[str, str]:
     """First two columns of every table row of the data sheet."""
-    text = (files("gmnn") / "data" / "files" / "DATASHEET.md").read_text()
+    text = (files("gmnn") / "data" / "files" / "DATASHEET.md").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
     return {row[0].strip("`"): row[1] for row in rows}
 

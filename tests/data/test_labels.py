@@ -36,7 +36,7 @@ def text(tmp_path: Path, *frames: str, columns: str = "", values: str = "") -> s
         f"2\n{comment} Properties=species:S:1:pos:R:3{columns}\nO 0 0 0 {values}\nH 0 0 1 {values}\n"
         for comment in frames
     ]
-    (tmp_path / "a.extxyz").write_text("".join(lines))
+    (tmp_path / "a.extxyz").write_text("".join(lines), encoding="utf-8")
     return str(tmp_path / "a.extxyz")
 
 

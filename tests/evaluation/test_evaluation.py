@@ -202,7 +202,7 @@ def test_report_is_strict_json(trained: Potential, mixed: Dataset, tmp_path: Pat
     comparison = compare(trained, replace(mixed, energies=np.full(4, np.nan)))
     comparison.forces[0, 0, 1] = np.nan
     files.write_json(tmp_path / "report.json", comparison.report())
-    report = json.loads((tmp_path / "report.json").read_text())
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert report["energy_mae_meV"] is None
     assert report["worst"]["energy_meV_per_atom"] == []
     assert report["forces_mae_meV_per_A"] is None
@@ -241,7 +241,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "six.extxyz", frames)
     assert evaluate.main([model, str(tmp_path / "six.extxyz"), "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    report = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    report = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))
     assert report["n_frames"] == 6
     assert 0 < report["forces_mae_meV_per_A"] < 50
     assert f"{report['forces_mae_meV_per_A']:.3f}" in printed
@@ -253,7 +253,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     strange.numbers[0] = 14
     strange.calc = SinglePointCalculator(strange, energy=-1.0, forces=np.ones((9, 3)))
     write(tmp_path / "strange.extxyz", [frames[1], strange])
-    (tmp_path / "empty.extxyz").write_text("")
+    (tmp_path / "empty.extxyz").write_text("", encoding="utf-8")
     for name, words in (("strange", "was not trained on Si"), ("empty", "Empty file")):
         assert evaluate.main([model, str(tmp_path / f"{name}.extxyz"), "--out", str(tmp_path / name)]) == 2
         error = capsys.readouterr().err

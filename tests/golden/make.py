@@ -26,7 +26,7 @@ train: {{epochs: 30}}
 if __name__ == "__main__":
     HERE.mkdir(exist_ok=True)
     config = HERE / "model.yaml"
-    config.write_text(CONFIG.format(output=HERE / "model"))
+    config.write_text(CONFIG.format(output=HERE / "model"), encoding="utf-8")
     main([str(config)])
     config.unlink()
     for path in (HERE / "model").iterdir():  # what loading needs stays

@@ -147,9 +147,9 @@ def test_broken_sources(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "config.yaml" in capsys.readouterr().err
     broken = tmp_path / "broken"
     shutil.copytree(GOLDEN / "ethanol", broken)
-    (broken / "config.yaml").write_text("model: [")
+    (broken / "config.yaml").write_text("model: [", encoding="utf-8")
     assert main([str(broken), out]) == 2
-    (broken / "config.yaml").write_text(yaml.safe_dump({"model": None}))
+    (broken / "config.yaml").write_text(yaml.safe_dump({"model": None}), encoding="utf-8")
     assert main([str(broken), out]) == 2
     assert "no section model" in capsys.readouterr().err
     shutil.copy(GOLDEN / "ethanol" / "config.yaml", broken)

@@ -191,7 +191,7 @@ def ipi_input(folder: Path, beads: int, dynamics: str) -> str:
     atoms.write(folder / "template.extxyz")
     rows = [f"{s} {x:.15f} {y:.15f} {z:.15f}" for s, (x, y, z) in zip(atoms.symbols, atoms.positions, strict=True)]
     box = "# CELL(abcABC): 40 40 40 90 90 90 positions{angstrom} cell{angstrom}"
-    (folder / "start.xyz").write_text("\n".join([str(len(atoms)), box, *rows, ""]))
+    (folder / "start.xyz").write_text("\n".join([str(len(atoms)), box, *rows, ""]), encoding="utf-8")
     masses = ", ".join(map(repr, atoms.get_masses().tolist()))
     return f"""
 <simulation verbosity='quiet' threading='false' safe_stride='1000'>
@@ -338,8 +338,8 @@ def test_the_example_of_ipi_runs(tmp_path: Path) -> None:
     """examples/ipi as a user would copy it; its log and its beads are written."""
     processes.engine("ipi")
     for file in (ROOT / "examples" / "ipi").iterdir():
-        text = file.read_text().replace("../ethanol", str(MODEL)).replace("> 2000 <", "> 4 <")
-        (tmp_path / file.name).write_text(text)
+        text = file.read_text(encoding="utf-8").replace("../ethanol", str(MODEL)).replace("> 2000 <", "> 4 <")
+        (tmp_path / file.name).write_text(text, encoding="utf-8")
     program = Path(sys.executable).with_name("i-pi")
     done = processes.run(program, "input.xml", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

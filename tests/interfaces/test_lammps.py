@@ -100,13 +100,13 @@ def with_mpi() -> dict[str, str]:
 
 def run(jobs: list[list[str]], path: Path, ranks: int = 1) -> list[dict[str, Any]]:
     """What every job collected, and its error."""
-    (path / "jobs.json").write_text(json.dumps(jobs))
+    (path / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
     many = [str(Path(sys.executable).parent / "mpirun"), "-n", str(ranks)] if ranks > 1 else []
     program = [sys.executable, str(ROOT / "tests" / "support" / "lammps_driver.py"), "jobs.json", "out.json"]
     done = processes.run(*many, *program, cwd=path, **with_mpi())
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    return json.loads((path / "out.json").read_text())
+    return json.loads((path / "out.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module", params=[1, 2])
@@ -130,7 +130,7 @@ def results(request: pytest.FixtureRequest, plugin: Path, once_for_all: Callable
         jobs = {name: jobs[name] for name in ("moved", "absent")}
         jobs["apart"] = [*lines(apart(), "fast float64", plugin), *VIRIAL, "run 0", "collect"]
     path = once_for_all(f"lammps-ranks{request.param}", lambda path: run(list(jobs.values()), path, request.param))
-    return dict(zip(jobs, json.loads((path / "out.json").read_text()), strict=True))
+    return dict(zip(jobs, json.loads((path / "out.json").read_text(encoding="utf-8")), strict=True))
 
 
 @functools.cache
@@ -387,9 +387,9 @@ def test_the_command_says_what_is_missing(
 ) -> None:
     """LAMMPS, its headers, a compiler; and what the compiler objects to."""
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "pair.h").write_text("#error not LAMMPS\n")
+    (tmp_path / "broken" / "pair.h").write_text("#error not LAMMPS\n", encoding="utf-8")
     (tmp_path / "include").mkdir()
-    (tmp_path / "include" / "mpi.h").write_text("")
+    (tmp_path / "include" / "mpi.h").write_text("", encoding="utf-8")
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     for headers, words in ((tmp_path, "there is no pair.h in"), (tmp_path / "broken", "does not compile the plugin")):
         assert command.main(["build", "--out", str(tmp_path / "out"), "--headers", str(headers)]) == 2
@@ -417,7 +417,7 @@ def test_the_examples_run_in_the_program(plugin: Path, tmp_path: Path, name: str
     shutil.copy(plugin, tmp_path / "lammps")
     variables = {"cells": "1", "steps": "20"}
     if name == "water":  # of a potential that does not know it well
-        script = (tmp_path / "lammps" / "in.water").read_text()
+        script = (tmp_path / "lammps" / "in.water").read_text(encoding="utf-8")
         write = re.search(r'python -c "(.*)"', script)
         assert write
         water = Atoms("OH2", [[1.0, 1.0, 1.0], [1.9, 1.2, 1.0], [0.8, 1.9, 1.1]], cell=[8.0] * 3, pbc=True)

@@ -142,7 +142,7 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     with pytest.raises(UserError, match=r"but there is no C\+\+ compiler on the PATH.*or use path fast"):
         register()
     failing = tmp_path / "c++"
-    failing.write_text("#!/bin/sh\necho 'error: not today' >&2\nexit 1\n")
+    failing.write_text("#!/bin/sh\necho 'error: not today' >&2\nexit 1\n", encoding="utf-8")
     failing.chmod(0o755)
     with pytest.raises(UserError, match=r"does not compile it \(error: not today\).*use path fast"):
         register()

@@ -206,7 +206,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
     with pytest.raises(Killed):
         md.run(first, tmp_path / "cut", {"a": 1}, steps=80, report=kill, **settings)
     for file in ("trajectory.extxyz", "log.csv"):
-        with open(tmp_path / "cut" / file, "a") as out:
+        with open(tmp_path / "cut" / file, "a", encoding="utf-8") as out:
             out.write("12\nLattice=half a fra")
     again = new()
     with pytest.raises(UserError, match="already holds a run; add --resume"):
@@ -284,7 +284,7 @@ def test_a_chain_and_a_cell_go_on_where_they_were(potential: Potential, tmp_path
     md.run(runs[1], tmp_path / "cut", {}, steps=40, **settings)
     for file in ("trajectory.extxyz", "log.csv"):
         assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
-    head, *_, last = (tmp_path / "cut" / "log.csv").read_text().splitlines()
+    head, *_, last = (tmp_path / "cut" / "log.csv").read_text(encoding="utf-8").splitlines()
     assert {"conserved_eV", "volume_A3", "density_g_per_cm3", "pressure_GPa", "replica"} < set(head.split(","))
     frames = ase.io.read(tmp_path / "cut" / "trajectory.extxyz", ":")
     assert [(a.info["step"], a.info["replica"]) for a in frames] == [(n, k) for n in range(0, 50, 10) for k in range(3)]
@@ -491,7 +491,8 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     ase.io.write(tmp_path / "start.xyz", Atoms(frame.numbers, frame.positions))
     (tmp_path / "md.yaml").write_text(
         f"model: {ROOT}/examples/ethanol\nstructure: {tmp_path}/start.xyz\noutput: {tmp_path}/out\nensemble: nve\n"
-        "steps: 40\nevery: 10\ntrajectory_every: 20\n"
+        "steps: 40\nevery: 10\ntrajectory_every: 20\n",
+        encoding="utf-8",
     )
     done = processes.python("-m", "gmnn", "md", tmp_path / "md.yaml")
     assert done.returncode == 0, done.stderr
@@ -500,7 +501,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert [pair for pair, *_ in approaches] == ["H-H", "C-H", "H-O", "C-C", "C-O"]
     assert all(0.01 < float(proved) < float(closest) for _, closest, proved in approaches)
     assert re.search(r"[0-9.]+ ns/day, [0-9.e+]+ µs/atom-step", done.stdout)
-    assert len((tmp_path / "out" / "log.csv").read_text().splitlines()) == 6
+    assert len((tmp_path / "out" / "log.csv").read_text(encoding="utf-8").splitlines()) == 6
     assert len(ase.io.read(tmp_path / "out" / "trajectory.extxyz", ":")) == 3
     monkeypatch.setattr(md_command, "_use_all_cores", lambda: None)
     for arguments, said in (
@@ -513,7 +514,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         assert md_command.main([str(tmp_path / "md.yaml"), *arguments]) == 2
         assert said in capsys.readouterr().err
     assert md_command.main([str(tmp_path / "md.yaml"), "steps=60", "--resume"]) == 0
-    assert len((tmp_path / "out" / "log.csv").read_text().splitlines()) == 8
+    assert len((tmp_path / "out" / "log.csv").read_text(encoding="utf-8").splitlines()) == 8
 
 
 def test_mistakes_of_the_command(
@@ -521,7 +522,8 @@ def test_mistakes_of_the_command(
 ) -> None:
     monkeypatch.setattr(md_command, "_use_all_cores", lambda: None)
     (tmp_path / "md.yaml").write_text(
-        f"model: nowhere\nstructure: nowhere.xyz\noutput: {tmp_path}/out\nsteps: 40\nevery: 10\n"
+        f"model: nowhere\nstructure: nowhere.xyz\noutput: {tmp_path}/out\nsteps: 40\nevery: 10\n",
+        encoding="utf-8",
     )
     for arguments, said in (
         (("temperatur_K=3",), "did you mean temperature_K"),

@@ -107,7 +107,8 @@ def test_kind_14_the_command_ends_with_2(
     ase.io.write(tmp_path / "start.traj", atoms)
     (tmp_path / "md.yaml").write_text(
         f"model: examples/silicon\nstructure: {tmp_path}/start.traj\noutput: {tmp_path}/out\nsteps: 100\n"
-        "repeat: [2, 1, 1]\n"
+        "repeat: [2, 1, 1]\n",
+        encoding="utf-8",
     )
     assert md_command.main([str(tmp_path / "md.yaml")]) == 2
     error = capsys.readouterr().err

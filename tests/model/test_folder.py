@@ -39,7 +39,7 @@ def test_round_trip(saved: tuple[Path, Potential]) -> None:
     assert found.config == potential.config
     assert found.reference == potential.reference
     assert folder.tree_digest(found.params) == folder.tree_digest(potential.params)
-    description = json.loads((path / "config.json").read_text())
+    description = json.loads((path / "config.json").read_text(encoding="utf-8"))
     assert description["units"]["forces"] == "eV/Å"
     assert description["versions"]["jax"] == jax.__version__
 
@@ -118,11 +118,11 @@ def test_flipped_bits_are_noticed(saved: tuple[Path, Potential]) -> None:
 )
 def test_damaged_descriptions(saved: tuple[Path, Potential], change: object, words: str) -> None:
     path, _ = saved
-    description = json.loads((path / "config.json").read_text())
+    description = json.loads((path / "config.json").read_text(encoding="utf-8"))
     change(description)
     if "edited" not in words:
         description = files.sealed({key: value for key, value in description.items() if key != files.SEAL})
-    (path / "config.json").write_text(json.dumps(description))
+    (path / "config.json").write_text(json.dumps(description), encoding="utf-8")
     with pytest.raises(UserError, match=words):
         gmnn.load(path)
 
@@ -130,7 +130,7 @@ def test_damaged_descriptions(saved: tuple[Path, Potential], change: object, wor
 def test_not_a_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a model folder"):
         gmnn.load(tmp_path)
-    (tmp_path / "config.json").write_text("{")
+    (tmp_path / "config.json").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match="damaged"):
         gmnn.load(tmp_path)
 
@@ -141,7 +141,7 @@ def test_text_is_replaced_in_one_step(tmp_path: Path) -> None:
     files.write_json(file, {"a": 1})
     with pytest.raises(ValueError, match="JSON"):
         files.write_json(file, {"a": float("nan")})
-    assert json.loads(file.read_text()) == {"a": 1}
+    assert json.loads(file.read_text(encoding="utf-8")) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
@@ -151,7 +151,7 @@ def test_golden_folder_gives_its_energies_for_ever(version: int) -> None:
     golden = GOLDEN / f"v{version}"
     frames = read(golden / "expected.extxyz", ":")
     calculator = gmnn.Calculator(golden / "model", dtype="float64", path="reference")
-    assert json.loads((golden / "model" / "config.json").read_text())["format_version"] == version
+    assert json.loads((golden / "model" / "config.json").read_text(encoding="utf-8"))["format_version"] == version
     assert len(frames) >= 2
     for frame, found in zip(frames, calculator.batch_eval(frames), strict=True):
         assert found.get_potential_energy() == pytest.approx(frame.get_potential_energy(), abs=1e-7)

@@ -257,13 +257,16 @@ def test_closest_distances_of_the_data() -> None:
 def test_nlh_coefficients(tmp_path: Path) -> None:
     """Six numbers per pair from lines of the published form; a file without a pair, or none at all, is refused."""
     file = tmp_path / "nlh.dat"
-    file.write_text("# Z1 Z2 a1 ...\n 1 1 -8.9 9.5 9.9 8.8 0 0 1% 3%\n 1 6 0.1 52 0.9 4 0 0 1% 3%\n 6 6 1 2 0 0 0 0\n")
+    file.write_text(
+        "# Z1 Z2 a1 ...\n 1 1 -8.9 9.5 9.9 8.8 0 0 1% 3%\n 1 6 0.1 52 0.9 4 0 0 1% 3%\n 6 6 1 2 0 0 0 0\n",
+        encoding="utf-8",
+    )
     assert read_nlh(str(file), [1, 6]) == ((-8.9, 9.5, 9.9, 8.8, 0, 0), (0.1, 52, 0.9, 4, 0, 0), (1, 2, 0, 0, 0, 0))
     with pytest.raises(UserError, match="H-O"):
         read_nlh(str(file), [1, 6, 8])
     with pytest.raises(UserError, match=r"data\.nlh_coefficients"):
         read_nlh(None, [1])
-    file.write_text("hello\n")
+    file.write_text("hello\n", encoding="utf-8")
     with pytest.raises(UserError, match="cannot read"):
         read_nlh(str(file), [1])
 
@@ -271,7 +274,9 @@ def test_nlh_coefficients(tmp_path: Path) -> None:
 def test_configuration_round_trip(tmp_path: Path) -> None:
     """YAML to model configuration to JSON types and back; a file of format version 1 has no core."""
     path = tmp_path / "c.yaml"
-    path.write_text("output: x\ndata: {train: ethanol}\nmodel: {core: {width: 0.2, radii: {H-C: 0.9}}}\n")
+    path.write_text(
+        "output: x\ndata: {train: ethanol}\nmodel: {core: {width: 0.2, radii: {H-C: 0.9}}}\n", encoding="utf-8"
+    )
     config = read_config(str(path)).model
     assert config.core.radii == {"C-H": 0.9}
     assert model_config_from_dict(to_dict(config)) == config

@@ -24,7 +24,6 @@ from gmnn.errors import UserError
 from gmnn.model import folder
 from tests.support.counts import record
 from tests.support.faults import DAMAGES, damaged, outcome
-from tests.support.kinds import KINDS as KINDS_OF_FAULTS
 from tests.support.paths import GOLDEN
 
 SAMPLES = int(os.environ.get("GMNN_FAULTS", "1"))  # of every kind of fault in every kind of job
@@ -65,12 +64,12 @@ class Job:
         frames = ethanol()[:14]
         if kind == "train":
             ase.io.write(home / "frames.extxyz", frames)
-            (home / "job.yaml").write_text(TRAIN.format(home))
+            (home / "job.yaml").write_text(TRAIN.format(home), encoding="utf-8")
             self.start = ["train", str(home / "job.yaml")]
             self.again = [*self.start, "--resume"]
         elif kind == "md":
             ase.io.write(home / "start.extxyz", Atoms(frames[0].numbers, frames[0].positions))
-            (home / "job.yaml").write_text(DYNAMICS.format(home, MODEL))
+            (home / "job.yaml").write_text(DYNAMICS.format(home, MODEL), encoding="utf-8")
             self.start = ["md", str(home / "job.yaml")]
             self.again = [*self.start, "--resume"]
         elif kind == "scan":
@@ -102,8 +101,10 @@ class Job:
     def result(self) -> dict[str, object]:
         """What does not depend on clocks, of a finished command."""
         if self.kind == "train":
-            about = json.loads((self.out / "config.json").read_text())
-            rows = [line.rsplit(",", 1)[0] for line in (self.out / "history.csv").read_text().splitlines()]
+            about = json.loads((self.out / "config.json").read_text(encoding="utf-8"))
+            rows = [
+                line.rsplit(",", 1)[0] for line in (self.out / "history.csv").read_text(encoding="utf-8").splitlines()
+            ]
             digest = folder.tree_digest(gmnn.load(self.out).params)
             return {"finished": about["finished"], "digest": digest, "history": rows}
         names = {
@@ -112,7 +113,9 @@ class Job:
         }.get(self.kind, [])  # fmt: skip
         found: dict[str, object] = {name: (self.out / name).read_bytes() for name in names}
         if self.kind == "eval":
-            found["errors"] = json.loads((self.out / "evaluation.json").read_text())["forces_mae_meV_per_A"]
+            found["errors"] = json.loads((self.out / "evaluation.json").read_text(encoding="utf-8"))[
+                "forces_mae_meV_per_A"
+            ]
         if self.kind == "certify":
             found["radii"] = json.loads((self.out / "certificate.json").read_text(encoding="utf-8"))["monotone_radius"]
         if self.kind == "import-apax":
@@ -128,7 +131,7 @@ class Job:
         """Whatever lies there under its final name is complete."""
         for file in self.out.rglob("*.json"):
             if not any(part.startswith(".") or "orbax" in part for part in file.relative_to(self.out).parts):
-                json.loads(file.read_text())
+                json.loads(file.read_text(encoding="utf-8"))
         if self.kind in ("train", "import-apax") and (self.out / "config.json").exists():
             gmnn.load(self.out)
 
@@ -151,10 +154,10 @@ def undisturbed(once_for_all: Callable[..., Path]) -> Callable[[str], tuple[dict
             job = Job(kind, place / "job")
             code, disk = outcome(lambda: main(job.start), job.out, "kill", 1 << 30)
             assert code in (0, 1), kind
-            (place / "count").write_text(str(disk.count))
+            (place / "count").write_text(str(disk.count), encoding="utf-8")
 
         place = once_for_all(f"undisturbed-{kind}", build)
-        return Job(kind, place / "job").result(), int((place / "count").read_text())
+        return Job(kind, place / "job").result(), int((place / "count").read_text(encoding="utf-8"))
 
     return cache(of)
 
@@ -184,7 +187,7 @@ def test_a_disk_that_fails(
         assert again in (0, 1), (kind, fault, k, capsys.readouterr().err)
         assert job.result() == expected, (kind, fault, k)
         shutil.rmtree(job.home)
-        record(KINDS_OF_FAULTS[17])
+        record(17)
 
 
 def hash_of(text: str) -> int:
@@ -212,7 +215,7 @@ def test_damaged_model_folders(kind: str, tmp_path: Path) -> None:
         except UserError:
             noticed += 1
         shutil.rmtree(copy)
-        record(KINDS_OF_FAULTS[17])
+        record(17)
     assert noticed >= 1
 
 
@@ -241,7 +244,7 @@ def test_damaged_states(
             assert job.result() == expected, (kind, files[k])
         else:
             assert said.strip(), (kind, files[k])
-        record(KINDS_OF_FAULTS[17])
+        record(17)
 
 
 def _damage(file: Path, kind: str, rng: np.random.Generator) -> None:
@@ -260,8 +263,8 @@ def test_a_history_with_a_hole_is_told(
     _, total = undisturbed("train")
     job = Job("train", tmp_path / "job")
     outcome(lambda: main(job.start), job.out, "kill", int(0.8 * total))
-    lines = (job.out / "history.csv").read_text().splitlines()
-    (job.out / "history.csv").write_text("\n".join([lines[0], *lines[2:]]) + "\n")
+    lines = (job.out / "history.csv").read_text(encoding="utf-8").splitlines()
+    (job.out / "history.csv").write_text("\n".join([lines[0], *lines[2:]]) + "\n", encoding="utf-8")
     with pytest.warns(UserWarning, match=r"history.csv .* epochs? 1"):
         assert main(job.again) == 0
 
@@ -277,7 +280,7 @@ def test_clocks_that_go_backwards(tmp_path: Path, undisturbed: Callable, monkeyp
         job = Job(kind, tmp_path / kind)
         assert main(job.start) == 0
         assert job.result() == expected[kind]
-        record(KINDS_OF_FAULTS[17])
+        record(17)
 
 
 def test_a_folder_from_a_stranger_runs_nothing(tmp_path: Path) -> None:
@@ -314,7 +317,7 @@ def test_a_folder_from_a_stranger_runs_nothing(tmp_path: Path) -> None:
         except UserError:
             pass
         shutil.rmtree(copy)
-        record(KINDS_OF_FAULTS[4])
+        record(4)
     shutil.copytree(MODEL, copy)
     shutil.move(copy / "params", tmp_path / "elsewhere")
     (copy / "params").symlink_to(tmp_path / "elsewhere")

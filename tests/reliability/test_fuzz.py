@@ -30,7 +30,6 @@ from gmnn.errors import UserError
 from gmnn.neighbors.host import complete_cell, make_system, neighbor_pairs
 from tests.support import processes
 from tests.support.counts import record
-from tests.support.kinds import KINDS
 from tests.support.paths import GOLDEN
 
 CASES = int(os.environ.get("GMNN_CASES", "15"))
@@ -125,7 +124,7 @@ def test_configurations(section: type) -> None:
                         found = getattr(found, part, None) if not isinstance(found, dict) else found.get(part)
                     if isinstance(found, float | int) and isinstance(value, float | int):
                         assert found == type(found)(value)
-        record(KINDS[6])
+        record(6)
 
     check()
 
@@ -140,7 +139,7 @@ def test_files_that_are_no_configuration(data: bytes, overrides: list[str]) -> N
         with pytest.raises(UserError) as caught:
             read_any(Config, str(file), overrides)
         clear(caught.value)
-    record(KINDS[7])
+    record(7)
 
 
 # data files
@@ -230,7 +229,7 @@ def test_data_files(frames: list[Atoms], edits: list) -> None:
                 for one, two, forces in zip(frames, found.energies, found.forces, strict=True):
                     assert one.get_potential_energy() == pytest.approx(two, abs=1e-7)
                     np.testing.assert_allclose(one.get_forces(), forces, atol=1e-7)
-    record(KINDS[3])
+    record(3)
 
 
 @cases(0.3)
@@ -245,7 +244,7 @@ def test_files_that_hold_no_frames(data: bytes, name: str) -> None:
         with pytest.raises(UserError) as caught:
             read_dataset(str(Path(home) / name))
         clear(caught.value)
-    record(KINDS[3])
+    record(3)
 
 
 # structures
@@ -300,7 +299,7 @@ def test_structures(atoms: Atoms) -> None:
         energy, forces = atoms.get_potential_energy(), atoms.get_forces()
     except UserError as error:
         clear(error)
-        record(KINDS[10])
+        record(10)
         return
     assert np.isfinite(energy)
     assert np.isfinite(forces).all()
@@ -319,7 +318,7 @@ def test_structures(atoms: Atoms) -> None:
     assert moved.get_potential_energy() == pytest.approx(energy, rel=1e-9, abs=1e-7)
     scale = max(1.0, np.abs(forces).max())
     np.testing.assert_allclose(moved.get_forces(), forces[order], atol=1e-6 * scale)
-    record(KINDS[16])
+    record(16)
 
 
 @cases(0.3)
@@ -332,7 +331,7 @@ def test_structures_in_single_precision(atoms: Atoms) -> None:
         found = atoms.get_forces()
     except UserError as error:
         clear(error)
-        record(KINDS[10])
+        record(10)
         return
     atoms.calc = CALCULATOR
     forces = atoms.get_forces()
@@ -340,7 +339,7 @@ def test_structures_in_single_precision(atoms: Atoms) -> None:
     r = np.linalg.norm(atoms.positions[j] + S @ atoms.cell.array - atoms.positions[i], axis=1)
     bare = 14.4 * 8 * 8 * np.sum(1 / r**2)  # eV/Å, what pushes of nuclei that cancel each other add up to at most
     np.testing.assert_allclose(found, forces, atol=2e-3 * max(1.0, np.abs(forces).max()) + 1e-7 * bare)
-    record(KINDS[16])
+    record(16)
 
 
 SINGLE: dict[str, gmnn.Calculator] = {}
@@ -373,7 +372,7 @@ def test_command_lines(command: str, arguments: list[str]) -> None:
         finally:
             os.chdir(before)
     assert code in (0, 2), (command, arguments)
-    record(KINDS[8])
+    record(8)
 
 
 @pytest.mark.slow
@@ -388,7 +387,7 @@ def test_a_hundred_thousand_frames(tmp_path: Path) -> None:
     """All are read, with their labels."""
     rng = np.random.default_rng(0)
     energies = rng.normal(size=100_000)
-    with open(tmp_path / "many.extxyz", "w") as file:
+    with open(tmp_path / "many.extxyz", "w", encoding="utf-8") as file:
         for energy in energies:
             file.write(
                 f'1\nProperties=species:S:1:pos:R:3:forces:R:3 energy={energy:.12f} pbc="F F F"\nH 0 0 0 0 0 0.1\n'
@@ -396,4 +395,4 @@ def test_a_hundred_thousand_frames(tmp_path: Path) -> None:
     found = read_dataset(str(tmp_path / "many.extxyz"))
     assert len(found) == 100_000
     np.testing.assert_allclose(found.energies, energies, atol=1e-11)
-    record(KINDS[10])
+    record(10)

@@ -35,6 +35,7 @@ from tests.support.kinds import clear, command, content, generated
 from tests.support.paths import GOLDEN
 
 MODEL = GOLDEN / "v3" / "model"
+FRAMES = ethanol()[:20]
 
 
 # calculators of users
@@ -133,7 +134,7 @@ RIGHT = {"list", "float16", "extra", "loud"}  # the numbers are there
 def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     ase.io.write("h2.xyz", Atoms("H2", [[0, 0, 0], [0, 0, 0.74]]))
-    frames = ethanol()[:6]
+    frames = FRAMES[:6]
     ase.io.write("f.extxyz", frames)
     Path("t.yaml").write_text("output: o\ndata: {train: f.extxyz, n_train: 4, n_valid: 2}\n", encoding="utf-8")
     monkeypatch.setitem(sys.modules, "faulty_calculators", sys.modules[__name__])
@@ -240,7 +241,7 @@ def act(atoms: Atoms, rng: np.random.Generator) -> tuple[str, Atoms]:
     elif name == "reset":
         calculator.reset()
     elif name == "batch":
-        calculator.batch_eval([atoms.copy(), ethanol()[0]])
+        calculator.batch_eval([atoms.copy(), FRAMES[0].copy()])
     elif name == "translate":
         atoms.translate(rng.normal(size=3) * 20)
     elif name == "scale":
@@ -257,7 +258,7 @@ def act(atoms: Atoms, rng: np.random.Generator) -> tuple[str, Atoms]:
         atoms = atoms[: max(2, len(atoms) - 1)]
         atoms.calc = calculator
     elif name == "read":
-        calculator.get_potential_energy(ethanol()[1])
+        calculator.get_potential_energy(FRAMES[1])
     return name, atoms
 
 
@@ -267,7 +268,7 @@ def test_kind_11_any_sequence_of_uses(calculators: dict[str, gmnn.Calculator]) -
     for case in generated(11, "uses", 3, seconds=60):
         with case:
             path = ("reference", "fast")[case.rng.integers(2)]
-            atoms, done = ethanol()[int(case.rng.integers(20))], []
+            atoms, done = FRAMES[case.rng.integers(20)].copy(), []
             case.about = (path, done)
             atoms.calc = calculators[path]
             for _ in range(6):
@@ -297,7 +298,7 @@ def test_kind_12_dummy_atoms_everywhere(tmp_path: Path, calculators: dict[str, g
     potential, file = calculators["reference"].potential, tmp_path / "f.extxyz"
     for case in generated(12, "dummy atoms", 4, seconds=30):
         with case:
-            frame = ethanol()[int(case.rng.integers(20))]
+            frame = FRAMES[case.rng.integers(20)].copy()
             number = int(case.rng.choice([0, 2, 14, 92, 118]))
             atoms = Atoms(frame.numbers, frame.positions)
             where = int(case.rng.integers(len(atoms) + 1))
@@ -368,7 +369,7 @@ def test_kind_16_total_charges(tmp_path: Path) -> None:
         with case:
             frames, charged = [], 0
             for _ in range(case.rng.integers(1, 4)):
-                atoms = ethanol()[int(case.rng.integers(20))].copy()
+                atoms = FRAMES[case.rng.integers(20)].copy()
                 atoms.info = {"energy": 1.0}
                 name = str(case.rng.choice(names if case.rng.integers(3) else others))
                 value: Any = [0, 1, -1, 0.0, 2.5, -0.5, True, "neutral", 1e-9, 3][case.rng.integers(10)]
@@ -393,7 +394,7 @@ def test_kind_16_what_the_energy_does_not_know(calculators: dict[str, gmnn.Calcu
     """Momenta, masses, tags, magnetic moments and names of a structure do not change its energy and forces."""
     for case in generated(16, "other arrays", 2, seconds=20):
         with case:
-            atoms = ethanol()[int(case.rng.integers(20))]
+            atoms = FRAMES[case.rng.integers(20)].copy()
             atoms.calc = calculators["reference"]
             energy, forces = atoms.get_potential_energy(), atoms.get_forces()
             other = Atoms(atoms.numbers, atoms.positions)

@@ -20,7 +20,7 @@ STEEP = {"module": "ase.calculators.lj", "class": "LennardJones", "kwargs": {"si
 def models(folder: Path, **declarations: dict) -> str:
     """A file of models in a folder that becomes the working directory, with a molecule of hydrogen."""
     write(folder / "h2.xyz", Atoms("H2", [[0, 0, 0], [0, 0, 0.74]]))
-    (folder / "models.json").write_text(json.dumps(declarations))
+    (folder / "models.json").write_text(json.dumps(declarations), encoding="utf-8")
     return str(folder / "models.json")
 
 
@@ -35,11 +35,11 @@ def test_several_models_in_one_table(
     shown = capsys.readouterr()
     assert "absent is left out" in shown.err
     assert "Traceback" not in shown.err
-    rows = {row["model"]: row for row in json.loads(Path("out/comparison.json").read_text())["scans"]}
+    rows = {row["model"]: row for row in json.loads(Path("out/comparison.json").read_text(encoding="utf-8"))["scans"]}
     assert list(rows) == ["steep", "emt"]
     assert rows["steep"]["passed"] == rows["steep"]["bonds"] == 1
     for name in rows:
-        assert name in Path("out/comparison.md").read_text()
+        assert name in Path("out/comparison.md").read_text(encoding="utf-8")
         assert "ase" in rows[name]["versions"]
         scan = read_scan(f"out/{name}")
         (distances, energies) = scan.curves["H0-H1"]
@@ -57,13 +57,14 @@ def test_several_models_in_one_table(
     assert main(["--compare", "out/steep", "out/emt", "--structure", "h2.xyz", "--out", "again"]) == max(
         0 if row["passed"] == row["bonds"] else 1 for row in rows.values()
     )
-    assert Path("again/comparison.md").read_text() == Path("out/comparison.md").read_text()
+    assert Path("again/comparison.md").read_bytes() == Path("out/comparison.md").read_bytes()
 
 
 def test_declarations_in_yaml_with_parts_and_tuples(tmp_path: Path) -> None:
     """`class_name` as MLIPX has it; an argument that is declared itself; a tuple stands for its members."""
     (tmp_path / "my.yaml").write_text(
-        "one: {module: ase.calculators.lj, class_name: LennardJones, kwargs: {sigma: 0.7}}\n"
+        "one: {module: ase.calculators.lj, class_name: LennardJones, kwargs: {sigma: 0.7}}\n",
+        encoding="utf-8",
     )
     found = _calculators.declared(str(tmp_path / "my.yaml"))
     assert _calculators.make(found["one"], "one").parameters["sigma"] == 0.7
@@ -99,7 +100,7 @@ def test_presets_say_what_they_need() -> None:
 )
 def test_files_of_models_that_are_none(tmp_path: Path, content: str, words: str) -> None:
     """One sentence each."""
-    (tmp_path / "models.json").write_text(content)
+    (tmp_path / "models.json").write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=words):
         _calculators.declared(str(tmp_path / "models.json"))
     with pytest.raises(UserError, match="cannot be read"):
@@ -117,7 +118,7 @@ def test_scans_that_cannot_be_compared(
     assert main(["--models", file, "--structure", "h2b.xyz", "--out", "b"]) == 0
     assert main(["--models", file, "--structure", "h2.xyz", "--r-min", "0.2", "--out", "c"]) == 0
     Path("d").mkdir()
-    Path("d/scan.json").write_text('{"model": "x"')
+    Path("d/scan.json").write_text('{"model": "x"', encoding="utf-8")
     capsys.readouterr()
     for other, words in (("b", "structure"), ("c", "protocol"), ("a", "one name"), ("d", "no scan"), ("e", "no scan")):
         place = other if other in ("d", "e") else f"{other}/steep"
@@ -134,5 +135,5 @@ def test_stored_scans_of_peers_are_whole() -> None:
     rows = {folder.name: row_of(read_scan(folder)) for folder in folders if folder.is_dir()}
     assert {"gmnn", "gfn2-xtb"} <= set(rows)
     assert rows["gmnn"]["passed"] == rows["gmnn"]["bonds"] == 8
-    page = (ROOT / "docs" / "peers.md").read_text()
+    page = (ROOT / "docs" / "peers.md").read_text(encoding="utf-8")
     assert all(row["model"] in page for row in rows.values())

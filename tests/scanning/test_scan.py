@@ -506,13 +506,13 @@ def test_report_files(tmp_path, reference_file):
     def refuse(text):
         raise AssertionError(f"{text} is not JSON")
 
-    summary = json.loads(files["scan.json"].read_text(), parse_constant=refuse)
+    summary = json.loads(files["scan.json"].read_text(encoding="utf-8"), parse_constant=refuse)
     assert {"passed", "n_curves", "n_passed", "pass_rate_interval", "protocol", "curves", "model", "structure"} < set(
         summary
     )
     assert summary["n_curves"] == 2
     assert {"bond", "passed", "r_eq", "r_start", "wall_error", "spurious_minima"} < set(summary["curves"][0])
-    rows = files["scan.csv"].read_text().splitlines()
+    rows = files["scan.csv"].read_text(encoding="utf-8").splitlines()
     assert rows[0].startswith("bond,kind,distance")
     assert sum(row.startswith("O0-H1,s0,") for row in rows) == 20
     assert sum(row.startswith("O0-H1,strict,") for row in rows) >= 201
@@ -564,7 +564,7 @@ def test_misuse_of_the_command_is_one_sentence(arguments, message, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     write("one.xyz", Atoms("H", [[0, 0, 0]]))
     write("fe.xyz", Atoms("Fe2", [[0, 0, 0], [0, 0, 1.5]]))
-    Path("noise.xyz").write_text("this is no structure\n")
+    Path("noise.xyz").write_text("this is no structure\n", encoding="utf-8")
     assert main(arguments) == 2
     text = capsys.readouterr().err
     assert text.count("\n") == 1

@@ -597,14 +597,14 @@ def test_counts_intervals_and_files(tmp_path):
     def refuse(text):
         raise AssertionError(f"{text} is not JSON")
 
-    summary = json.loads(files["suites.json"].read_text(), parse_constant=refuse)
+    summary = json.loads(files["suites.json"].read_text(encoding="utf-8"), parse_constant=refuse)
     assert (summary["passed"], summary["seed"], summary["structure"]) == (False, 3, "water")
     one = summary["suites"][1]
     assert (one["suite"], one["n_curves"], one["n_failed"], one["n_left_out"]) == ("dimers", 3, 2, 0)
     assert one["pass_rate_interval"] == pytest.approx(clopper_pearson(1, 3))
     assert {failure["label"] for failure in one["failures"]} == {"H-O", "O-O"}
     assert len(summary["suites"][2]["relaxations"]) == 12
-    rows = list(csv.DictReader(files["suites.csv"].read_text().splitlines()))
+    rows = list(csv.DictReader(files["suites.csv"].read_text(encoding="utf-8").splitlines()))
     assert len(rows) == 2 + 3 + 12
     assert [row["passed"] for row in rows[:5]] == ["False", "False", "True", "False", "False"]
     assert float(rows[3]["r_fail_A"]) == pytest.approx(0.5, abs=1e-3)
@@ -640,7 +640,7 @@ def test_exit_codes_and_messages_of_the_command(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "h2.extxyz frame 0, seed 5" in out
     assert re.search(r"hot +2 +0 +0 +100\.0 %", out)  # the other two frames of the file
-    assert json.loads((tmp_path / "good" / "suites.json").read_text())["seed"] == 5
+    assert json.loads((tmp_path / "good" / "suites.json").read_text(encoding="utf-8"))["seed"] == 5
     assert not (tmp_path / "good" / "scan.json").exists()
     assert main([*lj, "--structure", "c2.xyz", "--suites", "dimers,hot"]) == 1
     out = capsys.readouterr().out

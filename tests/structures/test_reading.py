@@ -62,14 +62,14 @@ READERS: dict[str, Callable[[Path], object]] = {
 def two(tmp_path: Path) -> str:
     """Text of two frames with energies and forces."""
     write(tmp_path / "two.extxyz", ethanol()[:2])
-    return (tmp_path / "two.extxyz").read_text()
+    return (tmp_path / "two.extxyz").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("gap", ["\n", "\n\n\n", "  \n", "\t\n \n", "\r\n"])
 def test_kind_3_frames_after_an_empty_line(tmp_path: Path, two: str, gap: str) -> None:
     """Files put together with `cat`: all frames, for every reader, and the last one is the last one."""
     file = tmp_path / "both.extxyz"
-    file.write_text(gap + two + gap + two + gap)
+    file.write_text(gap + two + gap + two + gap, encoding="utf-8")
     assert len(read_structures(file)) == len(read_dataset(str(file))) == len(select._frames(str(file))) == 4
     assert len(read_dataset(f"{file}@1:")) == 3
     for atoms in (start(file), load_structure(f"{file}@3")[0], read_structure(f"{file}@-3")):
@@ -102,7 +102,7 @@ def test_kind_3_frames_are_those_of_ase(tmp_path: Path, two: str) -> None:
 def test_kind_3_cut_inside_the_last_number(tmp_path: Path, two: str, cut: int, name: str) -> None:
     """-0.47704702 that became -0.477047 is not taken for a number."""
     file = tmp_path / "cut.extxyz"
-    file.write_text(two[:-cut])
+    file.write_text(two[:-cut], encoding="utf-8")
     with pytest.raises(UserError, match=rf"line {two.count(chr(10))} of .*(cut|mistake)|frame that begins"):
         READERS[name](file)
 
@@ -121,7 +121,7 @@ def test_kind_3_cut_inside_the_last_number(tmp_path: Path, two: str, cut: int, n
 def test_kind_3_last_line_without_an_end(tmp_path: Path, text: str, refused: bool) -> None:
     """Refused where the digits tell that it was cut, else one warning."""
     file = tmp_path / "a.xyz"
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     if refused:
         with pytest.raises(UserError, match="no line end, and its last number"):
             read_structures(file)
@@ -129,7 +129,7 @@ def test_kind_3_last_line_without_an_end(tmp_path: Path, text: str, refused: boo
         with pytest.warns(UserWarning, match="no line end: if the file was cut there") as record:
             read_structures(file)
         assert len(record) == 1
-    file.write_text(text + "\n")
+    file.write_text(text + "\n", encoding="utf-8")
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         read_structures(file)
@@ -137,7 +137,7 @@ def test_kind_3_last_line_without_an_end(tmp_path: Path, text: str, refused: boo
 
 def test_kind_3_a_whole_last_line_needs_no_end(tmp_path: Path, two: str) -> None:
     file = tmp_path / "a.xyz"
-    file.write_text(two.rstrip("\n"))
+    file.write_text(two.rstrip("\n"), encoding="utf-8")
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         assert len(read_structures(file)) == 2
@@ -162,7 +162,7 @@ def test_kind_3_a_whole_last_line_needs_no_end(tmp_path: Path, two: str) -> None
     ],
 )
 def test_kind_3_lines_that_do_not_fit(tmp_path: Path, text: str, words: str) -> None:
-    (tmp_path / "a.xyz").write_text(text)
+    (tmp_path / "a.xyz").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=words):
         read_structures(tmp_path / "a.xyz")
 
@@ -172,7 +172,7 @@ def test_kind_3_lines_that_do_not_fit(tmp_path: Path, text: str, words: str) -> 
 def test_kinds_3_and_12_species_that_are_no_elements(tmp_path: Path, symbol: str, name: str) -> None:
     """One sentence that names line and symbol, also of a dummy atom."""
     file = tmp_path / "a.xyz"
-    file.write_text(f"2\n\nO 0 0 0\n{symbol} 0 0 1\n")
+    file.write_text(f"2\n\nO 0 0 0\n{symbol} 0 0 1\n", encoding="utf-8")
     with pytest.raises(UserError, match=f"line 4 of .* '{symbol}', which is no element"):
         READERS[name](file)
 
@@ -188,8 +188,8 @@ def test_kind_12_dummy_atoms_of_other_formats(tmp_path: Path, ending: str) -> No
 @pytest.mark.parametrize("name", ["water@300K.xyz", "water@3.xyz", "water.xyz@3", "water.xyz@1:", "a@b@0.extxyz"])
 def test_kind_3_a_name_that_exists_is_that_file(tmp_path: Path, two: str, name: str) -> None:
     file, before = tmp_path / name, tmp_path / name.rpartition("@")[0]
-    before.write_text("1\n\nHe 0 0 0\n")
-    file.write_text(two)
+    before.write_text("1\n\nHe 0 0 0\n", encoding="utf-8")
+    file.write_text(two, encoding="utf-8")
     assert split_index(file) == (file, "")
     assert len(read_dataset(str(file))) == len(select._frames(str(file))) == 2
     assert len(read_dataset(f"{file}@1:")) == len(read_dataset(f"{file}@-1")) == 1
@@ -205,7 +205,7 @@ def test_kind_3_other_formats_with_an_at_sign(tmp_path: Path) -> None:
 
 
 def test_kind_3_an_index_that_selects_no_structure(tmp_path: Path, two: str) -> None:
-    (tmp_path / "a.xyz").write_text(two)
+    (tmp_path / "a.xyz").write_text(two, encoding="utf-8")
     for index, words in (("@2", "out of range"), ("@-3", "out of range"), ("@0:1", "names several structures")):
         with pytest.raises(UserError, match=words):
             start(f"{tmp_path}/a.xyz{index}")
@@ -223,7 +223,7 @@ def test_kind_3_an_index_that_selects_no_structure(tmp_path: Path, two: str) -> 
     ],
 )
 def test_kind_3_partial_occupancy(tmp_path: Path, sites: str, whole: bool) -> None:
-    (tmp_path / "a.cif").write_text(CIF + "Si1 Si 0.5 0.5 0.5 1.0\n" + sites)
+    (tmp_path / "a.cif").write_text(CIF + "Si1 Si 0.5 0.5 0.5 1.0\n" + sites, encoding="utf-8")
     if whole:
         assert len(start(tmp_path / "a.cif")) == 2
     else:
@@ -234,9 +234,11 @@ def test_kind_3_partial_occupancy(tmp_path: Path, sites: str, whole: bool) -> No
 
 @pytest.mark.parametrize(("column", "masses"), [("mass", True), ("masses", True), ("tag", False)])
 def test_kind_3_columns_with_masses(tmp_path: Path, column: str, masses: bool) -> None:
-    (tmp_path / "a.xyz").write_text(f"2\nProperties=species:S:1:pos:R:3:{column}:R:1\nH 0 0 0 2.0\nH 0 0 1 3.0\n")
+    (tmp_path / "a.xyz").write_text(
+        f"2\nProperties=species:S:1:pos:R:3:{column}:R:1\nH 0 0 0 2.0\nH 0 0 1 3.0\n", encoding="utf-8"
+    )
     assert (start(tmp_path / "a.xyz").get_masses().tolist() == [2.0, 3.0]) is masses
-    (tmp_path / "a.xyz").write_text(f"1\nProperties=species:S:1:pos:R:3:{column}:R:1\nH 0 0 0 -2.0\n")
+    (tmp_path / "a.xyz").write_text(f"1\nProperties=species:S:1:pos:R:3:{column}:R:1\nH 0 0 0 -2.0\n", encoding="utf-8")
     if column == "mass":
         with pytest.raises(UserError, match="column mass that is not one positive number"):
             start(tmp_path / "a.xyz")
@@ -246,7 +248,7 @@ def test_kind_3_columns_with_masses(tmp_path: Path, column: str, masses: bool) -
 def test_kind_3_columns_with_velocities(tmp_path: Path, column: str) -> None:
     """One warning for the whole file; none where ASE's momenta are there."""
     frame = f"1\nProperties=species:S:1:pos:R:3:{column}:R:3\nH 0 0 0 1 1 1\n"
-    (tmp_path / "a.xyz").write_text(frame * 3)
+    (tmp_path / "a.xyz").write_text(frame * 3, encoding="utf-8")
     with pytest.warns(UserWarning, match=f"velocities in {column} are not read") as record:
         read_structures(tmp_path / "a.xyz")
     assert len(record) == 1
@@ -259,7 +261,7 @@ def test_kind_3_columns_with_velocities(tmp_path: Path, column: str) -> None:
 
 
 def test_kind_3_columns_without_a_name(tmp_path: Path) -> None:
-    (tmp_path / "a.xyz").write_text(2 * "1\nwater\nH 0 0 0 0.1 0.2 0.3\n")
+    (tmp_path / "a.xyz").write_text(2 * "1\nwater\nH 0 0 0 0.1 0.2 0.3\n", encoding="utf-8")
     with pytest.warns(UserWarning, match="3 columns after the positions are not read") as record:
         read_structures(tmp_path / "a.xyz")
     assert len(record) == 1

@@ -44,7 +44,7 @@ def trained(whole: Dataset, path: Path, members: int = 1, **train: Any) -> dict[
     assert [len(s) for s in sets] == [2 if members == 1 else 1, 1]
     path.mkdir()
     outcome = training.optimise(config, potential.with_params(start), *sets, path, {})
-    rows = list(csv.DictReader((path / "history.csv").open()))
+    rows = list(csv.DictReader((path / "history.csv").open(encoding="utf-8")))
     flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(outcome.potential.params)])
     mesh = devices.mesh_of(config.train)
     steps, _ = next(epochs.BatchStream(config, potential, sets[0], None, mesh)(0))
@@ -76,4 +76,4 @@ if __name__ == "__main__":
         found[f"members{n}"] = trained(ethanol, folder / f"members{n}", 2, devices=n, batch_size=8)
     found["too many"] = refused(devices=5, batch_size=5)
     found["uneven"] = refused(devices=4, batch_size=6)
-    (folder / "found.json").write_text(json.dumps(found))
+    (folder / "found.json").write_text(json.dumps(found), encoding="utf-8")

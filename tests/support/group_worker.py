@@ -40,7 +40,11 @@ def listeners() -> list[tuple[str, int]]:
             mine.add(os.readlink(link))
         except FileNotFoundError:  # the one that lists
             continue
-    rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    rows = [
+        line.split()
+        for name in ("tcp", "tcp6")
+        for line in Path(f"/proc/net/{name}").read_text(encoding="utf-8").splitlines()[1:]
+    ]
     places = [row[1].split(":") for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in mine]
     return [(decoded(address), int(port, 16)) for address, port in places]
 

@@ -20,25 +20,6 @@ from gmnn.__main__ import main
 from gmnn.errors import UserError
 from tests.support.counts import record
 
-KINDS = {
-    1: "an output folder that is not ours",
-    2: "inputs that change before a resume",
-    3: "files that another library reads",
-    4: "compiled code in a cache",
-    5: "texts, locales and terminals",
-    6: "numbers that become other numbers",
-    7: "settings from YAML, Python and JSON",
-    8: "exceptions, exits and loads during saves",
-    9: "listeners, addresses and strangers",
-    10: "work and memory without limit",
-    11: "ordinary uses of a calculator",
-    12: "atoms that are none",
-    13: "state that should not be shared",
-    14: "checks before the work",
-    15: "paths as in a shell",
-    16: "silent physics",
-    17: "disks, signals, clocks, damage",
-}
 CASES = int(os.environ.get("GMNN_CASES", "15"))  # of a generator with share 1
 WORDS = ("Traceback", "object at 0x", "NoneType", "_DimExpr", "<class", "numpy.", "np.float", "<function")
 PATIENCE = 10  # times longer a case may wait than compute
@@ -82,7 +63,7 @@ class Case:
         if error is None and self.late:
             error = TooLong("what it raised was taken for something else")
         if error is None:
-            record(KINDS[self.kind])
+            record(self.kind)
         elif isinstance(error, KeyboardInterrupt | pytest.skip.Exception):
             return False
         self.failure = error

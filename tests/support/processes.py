@@ -61,7 +61,7 @@ def python(*arguments: str | Path, cwd: Path = ROOT, **variables: str) -> subpro
 def once_for_all(shared: Path, name: str, build: Callable[[Path], None]) -> Path:
     """The folder `name` as `build(folder)` leaves it, made by whichever worker asks first; the others wait for it."""
     folder, done = shared / name, shared / f"{name}.done"
-    with open(shared / f"{name}.lock", "w") as lock:
+    with open(shared / f"{name}.lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists():
             shutil.rmtree(folder, ignore_errors=True)

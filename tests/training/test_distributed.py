@@ -39,9 +39,9 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What `device_worker.py` found in a process of four devices."""
     folder = tmp_path_factory.mktemp("devices")
     worker = [sys.executable, str(ROOT / "tests" / "support" / "device_worker.py"), str(folder)]
-    done = subprocess.run(worker, capture_output=True, text=True, env=environment(), check=False)
+    done = subprocess.run(worker, capture_output=True, text=True, env=environment(), check=False, encoding="utf-8")
     assert done.returncode == 0, done.stderr
-    return json.loads((folder / "found.json").read_text())
+    return json.loads((folder / "found.json").read_text(encoding="utf-8"))
 
 
 def test_devices_train_the_same_potential(found: dict[str, Any]) -> None:
@@ -69,7 +69,7 @@ def config(folder: Path, output: str) -> str:
     """A configuration with few frames; 6 steps an epoch, the last of them half filled."""
     write(folder / "frames.extxyz", embedded.ethanol()[:28])
     file = folder / f"{output}.yaml"
-    file.write_text(CONFIG.format(output=folder / output, frames=folder / "frames.extxyz"))
+    file.write_text(CONFIG.format(output=folder / output, frames=folder / "frames.extxyz"), encoding="utf-8")
     return str(file)
 
 
@@ -84,7 +84,9 @@ def started(file: str, *more: str, slurm: bool = False) -> list[subprocess.Popen
         command += ["--process", "auto" if slurm else f"{k}/2", "--coordinator", f"127.0.0.1:{port}"]
         variables = environment() | {f"SLURM_{key}": str(value) for key, value in told.items()}
         pipe = subprocess.PIPE
-        processes.append(subprocess.Popen(command, env=variables, stdout=pipe, stderr=pipe, text=True))
+        processes.append(
+            subprocess.Popen(command, env=variables, stdout=pipe, stderr=pipe, text=True, encoding="utf-8")
+        )
     return processes
 
 
@@ -92,7 +94,7 @@ def until_epoch(goal: int, history: Path, processes: list[subprocess.Popen[str]]
     """Wait until so many epochs are recorded."""
     end = time.monotonic() + WAIT
     while time.monotonic() < end and all(process.poll() is None for process in processes):
-        if history.exists() and len(history.read_text().splitlines()) > goal:
+        if history.exists() and len(history.read_text(encoding="utf-8").splitlines()) > goal:
             return
         time.sleep(0.05)
     for process in processes:
@@ -116,6 +118,7 @@ def test_two_processes_lost_stopped_and_resumed(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "train.py"), config(tmp_path, "alone"), "train.devices=2"],
         capture_output=True, text=True, env=environment(), check=False,
+        encoding="utf-8",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     file, history = config(tmp_path, "both"), tmp_path / "both" / "history.csv"
@@ -135,12 +138,14 @@ def test_two_processes_lost_stopped_and_resumed(tmp_path: Path) -> None:
     results = ended(processes)
     assert [result[0] for result in results] == [130, 130], results
     assert "stopped after epoch" in results[0][1]
-    assert len(history.read_text().splitlines()) < 41
+    assert len(history.read_text(encoding="utf-8").splitlines()) < 41
     results = ended(started(file, "--resume"))
     assert [result[0] for result in results] == [0, 0], results
     assert "model folder" in results[0][1]
     assert results[1][1:] == ("", ""), "only process 0 prints"
-    rows = [list(csv.DictReader((tmp_path / name / "history.csv").open())) for name in ("alone", "both")]
+    rows = [
+        list(csv.DictReader((tmp_path / name / "history.csv").open(encoding="utf-8"))) for name in ("alone", "both")
+    ]
     assert [int(row["epoch"]) for row in rows[1]] == list(range(1, 41))
     for key in ("train_loss", "valid_loss"):
         assert [row[key] for row in rows[1]] == [row[key] for row in rows[0]]
@@ -170,6 +175,7 @@ def group(folder: Path, *numbers: str, port: int | None = None, **events: str) -
         subprocess.Popen(
             [sys.executable, worker, number, address, events.get(f"p{number[0]}", "none"), str(folder)],
             env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            encoding="utf-8",
         )
         for number in numbers
     ]  # fmt: skip

@@ -107,7 +107,8 @@ def test_fine_tuning_from_the_command_line(tmp_path: Path, old: Potential, capsy
     write(tmp_path / "few.extxyz", ethanol()[:30])
     file.write_text(
         f"output: {tmp_path / 'new'}\ndata: {{train: {tmp_path / 'few.extxyz'}, n_train: 20, n_valid: 4}}\n"
-        f"start: {{model: {tmp_path / 'old'}}}\ntrain: {{epochs: 2, rates: {{readout: 0}}}}\n"
+        f"start: {{model: {tmp_path / 'old'}}}\ntrain: {{epochs: 2, rates: {{readout: 0}}}}\n",
+        encoding="utf-8",
     )
     assert train.main([str(file), "model.n_basis=7"]) == 2
     assert "leave the model section out" in capsys.readouterr().err
@@ -118,6 +119,6 @@ def test_fine_tuning_from_the_command_line(tmp_path: Path, old: Potential, capsy
     for a, b in zip(*(jax.tree.leaves(p.trained["readout"]) for p in (before, after)), strict=True):
         np.testing.assert_array_equal(a, b)
     assert np.abs(after.trained["radial"]["coefficients"] - before.trained["radial"]["coefficients"]).max() > 0
-    record = json.loads((tmp_path / "new" / "split.json").read_text())
+    record = json.loads((tmp_path / "new" / "split.json").read_text(encoding="utf-8"))
     assert record["config"]["start"]["model"] == str(tmp_path / "old")
     assert train.main([str(file), "--resume"]) == 0

@@ -99,7 +99,8 @@ def test_a_run_says_that_frames_were_sent(tmp_path: Path, capsys: pytest.Capture
     file = tmp_path / "run.yaml"
     file.write_text(
         f"output: {tmp_path / 'kept'}\ndata: {{train: ethanol, n_train: 30, n_valid: 5}}\n"
-        "model: {n_radial: 2, n_basis: 4, hidden: [4], r_max: 4.0}\ntrain: {epochs: 2}\n"
+        "model: {n_radial: 2, n_basis: 4, hidden: [4], r_max: 4.0}\ntrain: {epochs: 2}\n",
+        encoding="utf-8",
     )
     with jax.enable_x64(False):
         assert command.main([str(file)]) == 0
@@ -142,4 +143,4 @@ def test_three_programs_and_none_in_an_epoch(
     assert outcome.programs == 3
     assert seen[0] > 0, "programs are counted at all"
     assert seen[1] == seen[-1], "nothing is compiled from the second epoch on"
-    assert len(list(csv.DictReader((tmp_path / "history.csv").open()))) == 5
+    assert len(list(csv.DictReader((tmp_path / "history.csv").open(encoding="utf-8")))) == 5

@@ -38,7 +38,7 @@ train: {{epochs: 40, batch_size: 8, checkpoint_seconds: 0}}
 def configured(tmp_path: Path, output: str) -> str:
     """A configuration that trains into the folder `output`."""
     file = tmp_path / f"{output}.yaml"
-    file.write_text(CONFIG.format(output=tmp_path / output))
+    file.write_text(CONFIG.format(output=tmp_path / output), encoding="utf-8")
     return str(file)
 
 
@@ -56,16 +56,16 @@ def finished(once_for_all: Callable[..., Path]) -> Path:
 
 
 def final_state(path: Path) -> str:
-    return json.loads((path / "state" / "latest.json").read_text())["sha256"]
+    return json.loads((path / "state" / "latest.json").read_text(encoding="utf-8"))["sha256"]
 
 
 def parameters(path: Path) -> str:
-    return json.loads((path / "config.json").read_text())["parameters"]["sha256"]
+    return json.loads((path / "config.json").read_text(encoding="utf-8"))["parameters"]["sha256"]
 
 
 def test_learns_and_reports(finished: Path) -> None:
     """Errors fall well below those of predicting the mean; metrics.json has the names scripts rely on."""
-    metrics = json.loads((finished / "metrics.json").read_text())
+    metrics = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))
     data = split(Config.model_validate(_config(finished)))
     spread = 1e3 * np.mean(np.abs(np.concatenate(data.test.forces)))
     test = metrics["test"]
@@ -78,20 +78,20 @@ def test_learns_and_reports(finished: Path) -> None:
     assert all(row["strength"] > 0.5 for row in metrics["repulsion"])
     for file in ("learning_curve.png", "parity_test.png", "history.csv", "split.json"):
         assert (finished / file).stat().st_size > 0
-    rows = list(csv.DictReader((finished / "history.csv").open()))
+    rows = list(csv.DictReader((finished / "history.csv").open(encoding="utf-8")))
     assert [int(row["epoch"]) for row in rows] == list(range(1, 41))
     assert float(rows[-1]["learning_rate"]) == pytest.approx(0.0, abs=1e-12)
 
 
 def _config(path: Path) -> dict:
-    return json.loads((path / "split.json").read_text())["config"] | {"output": str(path)}
+    return json.loads((path / "split.json").read_text(encoding="utf-8"))["config"] | {"output": str(path)}
 
 
 def test_what_was_validated_is_what_is_saved(finished: Path) -> None:
     """The loaded potential has the validation error of the best epoch in the history: averaged parameters, saved."""
     data = split(Config.model_validate(_config(finished)))
     found = evaluation.compare(gmnn.load(finished), data.valid).metrics()
-    rows = list(csv.DictReader((finished / "history.csv").open()))
+    rows = list(csv.DictReader((finished / "history.csv").open(encoding="utf-8")))
     best = min(rows, key=lambda row: float(row["valid_loss"]))
     assert best["best_epoch"] == best["epoch"]
     assert found["forces_mae_meV_per_A"] == pytest.approx(float(best["valid_forces_mae_meV_per_A"]), rel=1e-4)
@@ -139,7 +139,9 @@ def test_stopped_at_random_and_resumed(
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
         for _ in range(6000):
-            if process.poll() is not None or (history.exists() and len(history.read_text().splitlines()) > goal):
+            if process.poll() is not None or (
+                history.exists() and len(history.read_text(encoding="utf-8").splitlines()) > goal
+            ):
                 break
             time.sleep(0.01)
         time.sleep(seed.uniform(0, 0.2))
@@ -150,14 +152,14 @@ def test_stopped_at_random_and_resumed(
     assert done.returncode == 0, done.stderr
     assert final_state_but_clocks(tmp_path / "stopped") == final_state_but_clocks(finished)
     assert parameters(tmp_path / "stopped") == parameters(finished)
-    rows = list(csv.DictReader(history.open()))
+    rows = list(csv.DictReader(history.open(encoding="utf-8")))
     assert [int(row["epoch"]) for row in rows] == list(range(1, 41)), "no epoch is missing or stands twice"
 
 
 def final_state_but_clocks(path: Path) -> str:
     """Digest of the final state without its two wall times, which differ between runs."""
     config = Config.model_validate(_config(path))
-    record = json.loads((path / "split.json").read_text())
+    record = json.loads((path / "split.json").read_text(encoding="utf-8"))
     potential = Potential(config.model, folder.reference_from_dict(record["reference"]))
     start = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), potential.init(config.seed))
     with jax.enable_x64(False):
@@ -217,4 +219,4 @@ def test_patience_stops_early(tmp_path: Path) -> None:
     """With a learning rate of almost zero nothing improves for long, and the run ends before its epochs do."""
     still = ["train.patience=2", "train.learning_rate=1e-12", "train.averaging.form=none"]
     assert train.main([configured(tmp_path, "patient"), *still]) == 0
-    assert json.loads((tmp_path / "patient" / "metrics.json").read_text())["epochs"] < 40
+    assert json.loads((tmp_path / "patient" / "metrics.json").read_text(encoding="utf-8"))["epochs"] < 40
