@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def page() -> str:
-    """Make docs/config.md: tables of the usual keys of training, of the rare ones, and those of dynamics and learning."""
+    """Make docs/config.md: tables of the usual keys of training, of the rare ones, of dynamics and of learning."""
     from gmnn.config.learn import LearnConfig
     from gmnn.config.md import DynamicsConfig
     from gmnn.config.model import RARE
