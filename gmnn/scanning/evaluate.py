@@ -128,7 +128,10 @@ def _results(frames: list[Atoms], calculator: BaseCalculator) -> tuple[Array, Ar
                 calculator.reset()  # a batch that raised may leave results of another structure behind
             points = [_single_point(frame, calculator) for frame in frames]
     energies, forces, messages = zip(*points, strict=True)
-    return np.array(energies, float), np.array(forces, float), list(messages)
+    numbers = [np.array(values, float) for values in (energies, forces)]
+    for values in numbers:
+        values[~np.isfinite(values)] = np.nan  # an infinite result is none
+    return numbers[0], numbers[1], list(messages)
 
 
 def point(frame: Atoms) -> tuple[float, Array, str]:

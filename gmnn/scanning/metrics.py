@@ -152,8 +152,7 @@ def scatter(stencils: Array) -> Array:
     The fourth difference of a smooth E over such steps is zero, and independent errors σ give it the variance 70 σ²
     (Hamming, Numerical Methods for Scientists and Engineers).
     """
-    with np.errstate(invalid="ignore"):
-        fourth = np.abs(stencils @ np.array([1.0, -4.0, 6.0, -4.0, 1.0])) / math.sqrt(70.0)
+    fourth = np.abs(stencils @ np.array([1.0, -4.0, 6.0, -4.0, 1.0])) / math.sqrt(70.0)
     return np.where(np.isfinite(fourth), fourth, 0.0)
 
 

@@ -141,6 +141,7 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_kind_8_calculators_of_a_scan(
     there: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -262,6 +263,7 @@ def act(atoms: Atoms, rng: np.random.Generator) -> tuple[str, Atoms]:
     return name, atoms
 
 
+@pytest.mark.slow
 def test_kind_11_any_sequence_of_uses(calculators: dict[str, gmnn.Calculator]) -> None:
     """After any of them energy and forces are those of a new calculator, or both refuse."""
     fresh = {path: gmnn.Calculator(MODEL, dtype="float64", path=path, skin=0.0) for path in calculators}

@@ -616,6 +616,7 @@ def test_kind_17_files_that_grow(tmp_path: Path) -> None:
                 assert again.mark == mark
 
 
+@pytest.mark.slow
 def test_kind_17_places_of_temporary_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

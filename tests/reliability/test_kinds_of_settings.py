@@ -278,7 +278,7 @@ def test_kind_7_model_folders_of_strangers(small_model: Path) -> None:
         return [leaf for key, value in inner for leaf in [(*path, key), *leaves(value, (*path, key))]]
 
     paths = leaves(whole)
-    for case in generated(7, "config.json", 6, seconds=6):
+    for case in generated(7, "config.json", 3, seconds=6):
         with case:
             path, value = paths[case.rng.integers(len(paths))], oddity(case.rng)
             case.about = (path, value)
@@ -433,7 +433,9 @@ def test_kind_10_atoms_without_a_unit() -> None:
                 assert system.neighbors.size < 5e7
 
 
-@pytest.mark.parametrize("key", ["repeat", "replicas", "steps", "skin", "every"])
+@pytest.mark.parametrize(
+    "key", ["repeat", "replicas", *(pytest.param(key, marks=pytest.mark.slow) for key in ("steps", "skin", "every"))]
+)
 def test_kind_10_sizes_of_dynamics(
     key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
