@@ -20,7 +20,7 @@ from gmnn.__main__ import main
 from gmnn.errors import UserError
 from tests.support.counts import record
 
-CASES = int(os.environ.get("GMNN_CASES", "10"))  # of a generator with share 1
+CASES = int(os.environ.get("GMNN_CASES", "6"))  # of a generator with share 1
 WORDS = ("Traceback", "object at 0x", "NoneType", "_DimExpr", "<class", "numpy.", "np.float", "<function")
 PATIENCE = 10  # times longer a case may wait than compute
 SHOWN = 12  # cases that fail and are shown
