@@ -299,7 +299,7 @@ def test_kind_11_uses_of_a_field(plugin: Path, tmp_path: Path) -> None:
     """
     box, good = lines(apart(), "kernel float64", plugin), [*lines(thin(), "kernel float64", plugin), *VIRIAL]
     style, coeff = "pair_style gmnn kernel float64", f"pair_coeff * * {MODEL} H C O"
-    swap = "fix 1 all atom/swap 1 1 1234 3000 types 2 3"
+    swap = "fix 1 all atom/swap 1 1 1234 1000000 types 2 3"
     region = "region inside block 8 22 8 22 8 22 units box"
     twice = ["pair_style hybrid/scaled 0.25 gmnn fast float64 0.75 gmnn kernel float64",
              *(f"pair_coeff * * gmnn {k} {MODEL} H C O" for k in (1, 2))]  # fmt: skip
