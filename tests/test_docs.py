@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from gmnn.commands import _calculators
+from gmnn.config.learn import LearnConfig
 from gmnn.config.md import DynamicsConfig
 from gmnn.config.reading import Config
 from gmnn.config.yaml12 import Yaml
@@ -43,7 +44,9 @@ def test_blocks_of_the_documents(
         assert language in LANGUAGES, f"{page.name}: a block of {language or 'no language'}"
         if language == "yaml":
             values = yaml.load(code, Yaml)
-            if "structure" in values:
+            if "teacher" in values:
+                LearnConfig.model_validate(values)
+            elif "structure" in values:
                 DynamicsConfig.model_validate(values)
             elif set(values) <= set(Config.model_fields):
                 Config.model_validate({"output": "x", **values, "data": {"train": "x", **values.get("data", {})}})

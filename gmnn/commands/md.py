@@ -125,7 +125,7 @@ class Session:
 def structure(config: "DynamicsConfig") -> "Atoms":
     """The structure of the configuration, repeated; UserError if it cannot be read, or its constraints not be kept."""
     from gmnn.md.velocities import fixed_atoms, repeated
-    from gmnn.neighbors.host import require_room
+    from gmnn.neighbors.memory import require_room
     from gmnn.structures import read_structure
 
     atoms = read_structure(config.structure)

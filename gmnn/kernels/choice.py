@@ -18,7 +18,7 @@ from gmnn.kernels.blocks import Part
 from gmnn.kernels.cpp import predict as cpp
 from gmnn.model.descriptor import HIGHEST
 from gmnn.model.potential import Potential
-from gmnn.neighbors import host
+from gmnn.neighbors import memory
 from gmnn.system import Prediction, System
 
 PATHS = get_args(PathName)
@@ -144,18 +144,18 @@ def needed_memory(potential: Potential, path: str, dtype: str, atoms: int, slots
 def require_memory(potential: Potential, path: str, dtype: str, atoms: int, slots: int, processes: int = 1) -> None:
     """Raise UserError if memory would not do for `needed_memory` in each of `processes` that share it."""
     needed = needed_memory(potential, path, dtype, atoms, slots)
-    if needed * processes > host.MEMORY_SHARE * (memory := _memory()):
+    if needed * processes > memory.MEMORY_SHARE * (limit := _memory()):
         among = f" in each of {processes} processes" if processes > 1 else ""
         raise UserError(
             f"path {path} would need about {needed / 2**30:.3g} GB{among} for {atoms:,} atoms with {slots:,} neighbour "
-            f"slots, but there are {memory / 2**30:.3g} GB; take fewer atoms, or path fast if it is not that already"
+            f"slots, but there are {limit / 2**30:.3g} GB; take fewer atoms, or path fast if it is not that already"
         )
 
 
 def _memory() -> float:
     """Bytes of memory of the device that computes; those of the machine for a CPU."""
     stats = jax.local_devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
-    return float((stats or {}).get("bytes_limit", 0)) or host.machine_memory()
+    return float((stats or {}).get("bytes_limit", 0)) or memory.machine_memory()
 
 
 @cache

@@ -3,13 +3,10 @@
 Pairs come from vesin. Dense slots (`System.neighbors`, `System.shifts`) and padding are made here and nowhere else.
 """
 
-import os
-from contextlib import suppress
-from pathlib import Path
-
 import numpy as np
 
 from gmnn.errors import UserError
+from gmnn.neighbors import memory
 from gmnn.system import System
 
 FARTHEST = 1e6  # Å, largest coordinate or cell vector: 0.1 mm
@@ -21,9 +18,6 @@ MANY_PAIRS = 1e6  # from which it matters how many there are: a tenth of a secon
 DENSEST_CRYSTAL = 5.0  # atoms in a cubic Å of a cell; silicon in nm has 50
 DENSEST = 1.0  # atoms in a cubic Å, on average over all spheres of the cutoff
 PAIR_BYTES, SLOT_BYTES = 150, 32  # memory for a pair while it is searched, and for a slot, padding included
-ATOM_BYTES = 2000  # memory for an atom with some 50 neighbours
-MEMORY_SHARE = 0.8  # of the machine's memory that a list may need
-CGROUPS = Path("/sys/fs/cgroup")
 MOST_BINS = 1_000_000  # along a vector, so that their numbers fit into 64 bits
 SPARSE = 1000  # bins as wide as the cutoff, plus 8 an atom; beyond, a tree of points is searched
 
@@ -86,15 +80,6 @@ def require_searchable(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray,
         require_workable(positions, cell, pbc, cutoff, images)
 
 
-def require_room(atoms: int, source: str) -> None:
-    """Raise UserError if so many atoms with their neighbours need more memory than this machine has."""
-    if atoms * ATOM_BYTES > MEMORY_SHARE * (memory := machine_memory()):
-        raise UserError(
-            f"{source} make {atoms:.3g} atoms, which need about {atoms * ATOM_BYTES / 2**30:.3g} GB with their "
-            f"neighbours, but this machine has {memory / 2**30:.3g} GB of memory; take fewer"
-        )
-
-
 def require_workable(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float, images: float) -> None:
     """Raise UserError if the pairs within `cutoff` Å are too many, by an estimate that is much quicker than a search.
 
@@ -112,10 +97,10 @@ def require_workable(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, c
             "positions in nm? give them in Å"
         )
     needed = pairs * PAIR_BYTES + n * most * SLOT_BYTES
-    if needed > MEMORY_SHARE * (memory := machine_memory()):
+    if needed > memory.MEMORY_SHARE * (limit := memory.machine_memory()):
         raise UserError(
             f"the list of neighbours of {n:,} atoms within {cutoff:g} Å would need about {needed / 2**30:.3g} GB for "
-            f"{pairs:.2g} pairs and up to {most:,} an atom, but this machine has {memory / 2**30:.3g} GB; take fewer "
+            f"{pairs:.2g} pairs and up to {most:,} an atom, but this machine has {limit / 2**30:.3g} GB; take fewer "
             "atoms or a smaller radius or skin, and check that the positions are in Å"
         )
 
@@ -151,31 +136,6 @@ def estimated_pairs(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cu
         at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
         near += times * np.where(inside & (keys[at] == wanted), counts[at], 0)
     return float((counts * near).sum()), int(near.max())
-
-
-def machine_memory() -> float:
-    """Bytes of memory that this process may use at most; infinite where the machine does not say.
-
-    The least of the machine's memory, the limit of its control group, as batch systems set it, and `ulimit -v`.
-    """
-    limits = [np.inf]
-    with suppress(AttributeError, ValueError, OSError):
-        limits.append(float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")))
-    with suppress(OSError, ValueError):
-        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
-            _, kinds, path = line.split(":", 2)
-            if kinds in ("", "memory"):
-                top, name = CGROUPS / kinds, "memory.limit_in_bytes" if kinds else "memory.max"
-                inside = top / path.strip("/")
-                files = [folder / name for folder in (inside, *inside.parents) if folder.is_relative_to(top)]
-                texts = [file.read_text(encoding="utf-8").strip() for file in files if file.is_file()]
-                limits += [float(text) for text in texts if text.isdigit()]
-    with suppress(ImportError, OSError, ValueError):
-        import resource  # not on every system
-
-        soft = resource.getrlimit(resource.RLIMIT_AS)[0]
-        limits += [float(soft)] if soft != resource.RLIM_INFINITY else []
-    return min(limits)
 
 
 def _heights(cell: np.ndarray) -> np.ndarray:

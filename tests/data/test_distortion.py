@@ -134,7 +134,9 @@ def test_kind_8_a_teacher_that_leaves_python(
     module.Teacher = Teacher  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "teachers", module)
     config = tmp_path / "config.yaml"
-    config.write_text(f"output: m\ndata: {{train: {copper}, split: ordered, n_train: 2, n_valid: 1}}\n")
+    config.write_text(
+        f"output: m\ndata: {{train: {copper}, split: ordered, n_train: 2, n_valid: 1}}\n", encoding="utf-8"
+    )
     command = [str(config), "--calculator", "teachers:Teacher", "-n", "5", "--out", str(tmp_path / "far.xyz")]
     assert main(command) == 2
     said = capsys.readouterr().err.splitlines()

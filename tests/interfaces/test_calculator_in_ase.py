@@ -22,7 +22,7 @@ from gmnn.interfaces import kept_list
 from gmnn.interfaces.kept_list import Shapes
 from gmnn.kernels import choice
 from gmnn.model.potential import Potential
-from gmnn.neighbors import host
+from gmnn.neighbors import host, memory
 
 Make = Callable[..., tuple[Any, dict]]
 
@@ -103,7 +103,7 @@ def test_kind_10_a_structure_for_which_memory_would_not_do(
     """Refused before it is evaluated, with the path that needs less; that one evaluates it."""
     atoms = crowd(1000, 0)
     few = Calculator(potential, path="fast")
-    monkeypatch.setattr(host, "machine_memory", lambda: 2.0**23)
+    monkeypatch.setattr(memory, "machine_memory", lambda: 2.0**23)
     with pytest.raises(UserError, match=r"path reference would need about .* 1,000 atoms .*take fewer atoms, or path"):
         Calculator(potential, path="reference").get_potential_energy(atoms)
     assert np.isfinite(few.get_potential_energy(atoms))

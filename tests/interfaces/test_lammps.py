@@ -27,7 +27,7 @@ from gmnn.evaluation import with_grades
 from gmnn.interfaces import lammps as interface
 from gmnn.interfaces.lammps import Engine
 from gmnn.model import folder
-from gmnn.neighbors import host
+from gmnn.neighbors import memory
 from gmnn.neighbors.host import capacity, make_system, neighbor_pairs
 from tests.support import processes
 from tests.support.paths import ROOT
@@ -348,7 +348,7 @@ def test_kind_16_masses_that_are_not_the_elements() -> None:
 
 def test_kind_10_a_rank_without_enough_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused before arrays are made, by what all ranks of the machine need; the old arrays stay."""
-    monkeypatch.setattr(host, "machine_memory", lambda: 2.0**28)
+    monkeypatch.setattr(memory, "machine_memory", lambda: 2.0**28)
     engines = [Engine(folder.load(MODEL), "reference", "float64", list(TYPES), 4, sharing) for sharing in (1, 4)]
     for engine in engines:
         assert engine.reserve(100, 100, 20)
@@ -375,10 +375,12 @@ def test_kind_16_virials_of_atoms_are_those_of_the_path(make_potential: Callable
     for model, by_atom in ((MODEL, 1), (tmp_path / "full", 0)):
         exchange = interface.Exchange()
         interface.connect(ctypes.addressof(exchange))
-        assert not exchange.open(exchange, str(model).encode(), b"auto", b"float32", b"H C O", 1, 1), exchange.error
+        assert not exchange.open(
+            exchange, str(model).encode(), b"auto", b"float32", b"H C O", 1, 1, encoding="utf-8"
+        ), exchange.error
         assert exchange.by_atom == by_atom
         exchange.close(exchange)
-    assert exchange.open(exchange, b"/nowhere/Mod\xe9l", b"auto", b"float32", b"H C O", 1, 1) == 1
+    assert exchange.open(exchange, b"/nowhere/Mod\xe9l", b"auto", b"float32", b"H C O", 1, 1, encoding="utf-8") == 1
     assert b"is not a model folder" in exchange.error
 
 

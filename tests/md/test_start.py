@@ -123,7 +123,8 @@ def test_kind_1_two_runs_in_one_folder(tmp_path: Path, capsys: pytest.CaptureFix
     ase.io.write(tmp_path / "start.xyz", Atoms("OH", [[0.0, 0, 0], [0.0, 0, 0.97]]))
     config.write_text(
         f"model: {ROOT / 'examples' / 'ethanol'}\nstructure: {tmp_path / 'start.xyz'}\noutput: {out}\nsteps: 2\n"
-        "every: 2\nensemble: nve\npath: kernel\n"
+        "every: 2\nensemble: nve\npath: kernel\n",
+        encoding="utf-8",
     )
     assert md_command.main([str(config)]) == 0
     before = {file.name: file.read_bytes() for file in out.iterdir()}

@@ -204,7 +204,7 @@ def test_model_folders(make_graded: Callable[..., Potential], sets: tuple[Datase
     for a, b in zip(found.fitted_grade, graded.fitted_grade, strict=True):
         np.testing.assert_array_equal(a, b)
     folder.save(bare, replace(graded, grade=None), 3, {"finished": True})
-    assert "grade" not in json.loads((bare / "config.json").read_text())
+    assert "grade" not in json.loads((bare / "config.json").read_text(encoding="utf-8"))
     assert folder.potential_digest(gmnn.load(bare)) == folder.potential_digest(found)
     with pytest.raises(UserError, match=r"has no grades.*gmnn.evaluation.add_grades\(folder"):
         choice.evaluator(gmnn.load(bare), "reference", "float32", grades=True)
@@ -214,7 +214,7 @@ def test_model_folders(make_graded: Callable[..., Potential], sets: tuple[Datase
         write(tmp_path / f"{name}.xyz", dataset.atoms, "extxyz")
     for _ in range(2):  # a second time replaces the first
         add_grades(bare, *(str(tmp_path / f"{name}.xyz") for name in ("train", "valid")))
-    assert json.loads((bare / "config.json").read_text())["finished"]
+    assert json.loads((bare / "config.json").read_text(encoding="utf-8"))["finished"]
     assert len(list((bare / "grade").iterdir())) == 1
     for a, b in zip(gmnn.load(bare).fitted_grade, graded.fitted_grade, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=2e-3 * np.abs(b).max())
@@ -237,7 +237,7 @@ def test_the_calculator_writes_a_column(
     frozen = atoms.copy()
     frozen.calc = SinglePointCalculator(frozen, **atoms.calc.results)
     write(tmp_path / "frame.xyz", frozen, "extxyz")
-    assert "grades:R:1" in (tmp_path / "frame.xyz").read_text()
+    assert "grades:R:1" in (tmp_path / "frame.xyz").read_text(encoding="utf-8")
     again = read(tmp_path / "frame.xyz")
     found = again.calc.results.get("grades", again.arrays.get("grades"))
     np.testing.assert_allclose(found, atoms.calc.results["grades"], atol=1e-6)

@@ -11,7 +11,7 @@ from ase.build import bulk
 
 from gmnn import Calculator, md
 from gmnn.errors import UserError
-from gmnn.neighbors import host, plan
+from gmnn.neighbors import plan
 from gmnn.neighbors.host import estimated_pairs, make_system, neighbor_pairs, require_searchable
 
 Make = Callable[..., tuple[Any, dict]]
@@ -98,7 +98,7 @@ def test_kind_10_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     crystal = bulk("Si", cubic=True).repeat(12)
     arguments = (crystal.positions, crystal.cell.array, crystal.pbc, 7.0)
     require_searchable(*arguments)
-    monkeypatch.setattr(host, "machine_memory", lambda: 2.0**26)
+    monkeypatch.setattr(memory, "machine_memory", lambda: 2.0**26)
     with pytest.raises(UserError, match=r"would need about .* GB .* this machine has 0.0625 GB"):
         require_searchable(*arguments)
     clump = np.vstack([RNG.uniform(0, 300, (20_000, 3)), RNG.uniform(0, 10, (900, 3))])

@@ -94,7 +94,7 @@ def test_presets_say_what_they_need() -> None:
         ("{not json", "not valid JSON"),
         ("[]", "not named objects"),
         ('{"a": 3}', "not named objects"),
-        ('{"a": {"modul": "x"}}', "has the keys modul"),
+        ('{"a": {"modul": "x"}}', "has the keys .'modul'"),
         ('{"../a": {"preset": "emt"}}', "gives its name to a folder"),
     ],
 )

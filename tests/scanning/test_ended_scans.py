@@ -173,7 +173,13 @@ def test_kind_8_signals_reach_the_scan(number: signal.Signals, tmp_path: Path) -
     command = [sys.executable, "-m", "gmnn", *scan]
     variables = processes.environment(PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}")
     with subprocess.Popen(
-        command, cwd=tmp_path, env=variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        cwd=tmp_path,
+        env=variables,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
     ) as started:
         assert started.stdout.readline() == "here\n"
         started.send_signal(number)

@@ -518,7 +518,7 @@ def test_report_files(tmp_path, reference_file):
     assert sum(row.startswith("O0-H1,strict,") for row in rows) >= 201
     for name in ("scan.png", "panels.png"):
         assert files[name].read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    with pytest.raises(UserError, match="cannot write into the folder"):
+    with pytest.raises(UserError, match="is no folder; choose another"):
         write_report(result, files["scan.csv"] / "below", model="model", structure="water")
 
 

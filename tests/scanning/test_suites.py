@@ -547,7 +547,7 @@ def test_any_calculator_serves_and_one_that_raises_costs_one_structure(kind):
     assert list(np.flatnonzero(np.isnan(energies))) == [1, 3]
     assert np.isnan(forces[[1, 3]]).all()
     assert energies[[0, 2, 4, 5]] == pytest.approx(expected[0][[0, 2, 4, 5]], rel=1e-12)
-    assert evaluate.messages == dict.fromkeys((1, 3), "RuntimeError: too close")
+    assert evaluate.messages == dict.fromkeys((1, 3), "RuntimeError: too close for me")
     assert evaluate(positions[:0], numbers[:0])[0].shape == (0,)
 
 
@@ -613,7 +613,7 @@ def test_counts_intervals_and_files(tmp_path):
     table = format_suites(results).splitlines()
     assert len(table) == 1 + 3 + 1
     assert re.match(r"dimers +3 +2 +0 +33\.3 % \(0\.8 to 90\.6\)  40 eV at 0\.100 Å, H-O", table[2])
-    with pytest.raises(UserError, match="cannot write into the folder"):
+    with pytest.raises(UserError, match="is no folder; choose another"):
         write_suite_report(results, files["suites.csv"] / "below", model="m", structure="s", seed=0)
 
 
