@@ -2,7 +2,7 @@
 
     python benchmarks/reference/hot_molecules.py --ethanol ethanol_gfn2_md1000.xyz --benzene rmd17_benzene1.xyz OUT
 
-Needs `tblite`. OUT gets ethanol_hot.xyz and benzene_hot.xyz, Langevin dynamics at 1,000 K and 1,500 K with a frame
+Needs `tblite`. OUT gets ethanol_hot.xyz and benzene_hot.xyz, Langevin dynamics at 1,000 K with a frame
 every 20 fs after 200 fs, and benzene_gfn2.xyz, 300 structures of the rMD17 file with new labels. What is there stays.
 """
 
@@ -18,7 +18,7 @@ from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from tblite.ase import TBLite
 
 FRAMES, EVERY, BEFORE = 150, 40, 400  # frames of a trajectory, steps of 0.5 fs between them and before the first
-TEMPERATURES = {"ethanol": 1000.0, "benzene": 1500.0}
+TEMPERATURES = {"ethanol": 1000.0, "benzene": 1000.0}
 
 
 def labelled(atoms: Atoms) -> Atoms:

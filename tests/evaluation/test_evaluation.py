@@ -19,7 +19,7 @@ from gmnn.config.model import ModelConfig
 from gmnn.data import Dataset, read_dataset
 from gmnn.data.embedded import ethanol
 from gmnn.errors import UserError
-from gmnn.evaluation import Comparison, compare, predict
+from gmnn.evaluation import Comparison, compare, figures, predict, with_grades
 from gmnn.evaluation.parity import SHOWN, _panel, parity
 from gmnn.interfaces.calculator import Calculator
 from gmnn.model.potential import Potential
@@ -213,6 +213,27 @@ def test_report_is_strict_json(trained: Potential, mixed: Dataset, tmp_path: Pat
     assert "None" not in table
     parity(comparison, tmp_path / "parity.png", "mixed")
     assert (tmp_path / "parity.png").stat().st_size > 0
+
+
+def test_grades_in_report_and_figure(trained: Potential, mixed: Dataset, tmp_path: Path) -> None:
+    """Those of the calculator, in the columns of groups of atoms; nothing is printed or drawn without them."""
+    without = compare(trained, mixed)
+    figures.errors_by_grade(without, tmp_path / "none.png", "mixed")
+    assert not (tmp_path / "none.png").exists()
+    assert "above 1" not in _printing.evaluation(without.report())
+    potential = with_grades(trained, mixed, mixed.take(np.array([0, 2])))
+    comparison = compare(potential, mixed)
+    found = Calculator(potential, path="kernel", grades=True).batch_eval(mixed.atoms)
+    alone = np.concatenate([atoms.calc.results["grades"] for atoms in found])
+    np.testing.assert_allclose(comparison.grades, alone, rtol=1e-2)
+    report = json.loads(json.dumps(comparison.report()))
+    assert report["grade_largest"] == pytest.approx(comparison.grades.max())
+    assert report["share_above_1"] == pytest.approx(np.mean(comparison.grades > 1.001))
+    silicon = comparison.numbers == 14
+    assert report["by_element"]["Si"]["grade_largest"] == pytest.approx(comparison.grades[silicon].max())
+    assert "grade, 99 %" in _printing.evaluation(report)
+    figures.errors_by_grade(comparison, tmp_path / "grades.png", "mixed")
+    assert (tmp_path / "grades.png").stat().st_size > 0
 
 
 def test_many_points_are_thinned_with_a_note() -> None:

@@ -11,7 +11,7 @@ from ase.build import bulk
 
 from gmnn import Calculator, md
 from gmnn.errors import UserError
-from gmnn.neighbors import plan
+from gmnn.neighbors import memory, plan
 from gmnn.neighbors.host import estimated_pairs, make_system, neighbor_pairs, require_searchable
 
 Make = Callable[..., tuple[Any, dict]]

@@ -119,6 +119,7 @@ def test_fine_tuning_from_the_command_line(tmp_path: Path, old: Potential, capsy
     for a, b in zip(*(jax.tree.leaves(p.trained["readout"]) for p in (before, after)), strict=True):
         np.testing.assert_array_equal(a, b)
     assert np.abs(after.trained["radial"]["coefficients"] - before.trained["radial"]["coefficients"]).max() > 0
+    assert np.isinf(after.fitted_grade.rest).tolist() == [False, False, False, True], "no silicon in the new data"
     record = json.loads((tmp_path / "new" / "split.json").read_text(encoding="utf-8"))
     assert record["config"]["start"]["model"] == str(tmp_path / "old")
     assert train.main([str(file), "--resume"]) == 0

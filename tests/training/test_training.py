@@ -72,6 +72,9 @@ def test_learns_and_reports(finished: Path) -> None:
     assert test["forces_mae_meV_per_A"] < 0.5 * spread
     assert test["energy_mae_meV"] == pytest.approx(9 * test["energy_mae_meV_per_atom"])
     assert test["n_frames"] == 1150
+    assert metrics["valid"]["grade_largest"] == pytest.approx(1.0, rel=1e-3)
+    assert metrics["valid"]["share_above_1"] == 0.0
+    assert 0.0 < test["share_above_1"] < 0.2
     assert metrics["wall_time_s"] > 0
     assert metrics["compile_time_s"] > 0
     assert {row["pair"] for row in metrics["repulsion"]} == {"H-H", "H-C", "H-O", "C-C", "C-O", "O-O"}
