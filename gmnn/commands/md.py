@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
     from gmnn.config.md import DynamicsConfig
     from gmnn.md import Dynamics
+    from gmnn.model.potential import Potential
 
 DESCRIPTION = """Run the molecular dynamics or the minimisation of CONFIG. The folder `output` of the configuration gets
-trajectory.extxyz, log.csv and the state. With --resume a run that was stopped or killed continues from the state and
-ends with the same files as an uninterrupted run. On a CPU all cores are used. Exit code: 0 if the run ended, 2 for
-misuse or a step that failed, 130 if interrupted."""
+trajectory.extxyz, log.csv, the state and, of a model with grades, beyond.extxyz: frames that are unlike its data. With
+--resume a run that was stopped or killed continues from the state and ends with the same files as an uninterrupted run.
+On a CPU all cores are used. Exit code: 0 if the run ended, 4 if it was stopped because it left the data
+(stop_above_grade), 2 for misuse or a step that failed, 130 if interrupted."""
 LEAST_FALL, FALL_PER_ATOM = 1.0, 0.1  # eV, eV per atom below the start, to warn of; melts and reactions fall less
 
 
@@ -65,11 +67,13 @@ def run(arguments: argparse.Namespace) -> int:
         warnings.filterwarnings("ignore", "the structure has a total charge")  # the reader has warned
         dynamics = md.Dynamics(
             atoms, potential, bath, config.timestep_fs, config.dtype, config.path, config.skin, config.seed, piston,
-            config.tf32_network, config.replicas,
+            config.tf32_network, config.replicas, _limit(config, potential),
         )  # fmt: skip
     ramps = (config.final_temperature_K, config.final_pressure_GPa)
     a_longer_run_is_another = any(end is not None for end in ramps)  # a ramp follows the share of steps
     facts = config.model_dump(mode="json", exclude={"output"} if a_longer_run_is_another else {"output", "steps"})
+    if not dynamics.graded:  # as runs were before there were grades
+        facts = {key: value for key, value in facts.items() if key not in ("grades", "stop_above_grade")}
     facts["path"] = dynamics.path  # `auto` may stand for another path on another machine
     facts["parameters"] = folder.tree_digest(potential.trained)
     total, count = _total(dynamics), len(atoms) * config.replicas
@@ -99,6 +103,42 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"this session {seconds:.1f} s, {session.speed(seconds)}; lists done again with more room: "
               f"{dynamics.growths}")  # fmt: skip
     print(f"trajectory, log and state: {config.output}")
+    return _beyond(config, dynamics)
+
+
+def _limit(config: "DynamicsConfig", potential: "Potential") -> float | None:
+    """The grade above which a replica stops, infinite for never; None where nothing is graded.
+
+    UserError if the model has no grades, but shall stop by them.
+    """
+    if config.stop_above_grade is not None:
+        assert potential.fitted_grade is not None
+        return config.stop_above_grade
+    return math.inf if config.grades and potential.grade is not None else None
+
+
+def _beyond(config: "DynamicsConfig", dynamics: "Dynamics") -> int:
+    """Say how far the run was from the data of its potential, and return the exit code."""
+    import csv
+
+    from gmnn.md.run import BEYOND
+
+    if not dynamics.graded:
+        return 0
+    with open(Path(config.output) / "log.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    worst = max(rows, key=lambda row: float(row["largest_grade"]))
+    grade, where = float(worst["largest_grade"]), f" of replica {worst['replica']}" if "replica" in worst else ""
+    print(f"largest grade of an atom {grade:.2f}, up to step {worst['step']}{where}; 1 is the largest of the "
+          "validation frames")  # fmt: skip
+    advice = (f"label the frames in {config.output}/beyond.extxyz and train on them, or let gmnn learn do it "
+              "(docs/learn.md)")  # fmt: skip
+    if dynamics.left:
+        print(f"STOPPED at step {dynamics.now.step}: {len(dynamics.left)} of {len(dynamics.replicas)} replicas left "
+              f"the data, with a grade above {config.stop_above_grade:g}; {advice}", file=sys.stderr)  # fmt: skip
+        return 4
+    if grade > BEYOND:
+        print(f"WARNING: the run left the data, with a grade of {grade:.2f}; {advice}", file=sys.stderr)
     return 0
 
 
@@ -196,7 +236,9 @@ def _summary(config: "DynamicsConfig", dynamics: "Dynamics", atoms: "Atoms") -> 
         print(f"{verdict} after {dynamics.now.step} steps: largest force {dynamics.largest_force:.3g} eV/Å, asked for "
               f"{config.fmax_eV_per_A:g}; energy {energies} eV")  # fmt: skip
         return
-    print(f"{config.steps * config.timestep_fs / 1000:g} ps; mean temperature of the last four fifths {mean:.1f} K")
+    print(
+        f"{dynamics.now.step * config.timestep_fs / 1000:g} ps; mean temperature of the last four fifths {mean:.1f} K"
+    )
     for key in ("volume_A3", "density_g_per_cm3", "pressure_GPa") if config.pressure != "none" else ():
         print(f"mean {key} {np.mean([float(row[key]) for row in warm]):.6g}")
     _approaches(dynamics, atoms, rows)

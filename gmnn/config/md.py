@@ -64,6 +64,11 @@ class DynamicsConfig(BaseModel):
     `reference` for potentials that neither covers."""
     tf32_network: Flag = False
     """Network products in TF32, faster and coarser; needs an NVIDIA GPU, dtype float32, a path other than reference."""
+    grades: Flag = True
+    """Grade every atom at every step, if the model has grades: the log gets their largest, `beyond.extxyz` the frames
+    in which one exceeds 1.5."""
+    stop_above_grade: Positive | None = None
+    """Stop once the grade of an atom is larger; of several replicas each stays where it was. By default never."""
     skin: NonNegative = 0.4
     """Reach of the neighbour list beyond r_max, Å; it is rebuilt once an atom has moved by half."""
 
@@ -72,4 +77,6 @@ class DynamicsConfig(BaseModel):
         for name in ("steps", "trajectory_every"):
             if getattr(self, name) % self.every:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be a multiple of every ({self.every})")
+        if self.stop_above_grade is not None and not self.grades:
+            raise ValueError("stop_above_grade needs grades; set grades to true, or leave stop_above_grade out")
         return self

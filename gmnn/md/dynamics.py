@@ -133,6 +133,17 @@ class Dynamics:
         self.replicas = self._advanced(step, states, 0)
 
     @property
+    def graded(self) -> bool:
+        """Whether every step is graded."""
+        return self._setting.stop_above is not None
+
+    @property
+    def left(self) -> list[int]:
+        """Replicas that stay where they are, because the grade of an atom became too large."""
+        limit = self._setting.stop_above
+        return [k for k, replica in enumerate(self.replicas) if limit is not None and replica.largest_grade > limit]
+
+    @property
     def largest_force(self) -> float:
         """Largest force on a free atom of any replica, eV/Å."""
         return max(replica.largest_force for replica in self.replicas)

@@ -13,14 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ase.io
 import numpy as np
 from ase import units
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from gmnn.elements import pair_name
 from gmnn.errors import UserError
-from gmnn.files import SEAL, AppendOnlyFile, read_sealed, sealed, write_bytes, write_json
+from gmnn.files import SEAL, AppendOnlyFile, extxyz, read_sealed, sealed, write_bytes, write_json
 from gmnn.folders import MD_FILES, output_folder
 from gmnn.md.dynamics import Dynamics
 from gmnn.md.integrators import State
@@ -28,6 +27,7 @@ from gmnn.model.folder import potential_digest
 from gmnn.neighbors import Grid
 
 Report = Callable[[Dynamics], None]
+BEYOND = 1.5  # grade above which a frame is unlike the data; 1 is the largest of the validation frames
 CONTENT = "content"  # key of the checksums of structure and potential
 
 
@@ -52,6 +52,9 @@ def run(
         facts = {**facts, CONTENT: content(dynamics)}
         description, state = output / "run.json", output / "state.npz"
         files = {"trajectory": AppendOnlyFile(output / "trajectory.extxyz"), "log": AppendOnlyFile(output / "log.csv")}
+        if dynamics.graded:
+            files["beyond"] = AppendOnlyFile(output / "beyond.extxyz")
+        beyond = np.zeros(len(dynamics.replicas), bool)  # replicas that were unlike the data in the segment before
         if description.exists() and not resume:
             raise UserError(f"{output} already holds a run; add --resume to continue it, or choose another output")
         if description.exists():
@@ -60,20 +63,22 @@ def run(
                 raise UserError(f"the run in {output} was started otherwise ({', '.join(changed)} differ)")
         write_json(description, sealed(facts))
         if state.exists():
-            _restore(dynamics, state, files)
+            beyond = _restore(dynamics, state, files)
         else:
             for file in files.values():
                 file.empty()
             files["log"].append(",".join(_columns(dynamics, 0, timestep_fs)) + "\n" + _lines(dynamics, timestep_fs))
             files["trajectory"].append(_frames(dynamics))
-            _save(dynamics, state, files)
+            _save(dynamics, state, files, beyond)
         clock = time.perf_counter()
-        while dynamics.now.step < steps and not dynamics.converged:
+        while dynamics.now.step < steps and not dynamics.converged and len(dynamics.left) < len(dynamics.replicas):
             dynamics.run(every)
+            if dynamics.graded:
+                beyond = _keep_beyond(dynamics, files["beyond"], beyond)
             files["log"].append(_lines(dynamics, timestep_fs))
             if dynamics.now.step % trajectory_every == 0 or dynamics.converged:
                 files["trajectory"].append(_frames(dynamics))
-            _save(dynamics, state, files)
+            _save(dynamics, state, files, beyond)
             report(dynamics)
         return time.perf_counter() - clock
 
@@ -125,6 +130,8 @@ def _columns(dynamics: Dynamics, replica: int, timestep_fs: float) -> dict[str, 
         row["largest_force_eV_per_A"] = f"{now.largest_force:.8f}"
     if dynamics.bath.ensemble == "nose_hoover":
         row["conserved_eV"] = f"{now.conserved:.8f}"
+    if dynamics.graded:
+        row["largest_grade"] = f"{now.largest_grade:.4f}"
     for pair, r in zip(now.setting.pairs, now.closest, strict=True):
         row[approach_column(*pair)] = f"{r:.4f}"
     return row
@@ -151,24 +158,39 @@ def _frames(dynamics: Dynamics) -> str:
             atoms.info["replica"] = k
         atoms.calc = SinglePointCalculator(atoms, energy=now.energy, forces=now.forces)
         frames.append(atoms)
-    text = io.StringIO()
-    ase.io.write(text, frames, format="extxyz")
-    return text.getvalue()
+    return extxyz(frames)
 
 
-def _save(dynamics: Dynamics, state: Path, files: dict[str, AppendOnlyFile]) -> None:
+def _keep_beyond(dynamics: Dynamics, file: AppendOnlyFile, before: np.ndarray) -> np.ndarray:
+    """Append the worst frame of every replica that has just left the data; return which are beyond them now.  [R]"""
+    beyond = np.array([replica.largest_grade > BEYOND for replica in dynamics.replicas])
+    frames = []
+    for k in np.flatnonzero(beyond & ~before):
+        frames.append(dynamics.replicas[k].worst_frame(dynamics.atoms))
+        if len(dynamics.replicas) > 1:
+            frames[-1].info["replica"] = int(k)
+    if frames:
+        file.append(extxyz(frames))
+    return beyond
+
+
+def _save(dynamics: Dynamics, state: Path, files: dict[str, AppendOnlyFile], beyond: np.ndarray) -> None:
     """Write the state; the files whose sizes it records come first."""
     data, step = io.BytesIO(), dynamics.now.step
     sizes = {name: np.asarray(file.mark) for name, file in files.items()}
     together = State(*(np.stack(x) for x in zip(*dynamics.states, strict=True)))
-    np.savez(data, allow_pickle=False, step=step, grid=np.hstack(dynamics.grid), **together._asdict(), **sizes)
+    np.savez(
+        data, allow_pickle=False, step=step, grid=np.hstack(dynamics.grid), above=beyond, **together._asdict(), **sizes
+    )
     write_bytes(state, data.getvalue())
 
 
-def _restore(dynamics: Dynamics, state: Path, files: dict[str, AppendOnlyFile]) -> None:
+def _restore(dynamics: Dynamics, state: Path, files: dict[str, AppendOnlyFile]) -> np.ndarray:
+    """Go back to the saved state; return which replicas were beyond the data then, [R]."""
     try:
         with np.load(state, allow_pickle=False) as archive:
             values = {name: archive[name] for name in ("step", "grid", *State._fields, *files)}
+            beyond = archive["above"].astype(bool) if dynamics.graded else np.zeros(len(dynamics.replicas), bool)
     except Exception as error:  # NumPy and zipfile raise many kinds of errors for a damaged file
         raise UserError(f"{state} is damaged ({error}); start again with another output") from None
     for name, file in files.items():
@@ -177,3 +199,4 @@ def _restore(dynamics: Dynamics, state: Path, files: dict[str, AppendOnlyFile]) 
     dynamics.grid = Grid(tuple(grid[:3]), tuple(grid[3:]), room, slots)
     replicas = zip(*(values[name] for name in State._fields), strict=True)
     dynamics.resume(int(values["step"]), [State(*arrays) for arrays in replicas])
+    return beyond

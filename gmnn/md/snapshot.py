@@ -59,6 +59,20 @@ class Snapshot:
         return float(np.linalg.norm(self.forces[~self.setting.fixed], axis=1).max(initial=0.0))
 
     @property
+    def largest_grade(self) -> float:
+        """Largest grade of an atom in this segment; 0 where nothing is graded."""
+        return 0.0 if self.worst is None else float(self.worst.grade)
+
+    def worst_frame(self, atoms: Atoms) -> Atoms:
+        """Copy of `atoms` in the frame with the largest grade of this segment, without momenta."""
+        assert self.worst is not None
+        frame = Atoms(atoms.numbers, self.worst.positions, cell=self.worst.cell, pbc=atoms.pbc)
+        if frame.pbc.any():
+            frame.wrap()
+        frame.info.update(step=int(self.worst.step), largest_grade=self.largest_grade)
+        return frame
+
+    @property
     def finite(self) -> bool:
         """Whether energy, positions, velocities and forces are finite."""
         arrays = (self.energy, self.positions, self.velocities, self.forces)

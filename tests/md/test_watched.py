@@ -1,15 +1,29 @@
 """Grades in dynamics: a replica stays where it left the data; temperatures of its own for every replica."""
 
+import csv
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import ase.io
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from ase import Atoms, units
+from ase.io import write
 
 from gmnn import md
+from gmnn.commands import md as command
+from gmnn.data import read_dataset
+from gmnn.data.embedded import ethanol
 from gmnn.errors import UserError
+from gmnn.evaluation import with_grades
+from gmnn.model import folder
 from gmnn.model.potential import Potential
+from gmnn.structures import read_structures
 from gmnn.system import Prediction, System
 from tests.md.test_md import Make, nothing, toy
 
@@ -106,3 +120,67 @@ def test_baths_of_replicas_differ_in_temperature_alone(potential: Potential) -> 
     ):
         with pytest.raises(UserError, match=words):
             toy(potential, nothing, gas, baths, 1.0, replicas=2)
+
+
+def test_frames_that_left_the_data_are_kept_and_a_killed_run_is_the_same(potential: Potential, tmp_path: Path) -> None:
+    """A bounced atom leaves twice; the frame of each time is in beyond.extxyz, once, also after a restart."""
+
+    def box(_: Any, system: System) -> Prediction:
+        x = system.positions
+        pushed = jnp.where(x[:, :1] > 1.6, -3.0, jnp.where(x[:, :1] < 0.0, 3.0, 0.0)) * jnp.array([[1.0, 0.0, 0.0]])
+        return graded_by_place(_, system)._replace(forces=pushed)
+
+    def new() -> md.Dynamics:
+        run = toy(potential, box, Atoms("H", [[0, 0, 0]]), md.Bath("nve"), 1.0, stop_above_grade=np.inf)
+        run.resume(0, [run.states[0]._replace(velocities=np.array([[0.05 / units.fs, 0.0, 0.0]]))])
+        return run
+
+    settings: dict[str, Any] = {"every": 5, "trajectory_every": 10, "timestep_fs": 1.0}
+    md.run(new(), tmp_path / "whole", {}, steps=200, **settings)
+    for end in (35, 90, 200):
+        md.run(new(), tmp_path / "parts", {}, steps=end, resume=True, **settings)
+    for name in ("beyond.extxyz", "log.csv"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+    frames = ase.io.read(tmp_path / "whole" / "beyond.extxyz", ":")
+    grades = [frame.positions[0, 0] for frame in frames]
+    assert len(frames) > 1
+    assert all(grade > 1.5 - 1e-7 for grade in grades)
+    np.testing.assert_allclose(grades, [frame.info["largest_grade"] for frame in frames], atol=1e-6)
+    with open(tmp_path / "whole" / "log.csv", encoding="utf-8") as file:
+        logged = [float(row["largest_grade"]) for row in csv.DictReader(file)]
+    assert sum(b > 1.5 >= a for a, b in itertools.pairwise(logged)) == len(frames)
+
+
+@pytest.mark.slow
+def test_a_run_that_leaves_its_data_says_so_and_stops_where_asked(
+    make_potential: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 4 with a sentence; a warning without the limit; nothing of it for a model without grades."""
+    made, params = make_potential()
+    write(tmp_path / "frames.xyz", ethanol()[:40])
+    data = read_dataset(str(tmp_path / "frames.xyz"))
+    graded = with_grades(
+        made.with_params(jax.tree.map(np.float32, params)), data.take(np.arange(30)), data.take(np.arange(30, 40))
+    )
+    folder.save(tmp_path / "graded", graded, 1, {"finished": True})
+    folder.save(tmp_path / "plain", replace(graded, grade=None), 1, {"finished": True})
+    values = {
+        "structure": str(tmp_path / "frames.xyz"), "steps": 400, "every": 20, "trajectory_every": 200,
+        "temperature_K": 6000, "timestep_fs": 0.5,
+    }  # fmt: skip
+    for name, model, more, code, words in (
+        ("stopped", "graded", ["stop_above_grade=1.6"], 4, "STOPPED"), ("warned", "graded", [], 0, "left the data"),
+        ("silent", "graded", ["grades=false"], 0, ""), ("plain", "plain", [], 0, ""),
+        ("none", "plain", ["stop_above_grade=2"], 2, "no grades"),
+    ):  # fmt: skip
+        config = tmp_path / f"{name}.yaml"
+        config.write_text(
+            json.dumps(values | {"model": str(tmp_path / model), "output": str(tmp_path / f"run_{name}")}),
+            encoding="utf-8",
+        )
+        assert command.main([str(config), *more]) == code, name
+        printed = capsys.readouterr()
+        assert words in printed.err
+        assert ("largest grade" in printed.out) == (name in ("stopped", "warned"))
+        assert (tmp_path / f"run_{name}" / "beyond.extxyz").exists() == (name in ("stopped", "warned"))
+    assert read_structures(tmp_path / "run_stopped" / "beyond.extxyz")[0].info["largest_grade"] > 1.6
