@@ -24,6 +24,7 @@ from gmnn.model.potential import Potential
 from gmnn.training import train
 
 STEPS, FURTHER = 2500, 1200  # of the training of a round: from random parameters, from the potential before
+FULL = 4000  # least steps of the last training
 FURTHER_RATE = 0.5  # of the learning rate, where a training goes on
 GROWTH = 1.5  # of the number of labels, from which a round begins with random parameters again
 VALID = 6  # every so many labels, one validates
@@ -46,17 +47,19 @@ class Round:
             if not file.exists():
                 write_whole(file, part)
 
-    def train(self, config: LearnConfig, steps: int | None, before: Path | None, seed: int) -> Potential:
+    def train(
+        self, config: LearnConfig, steps: int, before: Path | None, seed: int, *, full: bool = False
+    ) -> Potential:
         """Train, go on with an interrupted training, or load the finished one.
 
-        `steps`: None trains as the configuration says. `before`: the model folder to train on from. KeyboardInterrupt
-        if a signal stops the training, which has then been saved.
+        `full`: for as many epochs as the configuration says, if they are more than these steps. `before`: the model
+        folder to train on from. KeyboardInterrupt if a signal stops the training, which has then been saved.
         """
         n = sum(1 for line in self.train_file.read_text(encoding="utf-8").splitlines() if "Properties=" in line)
         settings = config.train.model_dump(mode="json")
-        if steps is not None:
-            settings["epochs"] = max(1, math.ceil(steps / math.ceil(n / config.train.batch_size)))
-        if before is not None and steps is not None:
+        epochs = math.ceil(steps / math.ceil(n / config.train.batch_size))
+        settings["epochs"] = max(settings["epochs"], epochs) if full else epochs
+        if before is not None:
             settings["learning_rate"] *= FURTHER_RATE
         values: dict[str, Any] = {
             "output": str(self.model), "seed": seed, "train": settings,

@@ -17,7 +17,7 @@ from gmnn.learning import report
 from gmnn.learning.exploring import BROKEN, FUSED, HELD, LOST, Outcome, explore
 from gmnn.learning.labelling import Labeller, start_frames
 from gmnn.learning.progress import Progress, begin
-from gmnn.learning.rounds import FURTHER, GROWTH, HINT, STEPS, Round, diverse
+from gmnn.learning.rounds import FULL, FURTHER, GROWTH, HINT, STEPS, Round, diverse
 from gmnn.learning.scanned import scan
 from gmnn.learning.starts import Start, first_frames, read_starts
 from gmnn.model import folder
@@ -146,14 +146,12 @@ class _Learning:
         """Train on all labels as the configuration says."""
         place = Round(self.output / "final")
         place.model = self.output / "model"
-        if place.train_file.exists() and at.trained_on != len(at.learnt) and place.found.exists():
-            known = read_sealed(place.found, HINT)["frames"]
-            if known != len(at.learnt):
-                remove_tree(place.path)
-                remove_tree(place.model)
+        if place.found.exists() and read_sealed(place.found, HINT)["frames"] != len(at.learnt):
+            remove_tree(place.model)
+            remove_tree(place.path)
         place.write_frames(at.learnt)
         write_json(place.found, sealed({"frames": len(at.learnt)}))
-        potential = place.train(self.config, None, None, self.config.seed)
+        potential = place.train(self.config, FULL, None, self.config.seed, full=True)
         at.trained_on = at.from_scratch = len(at.learnt)
         return potential, place.model
 

@@ -50,6 +50,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings of rounds that take a second."""
     monkeypatch.setattr("gmnn.learning.run.STEPS", 120)
     monkeypatch.setattr("gmnn.learning.run.FURTHER", 60)
+    monkeypatch.setattr("gmnn.learning.run.FULL", 150)
     monkeypatch.setattr("gmnn.learning.run.VERIFY", 2)
 
 
@@ -150,7 +151,7 @@ def test_the_sentence_says_what_holds() -> None:
         ({"start": "absent.xyz"}, "does not exist"),
         ({"hold_ns": 1}, "did you mean hold_ps"),
         ({"model": {"ensemble": "shallow"}}, "shallow"),
-        ({"grade": 0.5}, "grade"),
+        ({"grade": 0}, "grade"),
         ({"teacher_python": "absent/python"}, "interpreter"),
     ],
 )
@@ -217,7 +218,7 @@ def test_the_budget_of_labels_ends_it(tmp_path: Path) -> None:
 SCRIPT = """
 import sys
 from gmnn.learning import run
-run.STEPS, run.FURTHER, run.VERIFY = 120, 60, 2
+run.STEPS, run.FURTHER, run.VERIFY, run.FULL = 120, 60, 2, 150
 from gmnn.commands.learn import main
 sys.exit(main(sys.argv[1:]))
 """
