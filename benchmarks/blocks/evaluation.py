@@ -3,15 +3,17 @@
 from benchmarks.blocks import table
 from benchmarks.stored import read
 
-CANDIDATES = ("distance", "rigidity", "spread of forces")
+CANDIDATES = {"distance": "grade", "rigidity": "rigidity", "spread of forces": "spread"}
 
 
 def grades() -> str:
-    """Areas under the ROC of the candidates on hot frames, all of the shallow ensemble, one row per set."""
+    """Areas under the ROC of the candidates on hot frames, of the network alone and of the shallow ensemble."""
     lines = []
-    for name, kinds in read("grade")["sets"].items():
-        of = kinds["shallow"]
-        areas = [f"{of['auc'][candidate]:.2f}" for candidate in CANDIDATES]
-        lines.append([name, f"{of['share_bad']:.0%}", *areas, f"{of['bad_above_1']:.0%}", f"{of['good_above_1']:.1%}"])
-    head = ["set", "wrong forces", "grade", *CANDIDATES[1:], "wrong ones above 1", "others above 1"]
-    return table(head, lines)
+    for name, row in read("grade")["sets"].items():
+        kinds = [row[kind] for kind in ("single", "shallow") if kind in row]
+        areas = [
+            "/".join(f"{kind['auc'][candidate]:.2f}" for kind in kinds if candidate in kind["auc"])
+            for candidate in CANDIDATES
+        ]
+        lines.append([name, "/".join(f"{kind['share_bad']:.2f}" for kind in kinds), *areas])
+    return table(["set", "wrong", *CANDIDATES.values()], lines)

@@ -2,8 +2,8 @@
 
     python benchmarks/reference/hot_molecules.py --ethanol ethanol_gfn2_md1000.xyz --benzene rmd17_benzene1.xyz OUT
 
-Needs `tblite`. OUT gets ethanol_hot.xyz and benzene_hot.xyz, Langevin dynamics at 1,000 K with a frame
-every 20 fs after 200 fs, and benzene_gfn2.xyz, 300 structures of the rMD17 file with new labels. What is there stays.
+Needs `tblite`. OUT gets ethanol_hot.xyz and benzene_hot.xyz, Langevin dynamics at 1,000 K with a frame every
+20 fs after 200 fs, and benzene_gfn2.xyz, 300 structures of the rMD17 file with new labels. What is there stays.
 """
 
 import argparse
