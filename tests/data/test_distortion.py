@@ -105,7 +105,7 @@ def test_command(copper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
         (("--out", str(tmp_path / "no.xyz"), "data.units.energy=Hartree"), "convert the frames first"),
         (("--out", str(out)), "exists; choose another --out"),
         (("--out", str(tmp_path / "no.xyz"), "--calculator", "nothing"), "is no preset, got 'nothing'"),
-        (("--out", str(tmp_path / "no.xyz"), "-n", "0"), "-n is 0, but must be 1 or more"),
+        (("--out", str(tmp_path / "no.xyz"), "-n", "0"), "-n is 0, but must be in 1 ... 1000000"),
     ):
         assert main([*command, *wrong]) == 2
         assert words in capsys.readouterr().err

@@ -285,7 +285,7 @@ def test_float32_budget(model: Model, atoms: Atoms) -> None:
     expected = evaluate(model, atoms)
     assert abs(got.energy - expected.energy) < 1e-5 * len(atoms)
     assert np.abs(got.forces[: len(atoms)] - expected.forces).max() < 1e-4
-    assert {x.dtype for x in got} == {np.dtype(np.float32)}
+    assert {x.dtype for x in jax.tree.leaves(got)} == {np.dtype(np.float32)}
 
 
 def test_jit_equals_eager(model: Model, structures: dict[str, Atoms]) -> None:

@@ -77,7 +77,7 @@ def test_a_batch_is_predicted_as_its_systems_are(
     np.testing.assert_allclose(jax.jit(potential.energy)(params, systems), got.energy, rtol=1e-9, atol=1e-10)
     for k in range(len(NAMES)):
         alone = predict(params, jax.tree.map(lambda leaf, k=k: leaf[k], systems))
-        for field, one in zip(got, alone, strict=True):
+        for field, one in zip(*map(jax.tree.leaves, (got, alone)), strict=True):
             np.testing.assert_allclose(field[k], one, rtol=1e-9, atol=1e-10)
 
 
