@@ -126,7 +126,8 @@ def _sentence(error: Any, section: type[BaseModel] = Config) -> str:
     if error["type"] == "missing":
         return f"{key} is missing; set it in the file or as {key}=VALUE"
     if error["type"] == "value_error":
-        return str(error["ctx"]["error"])
+        text = str(error["ctx"]["error"])
+        return text if not key or key.rpartition(".")[2] in text else f"{key}: {text}"
     message = error["msg"][0].lower() + error["msg"][1:]
     return f"{key or 'the file'} is {shortened(error['input'])}, but {message.replace('input should', 'it should')}"
 

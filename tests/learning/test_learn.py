@@ -204,9 +204,11 @@ def test_a_cluster_is_learnt_from_emt(tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.slow
 @pytest.mark.usefixtures("short")
 def test_the_budget_of_labels_ends_it(tmp_path: Path) -> None:
-    """Exit code 1, a model and a report all the same."""
+    """A cluster that flies apart cannot hold: exit code 1, a model and a report all the same."""
     config = tmp_path / "learn.yaml"
-    config.write_text(json.dumps(settings(tmp_path, max_labels=14, grade=1.01)), encoding="utf-8")
+    config.write_text(
+        json.dumps(settings(tmp_path, max_labels=14, grade=1.01, temperatures_K=[6000])), encoding="utf-8"
+    )
     assert command.main([str(config)]) == 1
     summary = json.loads((tmp_path / "out" / "learn.json").read_text(encoding="utf-8"))
     assert summary["labels"] <= 14
