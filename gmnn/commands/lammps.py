@@ -45,15 +45,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def build(out: Path, headers: Path | None = None) -> Path:
     """Compile the plugin into a folder. UserError if LAMMPS, MPI or a compiler is missing or if it does not compile."""
-    compiler, headers = _compiler(headers is None), headers or _installed()
-    if not (headers / "pair.h").is_file():
-        raise UserError(f"there is no pair.h in {headers}; give the folder of LAMMPS' headers, include/lammps or src")
     require_place(out)
     refuse_link(out)
     plugin = out.resolve() / PLUGIN
     require_place(plugin)
     if os.path.lexists(plugin) and not (plugin.is_file() and not plugin.is_symlink() and OURS in plugin.read_bytes()):
         raise UserError(f"{plugin} exists and was not built by gmnn; choose another --out, or move it away")
+    compiler, headers = _compiler(headers is None), headers or _installed()
+    if not (headers / "pair.h").is_file():
+        raise UserError(f"there is no pair.h in {headers}; give the folder of LAMMPS' headers, include/lammps or src")
     site = "".join(repr(path) + "," for path in sys.path if path.endswith("-packages"))
     library = Path(sysconfig.get_config_var("LIBDIR") or "") / str(sysconfig.get_config_var("INSTSONAME"))
     command = [

@@ -54,7 +54,6 @@ def run(
         files = {"trajectory": AppendOnlyFile(output / "trajectory.extxyz"), "log": AppendOnlyFile(output / "log.csv")}
         if dynamics.graded:
             files["beyond"] = AppendOnlyFile(output / "beyond.extxyz")
-        beyond = np.zeros(len(dynamics.replicas), bool)  # replicas that were unlike the data in the segment before
         if description.exists() and not resume:
             raise UserError(f"{output} already holds a run; add --resume to continue it, or choose another output")
         if description.exists():
@@ -63,8 +62,9 @@ def run(
                 raise UserError(f"the run in {output} was started otherwise ({', '.join(changed)} differ)")
         write_json(description, sealed(facts))
         if state.exists():
-            beyond = _restore(dynamics, state, files)
+            beyond = _restore(dynamics, state, files)  # replicas that were unlike the data in the segment before
         else:
+            beyond = np.zeros(len(dynamics.replicas), bool)
             for file in files.values():
                 file.empty()
             files["log"].append(",".join(_columns(dynamics, 0, timestep_fs)) + "\n" + _lines(dynamics, timestep_fs))

@@ -29,6 +29,8 @@ class Stop(Exception):
 class Begun:
     """Dynamics that ends where its first step would be made: files are as at the start of a run."""
 
+    graded = False
+
     def __init__(self, atoms: Atoms, potential: Potential, fixed: tuple[int, ...] = ()) -> None:
         self.atoms, self.potential = atoms, potential
         self.fixed = np.isin(np.arange(len(atoms)), fixed)
