@@ -215,6 +215,7 @@ def test_report_is_strict_json(trained: Potential, mixed: Dataset, tmp_path: Pat
     assert (tmp_path / "parity.png").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_grades_in_report_and_figure(trained: Potential, mixed: Dataset, tmp_path: Path) -> None:
     """Those of the calculator, in the columns of groups of atoms; nothing is printed or drawn without them."""
     without = compare(trained, mixed)

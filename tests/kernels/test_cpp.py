@@ -40,7 +40,7 @@ def system_of(atoms: Atoms, r_max: float, dtype: str = "float64") -> System:
     ("n", "hidden"),
     [
         (6, (7, 5)),
-        (14, (3,)),
+        pytest.param(14, (3,), marks=pytest.mark.slow),
         pytest.param(1, (4,), marks=pytest.mark.slow),
         pytest.param(7, (13,), marks=pytest.mark.slow),
     ],

@@ -131,7 +131,8 @@ def lowered_for_cuda(function: Callable[..., Any], *arguments: Any) -> str:
     return jax.jit(function).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
 
 
-@pytest.mark.parametrize("path", ["fast", pytest.param("kernel", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["fast", "kernel"])
 def test_a_segment_of_dynamics_lowers_for_a_gpu(
     make_potential: Make, structures: dict[str, Atoms], path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
