@@ -1,6 +1,7 @@
 """`gmnn md CONFIG`: molecular dynamics on the device."""
 
 import argparse
+import csv
 import math
 import sys
 import time
@@ -98,35 +99,29 @@ def run(arguments: argparse.Namespace) -> int:
             trajectory_every=config.trajectory_every, timestep_fs=config.timestep_fs, resume=arguments.resume,
             report=report,
         )  # fmt: skip
-    _summary(config, dynamics, atoms)
+    with open(Path(config.output) / "log.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    _summary(config, dynamics, atoms, rows)
     if session.steps:
         print(f"this session {seconds:.1f} s, {session.speed(seconds)}; lists done again with more room: "
               f"{dynamics.growths}")  # fmt: skip
     print(f"trajectory, log and state: {config.output}")
-    return _beyond(config, dynamics)
+    return _beyond(config, dynamics, rows)
 
 
 def _limit(config: "DynamicsConfig", potential: "Potential") -> float | None:
-    """The grade above which a replica stops, infinite for never; None where nothing is graded.
-
-    UserError if the model has no grades, but shall stop by them.
-    """
+    """The grade above which a replica stops, infinite for never; None where nothing is graded."""
     if config.stop_above_grade is not None:
-        assert potential.fitted_grade is not None
         return config.stop_above_grade
     return math.inf if config.grades and potential.grade is not None else None
 
 
-def _beyond(config: "DynamicsConfig", dynamics: "Dynamics") -> int:
+def _beyond(config: "DynamicsConfig", dynamics: "Dynamics", rows: list[dict[str, str]]) -> int:
     """Say how far the run was from the data of its potential, and return the exit code."""
-    import csv
-
     from gmnn.md.run import BEYOND
 
     if not dynamics.graded:
         return 0
-    with open(Path(config.output) / "log.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
     worst = max(rows, key=lambda row: float(row["largest_grade"]))
     grade, where = float(worst["largest_grade"]), f" of replica {worst['replica']}" if "replica" in worst else ""
     print(f"largest grade of an atom {grade:.2f}, up to step {worst['step']}{where}; 1 is the largest of the "
@@ -221,13 +216,9 @@ def _fallen(atoms: "Atoms", rows: list[dict[str, str]]) -> None:
               "trajectory, and see docs/md.md, A fall in energy", file=sys.stderr)  # fmt: skip
 
 
-def _summary(config: "DynamicsConfig", dynamics: "Dynamics", atoms: "Atoms") -> None:
-    import csv
-
+def _summary(config: "DynamicsConfig", dynamics: "Dynamics", atoms: "Atoms", rows: list[dict[str, str]]) -> None:
     import numpy as np
 
-    with open(Path(config.output) / "log.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
     warm = [row for row in rows if int(row["step"]) > dynamics.now.step // 5]
     mean = np.mean([float(row["temperature_K"]) for row in warm])
     if config.ensemble == "minimise":

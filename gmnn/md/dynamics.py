@@ -113,13 +113,15 @@ class Dynamics:
         """States of all replicas, from which the run continues."""
         return [replica.state for replica in self.replicas]
 
-    def run(self, steps: int) -> Snapshot:
+    def run(self, steps: int, keep_broken: bool = False) -> Snapshot:
         """Advance all replicas by a segment and return the first one.
 
-        UserError if a number is no longer finite; the replicas then stay as they were.
+        UserError if a number is no longer finite; the replicas then stay as they were. With `keep_broken`, where steps
+        are graded, such a replica stays at its last good step, with NaN as its largest grade, and the others go on.
         """
         replicas = self._advanced(self.now.step, self.states, steps)
-        if lost := [k for k, replica in enumerate(replicas) if not replica.finite]:
+        broken = [k for k, replica in enumerate(replicas) if np.isnan(replica.largest_grade) and not keep_broken]
+        if lost := sorted({*broken, *(k for k, replica in enumerate(replicas) if not replica.finite)}):
             where = f" of replica {lost[0]}" if len(replicas) > 1 else ""
             raise UserError(
                 f"a number{where} is not finite any more between steps {self.now.step} and {replicas[0].step}; take a "

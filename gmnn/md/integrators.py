@@ -3,6 +3,7 @@
 Units are those of ASE: eV, Å, amu; times are in Å sqrt(amu/eV) = 10.18 fs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, get_args
 
@@ -22,7 +23,7 @@ _W = 1 / (2 - 2 ** (1 / 3))
 WEIGHTS = (_W, 1 - 2 * _W, _W)  # of the fourth-order sub-steps of Suzuki and Yoshida
 
 
-def ramp(first: float, last: float, done: Any) -> Any:
+def ramp(first: Any, last: Any, done: Any) -> Any:
     """Go from `first` to `last`, linear in the share of steps `done`; constant before 0 and after 1."""
     return first + (last - first) * done.clip(0.0, 1.0)
 
@@ -45,7 +46,13 @@ class Bath:
 
     def temperature(self, step: Any) -> Any:
         """k_B T at a step, eV. On the host the step must be a NumPy number."""
-        return units.kB * ramp(self.first_K, self.last_K, step / self.steps)
+        return thermal_energies((self,), step)[0]
+
+
+def thermal_energies(baths: Sequence[Bath], step: Any) -> Any:
+    """k_B T at a step of baths that differ in their temperatures alone, [R] eV. On the host it is a NumPy number."""
+    first, last = (np.array([getattr(bath, end) for bath in baths]) for end in ("first_K", "last_K"))
+    return units.kB * ramp(first, last, step / baths[0].steps)
 
 
 class State(NamedTuple):

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from gmnn.md import fire
-from gmnn.md.integrators import Bath, Phase, State, chained, drift, rescale
+from gmnn.md.integrators import Bath, Phase, State, chained, drift, rescale, thermal_energies
 from gmnn.md.pressure import Piston, least_stretch, strain, stretch, times
 from gmnn.neighbors import Grid, Pbc, build
 from gmnn.system import Prediction, System
@@ -43,7 +43,7 @@ class Setting:
 
     def thermal(self, step: Array) -> Array:
         """k_B T of every replica at a step, [R] eV."""
-        return jnp.stack([bath.temperature(step) for bath in self.baths])
+        return thermal_energies(self.baths, step)
 
     @cached_property
     def pairs(self) -> list[tuple[int, int]]:
@@ -67,7 +67,7 @@ class Counts(NamedTuple):
 class Worst(NamedTuple):
     """The frame of a segment in which an atom has the largest grade; grades of 0 where nothing is graded."""
 
-    grade: Array  # [R]; infinite if the next step gives a number that is not finite
+    grade: Array  # [R]; NaN if the next step gives an energy that is not finite
     step: Array  # [R] steps since the start of the segment
     positions: Array  # [R, N, 3] Å, not wrapped
     cell: Array  # [R, 3, 3] Å
@@ -169,14 +169,20 @@ def segment(given: Setting, grid: Grid, params: Any, start: State, first: Array,
         least = [jnp.min(jnp.where((given.numbers == a)[:, None] & (z_j == b), r, jnp.inf)) for a, b in given.pairs]
         return jnp.stack(least)
 
+    def stopped(worst: Worst) -> Array:
+        """Whether a replica stays where it is."""
+        return (worst.grade > (jnp.inf if given.stop_above is None else given.stop_above)) | jnp.isnan(worst.grade)
+
     def watched(k: Array, before: Phase, now: Phase, grades: Array, worst: Worst) -> tuple[Phase, Worst]:
-        """The phase of a replica, which stays where it is once its grade is too large, and its worst frame."""
-        grade = jnp.max(grades)
-        stopped = worst.grade > (np.inf if given.stop_above is None else given.stop_above)
-        broken = ~(jnp.isfinite(grade) & jnp.isfinite(jnp.sum(now.energies)))
-        now = jax.tree.map(partial(jnp.where, stopped | broken), before, now)
-        here = Worst(jnp.where(broken, jnp.inf, grade), k, now.state.positions, now.state.cell)
-        return now, jax.tree.map(partial(jnp.where, ~stopped & (here.grade > worst.grade)), here, worst)
+        """The phase of a replica, which stays where it is once its grade is too large, and its worst frame.
+
+        It stays too where the next step gives an energy that is not finite.
+        """
+        grade, stays = jnp.max(grades), stopped(worst)
+        broken = ~jnp.isfinite(jnp.sum(now.energies))
+        now = jax.tree.map(partial(jnp.where, stays | broken), before, now)
+        here = Worst(jnp.where(broken, jnp.nan, grade), k, now.state.positions, now.state.cell)
+        return now, jax.tree.map(partial(jnp.where, ~stays & (broken | (grade > worst.grade))), here, worst)
 
     def step(k: Array, phase: Phase, lists: _Lists, closest: Array, worst: Worst) -> tuple[Any, ...]:
         """Do step k - 1 of the segment; before the first one a step of no length, which finds neighbours and forces."""
@@ -209,8 +215,7 @@ def segment(given: Setting, grid: Grid, params: Any, start: State, first: Array,
     def unfinished(at: tuple[Any, ...]) -> Array:
         k, phase = at[:2]
         rests = minimises & (k > 0) & (jnp.max(jax.vmap(fire.largest)(free[None] * phase.forces)) <= bath.fmax_eV_per_A)
-        stay = given.stop_above is not None and jnp.all(at[-1].grade > given.stop_above)
-        return (k <= steps) & ~rests & ~jnp.asarray(stay)
+        return (k <= steps) & ~rests & ~jnp.all(stopped(at[-1]))
 
     begin = (none, phase, lists, closest, worst)
     done, phase, lists, closest, worst = jax.lax.while_loop(unfinished, lambda at: (at[0] + 1, *step(*at)), begin)

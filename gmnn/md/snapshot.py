@@ -60,7 +60,7 @@ class Snapshot:
 
     @property
     def largest_grade(self) -> float:
-        """Largest grade of an atom in this segment; 0 where nothing is graded."""
+        """Largest grade of an atom in this segment; 0 where nothing is graded, NaN if the replica broke."""
         return 0.0 if self.worst is None else float(self.worst.grade)
 
     def worst_frame(self, atoms: Atoms) -> Atoms:

@@ -28,12 +28,6 @@ from gmnn.system import Prediction, System
 from tests.md.test_md import Make, nothing, toy
 
 
-@pytest.fixture
-def potential(make_potential: Make) -> Potential:
-    made, params = make_potential()
-    return made.with_params(params)
-
-
 def graded_by_place(_: Any, system: System) -> Prediction:
     """An ideal gas, whose atoms have their first coordinate as grade; beyond 50 Å nothing is finite."""
     x = system.positions[:, 0]
@@ -88,11 +82,26 @@ def test_the_worst_frame_of_a_segment_is_kept(potential: Potential) -> None:
 
 def test_a_replica_whose_numbers_end_stays_at_the_last_good_frame(potential: Potential) -> None:
     run = flyers(potential, np.inf, (1.0, 0.01))
-    run.run(80)
+    with pytest.raises(UserError, match="a number of replica 0 is not finite any more between steps 0 and 80"):
+        run.run(80)
+    assert run.now.step == 0
+    run.run(80, keep_broken=True)
     assert run.replicas[0].finite
     assert run.replicas[0].positions[0, 0] == pytest.approx(50.0, abs=1e-9)
-    assert run.replicas[0].worst.grade == np.inf
+    assert np.isnan(run.replicas[0].largest_grade)
     assert run.replicas[1].positions[0, 0] == pytest.approx(0.8, abs=1e-9)
+
+
+def test_an_infinite_grade_is_no_broken_number(potential: Potential) -> None:
+    """An element that was never trained has it; where nothing is to stop, the dynamics go on and say so."""
+
+    def untrained(_: Any, system: System) -> Prediction:
+        return graded_by_place(_, system)._replace(grades=jnp.full(1, jnp.inf))
+
+    run = toy(potential, untrained, Atoms("H", [[0, 0, 0]]), md.Bath("nve"), 1.0, stop_above_grade=np.inf)
+    run.resume(0, [run.states[0]._replace(velocities=np.array([[0.01 / units.fs, 0.0, 0.0]]))])
+    assert run.run(80).positions[0, 0] == pytest.approx(0.8, abs=1e-9)
+    assert run.now.largest_grade == np.inf
 
 
 def test_a_segment_ends_early_once_all_have_left(potential: Potential) -> None:
