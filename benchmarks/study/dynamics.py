@@ -3,9 +3,8 @@
 A pair inside half its covalent sum, or a number that is not finite, is a fusion; a bond of the start that is longer
 by more than 0.5 Å is lost, which no core can prevent. Units: eV, Å, fs, amu.
 
-`gmnn.md.Dynamics` cannot run this: its replicas share one temperature, a run ends with the first replica whose numbers
-are not finite, and it keeps no time of the first fusion. Here fused and exploded copies are what is counted, three
-temperatures run side by side, and the check is made at every step.
+`gmnn.md.Dynamics` cannot run this: it keeps no time of the first fusion. Here fused and exploded copies are what is
+counted, three temperatures run side by side, and the check is made at every step.
 """
 
 from collections.abc import Callable
@@ -20,13 +19,13 @@ from ase import Atoms, units
 from ase.data import atomic_masses, covalent_radii
 
 from benchmarks.study.models import predict
+from gmnn.learning.bonds import FUSED, LOST
 from gmnn.model.network import constants
 from gmnn.model.potential import Potential
 from gmnn.scanning.paths import find_bonds
 
 ACCELERATION = 1.0 / (units._amu * 1e-20 / (units._e * 1e-30))  # eV/Å/amu in Å/fs^2
 BOLTZMANN = units.kB  # eV/K
-FUSED, LOST = 0.5, 0.5  # covalent sums; Å
 
 
 @dataclass(frozen=True)

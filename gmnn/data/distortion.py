@@ -14,6 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from gmnn.data import Dataset
 from gmnn.elements import covalent_radius
 from gmnn.neighbors.host import neighbor_pairs
+from gmnn.structures import bare
 
 RATTLE = (0.02, 0.12)  # Å, standard deviations of a frame's displacements
 STRETCHED, STRETCH = 3, (0.1, 1.0)  # most atoms moved in half of the frames, Å away from their nearest neighbour
@@ -25,7 +26,7 @@ WEIGHT, RATE = 0.03, 3e-3  # of training, to start with: docs/dataset.md
 
 def distorted(atoms: Atoms, rng: np.random.Generator) -> Atoms | None:
     """Copy with all atoms displaced and some pulled from their nearest neighbour; None if two atoms come too close."""
-    moved = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    moved = bare(atoms)
     moved.positions += rng.uniform(*RATTLE) * rng.normal(size=(len(moved), 3))
     if rng.random() < 0.5:
         for _ in range(rng.integers(1, STRETCHED + 1)):
@@ -86,10 +87,10 @@ def labelled(
 
 def _evaluated(atoms: Atoms, calculator: BaseCalculator) -> tuple[float, np.ndarray]:
     """Energy and forces [N, 3]; ValueError if they have another shape or are not finite."""
-    bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    bare.calc = calculator
-    energy, forces = np.array(bare.get_potential_energy(), float), np.array(bare.get_forces(), float)
-    if energy.size != 1 or forces.shape != (len(bare), 3):
+    frame = bare(atoms)
+    frame.calc = calculator
+    energy, forces = np.array(frame.get_potential_energy(), float), np.array(frame.get_forces(), float)
+    if energy.size != 1 or forces.shape != (len(frame), 3):
         raise ValueError(f"energy and forces have the shapes {energy.shape} and {forces.shape}")
     if not (np.isfinite(energy).all() and np.isfinite(forces).all()):
         raise ValueError("energy or forces are not finite")

@@ -25,7 +25,7 @@ from gmnn.interfaces.properties import register_properties
 from gmnn.model.folder import load
 from gmnn.model.potential import Potential
 from gmnn.neighbors.host import SAME_PLACE, capacity, make_system, pad, stack
-from gmnn.structures import warn_of_charge
+from gmnn.structures import bare, warn_of_charge
 from gmnn.system import Prediction, System
 
 register_properties()
@@ -97,7 +97,7 @@ class Calculator(ASECalculator):
             self.path = choose(self.potential, self._asked_path).path
             self._params, predict = evaluator(self.potential, self._asked_path, self.dtype, grades=self.grades)
             if self.potential.config.n_members > 1:  # on every path, forces of members come from autodiff
-                self._trained = evaluator(self.potential, "reference", self.dtype)[0]
+                self._trained, _ = evaluator(self.potential, "reference", self.dtype)[0]
         self._member_forces = jax.jit(self.potential.member_forces)
         self._batch_forces = jax.jit(jax.vmap(self.potential.member_forces, (None, 0)))
         self._predict: Any = compiled(predict)
@@ -248,8 +248,7 @@ class Calculator(ASECalculator):
             self._predict.clear_cache()  # type: ignore[attr-defined]  # of a function that JAX compiled
         system = pad(system, rows, slots)
         placed = jax.device_put(on_device(system, self.dtype), self._place)
-        bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        self._kept = KeptList(bare, system.positions, placed, near)
+        self._kept = KeptList(bare(atoms), system.positions, placed, near)
         return placed
 
     def _results(self, atoms: Atoms, prediction: Prediction) -> dict[str, Any]:

@@ -32,6 +32,10 @@ class Bonds:
         r = np.linalg.norm(positions[self.j] - positions[self.i], axis=1)
         return int(np.sum(r - self.lengths > LOST))
 
+    def broken(self, positions: np.ndarray, cell: np.ndarray) -> bool:
+        """Whether a bond is lost or two atoms are fused."""
+        return self.lost(positions) > 0 or self.fused(positions, cell)
+
     def fused(self, positions: np.ndarray, cell: np.ndarray) -> bool:
         """Whether two atoms are closer than half the sum of their covalent radii."""
         i, j, r = _pairs(positions, cell, self.pbc, 2 * FUSED * self.radii.max())

@@ -14,6 +14,7 @@ from gmnn.md.dynamics import Dynamics
 from gmnn.md.integrators import Bath
 from gmnn.md.snapshot import Snapshot
 from gmnn.model.potential import Potential
+from gmnn.structures import bare
 
 SEGMENT_FS = 50.0  # between checks of the bonds
 HELD, LEFT, LOST, FUSED, BROKEN = "held", "left", "lost", "fused", "broken"
@@ -75,25 +76,20 @@ def explore(
         if all(outcome.end != HELD for outcome in outcomes):
             break
         try:
-            dynamics.run(per_segment)
-        except UserError:  # all replicas have one program: none of them can go on
-            for k, outcome in enumerate(outcomes):
+            dynamics.run(per_segment, keep_broken=True)
+        except UserError:  # all replicas have one list of neighbours: none of them can go on
+            for outcome, last in zip(outcomes, before, strict=True):
                 if outcome.end == HELD:
-                    outcome.end, outcome.frames = (
-                        BROKEN,
-                        (_bare(start.atoms, before[k].positions, before[k].state.cell),),
-                    )
+                    outcome.end, outcome.frames = BROKEN, (_frame(last, start.atoms),)
             break
-        away = []
-        for k, outcome in enumerate(outcomes):
+        states = dynamics.states
+        for k, (outcome, last, now) in enumerate(zip(outcomes, before, dynamics.replicas, strict=True)):
             if outcome.end == HELD:
-                _judge(outcome, bonds, start.atoms, before[k], dynamics.replicas[k], timestep_fs, stop_above)
-                outcome.above += (_grade(dynamics.replicas[k]) > 1.0) / segments
-            away.append(outcome.end in (LOST, FUSED))
-        if any(away):  # they go on from home, uncounted: pieces may not fly apart for ever
-            states = [
-                home[k] if gone else state for k, (gone, state) in enumerate(zip(away, dynamics.states, strict=True))
-            ]
+                _judge(outcome, bonds, start.atoms, last, now, timestep_fs, stop_above)
+                outcome.above += (now.largest_grade > 1.0) / segments
+            if outcome.end in (LOST, FUSED) and bonds.broken(now.positions, now.state.cell):
+                states[k] = home[k]  # it goes on from there, uncounted: pieces may not fly apart for ever
+        if any(state is there for state, there in zip(states, home, strict=True)):
             dynamics.resume(dynamics.now.step, states)
         if done * per_segment * timestep_fs / 1000 >= sampled + sample_every_ps:
             sampled += sample_every_ps
@@ -103,33 +99,25 @@ def explore(
     return outcomes
 
 
-def _grade(snapshot: Snapshot) -> float:
-    return float(snapshot.worst.grade) if snapshot.worst is not None else 0.0
+def _frame(snapshot: Snapshot, atoms: Atoms) -> Atoms:
+    """The structure at the end of a segment."""
+    return bare(snapshot.snapshot(atoms))
 
 
 def _judge(
     outcome: Outcome, bonds: Bonds, atoms: Atoms, before: Snapshot, now: Snapshot, timestep_fs: float, stop_above: float
 ) -> None:
     """Note how a replica went through a segment, and keep the frames with which it left."""
-    grade, positions, cell = _grade(now), now.positions, now.state.cell
+    grade = now.largest_grade
     outcome.held_ps = now.step * timestep_fs / 1000
     outcome.largest_grade = max(outcome.largest_grade, grade)
-    last = _bare(atoms, before.positions, before.state.cell)
-    if not np.isfinite(grade):
-        outcome.end, outcome.frames = BROKEN, (_bare(atoms, positions, cell),)
-    elif bonds.fused(positions, cell):
-        outcome.end, outcome.frames = FUSED, (last, _bare(atoms, positions, cell))
-    elif bonds.lost(positions):
-        outcome.end, outcome.frames = LOST, (last, _bare(atoms, positions, cell))
+    if np.isnan(grade):
+        outcome.end, outcome.frames = BROKEN, (_frame(now, atoms),)
+    elif bonds.fused(now.positions, now.state.cell):
+        outcome.end, outcome.frames = FUSED, (_frame(before, atoms), _frame(now, atoms))
+    elif bonds.lost(now.positions):
+        outcome.end, outcome.frames = LOST, (_frame(before, atoms), _frame(now, atoms))
     elif grade > stop_above:
         assert now.worst is not None
         outcome.held_ps = float(now.worst.step) * timestep_fs / 1000
-        outcome.end, outcome.frames = LEFT, (_bare(atoms, now.worst.positions, now.worst.cell),)
-
-
-def _bare(atoms: Atoms, positions: Any, cell: Any) -> Atoms:
-    """Atoms of these positions, wrapped into a cell."""
-    bare = Atoms(atoms.numbers, np.asarray(positions, float), cell=np.asarray(cell, float), pbc=atoms.pbc)
-    if bare.pbc.any():
-        bare.wrap()
-    return bare
+        outcome.end, outcome.frames = LEFT, (bare(now.worst_frame(atoms)),)

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
+from ase.stress import full_3x3_to_voigt_6_stress
 
 from gmnn.config.learn import LearnConfig
 from gmnn.data import read_dataset
-from gmnn.data.frames import Dataset
 from gmnn.errors import UserError
+from gmnn.structures import bare
 from gmnn.teaching import Label, LabelStore, Pool, Teacher
 from gmnn.teaching.differences import Differences, differences
 from gmnn.teaching.records import Origin
@@ -69,8 +69,8 @@ class Labeller:
 
         The teacher's labels are then moved by the differences between the two.
         """
-        better = [Label(atoms.get_potential_energy(), atoms.get_forces()) for atoms in starts]
-        rows = sorted({int(x) for x in np.linspace(0, len(starts) - 1, min(COMPARED, len(starts)))})
+        better = [Label(**atoms.calc.results) for atoms in starts]
+        rows = evenly(len(starts), COMPARED)
         found = differences(self.store, self.pool, [starts[k] for k in rows], [better[k] for k in rows])
         apart = max(float(np.abs(a.forces - b.forces).max()) for a, b in found.pairs)
         self.differences = found if apart > SAME else None
@@ -94,12 +94,13 @@ def start_frames(source: str) -> list[Atoms]:
     data = read_dataset(source)
     if not data.present[:, :2].all():
         raise UserError(f"{source} has frames without an energy or forces; `start` needs both in every frame")
-    return [_carrying(data, k) for k in range(len(data))]
+    frames = []
+    for k, atoms in enumerate(data.atoms):
+        stress = full_3x3_to_voigt_6_stress(data.stresses[k]) if data.present[k, 2] else None
+        frames.append(Label(float(data.energies[k]), data.forces[k], stress).on(bare(atoms)))
+    return frames
 
 
-def _carrying(data: Dataset, k: int) -> Atoms:
-    """Frame k with its labels in eV and Å."""
-    atoms = data.atoms[k]
-    bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    bare.calc = SinglePointCalculator(bare, energy=float(data.energies[k]), forces=data.forces[k])
-    return bare
+def evenly(n: int, most: int) -> list[int]:
+    """At most `most` of the numbers 0 ... n - 1, evenly spaced."""
+    return sorted({int(x) for x in np.linspace(0, n - 1, min(most, n))})

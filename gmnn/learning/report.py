@@ -15,7 +15,10 @@ COLUMNS = (
     "round", "labels", "ps", "replicas", "held", "left", "lost", "fused", "broken", "largest_grade", "share_above_1",
     "forces_mae_before_meV_per_A", "new_frames", "train_s", "dynamics_s", "teacher_s",
 )  # fmt: skip
-ENDS = ("held", "left", "lost", "fused", "broken")
+ENDS = {  # of replicas: words and colour
+    "held": ("held", "#4c9f70"), "left": ("left the data", "#e0b050"), "lost": ("lost a bond", "#c44e52"),
+    "fused": ("fused", "#7d2e68"), "broken": ("broke", "#444444"),
+}  # fmt: skip
 
 
 def row(record: dict[str, Any]) -> dict[str, Any]:
@@ -35,9 +38,7 @@ def row(record: dict[str, Any]) -> dict[str, Any]:
 def line(record: dict[str, Any]) -> str:
     """Describe a round in one line for the terminal."""
     values = row(record)
-    ends = ", ".join(f"{values[end]} {words}" for end, words in (
-        ("held", "held"), ("left", "left the data"), ("lost", "lost a bond"), ("fused", "fused"), ("broken", "broke"),
-    ) if values[end] or end == "held")  # fmt: skip
+    ends = ", ".join(f"{values[end]} {words}" for end, (words, _) in ENDS.items() if values[end] or end == "held")
     error = values["forces_mae_before_meV_per_A"]
     before = f", {error:.0f} meV/Å on the {values['new_frames']} new frames" if error is not None else ""
     start = f"round {values['round']}: {values['labels']} labels, {values['replicas']} replicas of {values['ps']:g} ps"
@@ -107,12 +108,10 @@ def draw(target: Path, rows: Sequence[dict[str, Any]]) -> None:
     upper, lower = figure.subplots(2, 1, sharex=True)
     x = np.arange(len(rows))
     bottom = np.zeros(len(rows))
-    colours = {"held": "#4c9f70", "left": "#e0b050", "lost": "#c44e52", "fused": "#7d2e68", "broken": "#444444"}
-    words = {"held": "held", "left": "left the data", "lost": "lost a bond", "fused": "fused", "broken": "broke"}
-    for end in ENDS:
+    for end, (words, colour) in ENDS.items():
         counts = np.array([r[end] / max(1, r["replicas"]) for r in rows])
         if counts.any():
-            upper.bar(x, counts, bottom=bottom, color=colours[end], label=words[end])
+            upper.bar(x, counts, bottom=bottom, color=colour, label=words)
         bottom += counts
     upper.set_ylabel("share of replicas")
     upper.legend(loc="lower right", fontsize=8)

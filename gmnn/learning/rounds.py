@@ -39,25 +39,23 @@ class Round:
         self.train_file, self.valid_file = path / "train.extxyz", path / "valid.extxyz"
         self.model, self.found = path / "model", path / "round.json"
 
-    def write_frames(self, frames: Sequence[Atoms]) -> None:
-        """Write the labelled frames that the round learns; every sixth validates. Frames written before stay."""
-        valid = [atoms for k, atoms in enumerate(frames) if k % VALID == VALID - 1]
+    def train(
+        self, config: LearnConfig, frames: Sequence[Atoms], steps: int, before: Path | None, seed: int, *,
+        full: bool = False,
+    ) -> Potential:  # fmt: skip
+        """Train on labelled frames, go on with an interrupted training, or load the finished one.
+
+        Every sixth frame validates. Frames that were written before stay. `full`: for as many epochs as the
+        configuration says, if they are more than these steps. `before`: the model folder to train on from.
+        KeyboardInterrupt if a signal stops the training, which has then been saved.
+        """
+        valid = list(frames[VALID - 1 :: VALID])
         learnt = [atoms for k, atoms in enumerate(frames) if k % VALID != VALID - 1]
         for file, part in ((self.valid_file, valid), (self.train_file, learnt)):
             if not file.exists():
                 write_whole(file, part)
-
-    def train(
-        self, config: LearnConfig, steps: int, before: Path | None, seed: int, *, full: bool = False
-    ) -> Potential:
-        """Train, go on with an interrupted training, or load the finished one.
-
-        `full`: for as many epochs as the configuration says, if they are more than these steps. `before`: the model
-        folder to train on from. KeyboardInterrupt if a signal stops the training, which has then been saved.
-        """
-        n = sum(1 for line in self.train_file.read_text(encoding="utf-8").splitlines() if "Properties=" in line)
         settings = config.train.model_dump(mode="json")
-        epochs = math.ceil(steps / math.ceil(n / config.train.batch_size))
+        epochs = math.ceil(steps / math.ceil(len(learnt) / config.train.batch_size))
         settings["epochs"] = max(settings["epochs"], epochs) if full else epochs
         if before is not None:
             settings["learning_rate"] *= FURTHER_RATE

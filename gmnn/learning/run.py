@@ -14,15 +14,15 @@ from gmnn.errors import UserError
 from gmnn.files import read_sealed, remove_tree, sealed, write_json
 from gmnn.interfaces.calculator import Calculator
 from gmnn.learning import report
-from gmnn.learning.exploring import BROKEN, FUSED, HELD, LOST, Outcome, explore
-from gmnn.learning.labelling import Labeller, start_frames
+from gmnn.learning.exploring import HELD, Outcome, explore
+from gmnn.learning.labelling import Labeller, evenly, start_frames
 from gmnn.learning.progress import Progress, begin
 from gmnn.learning.rounds import FULL, FURTHER, GROWTH, HINT, STEPS, Round, diverse
 from gmnn.learning.scanned import scan
 from gmnn.learning.starts import Start, first_frames, read_starts
 from gmnn.model import folder
 from gmnn.model.potential import Potential
-from gmnn.structures import split_index
+from gmnn.structures import bare, split_index
 from gmnn.training.selection import frame_features
 
 FILES = (
@@ -134,9 +134,8 @@ class _Learning:
         if at.model is not None and at.trained_on == len(at.learnt):
             return folder.load(at.model), at.model
         scratch = at.model is None or (at.from_scratch and len(at.learnt) >= GROWTH * at.from_scratch)
-        place.write_frames(at.learnt)
         steps, before = (STEPS, None) if scratch else (FURTHER, at.model)
-        potential = place.train(self.config, steps, before, self.config.seed + len(at.records))
+        potential = place.train(self.config, at.learnt, steps, before, self.config.seed + len(at.records))
         at.trained_on = len(at.learnt)
         if scratch:
             at.from_scratch = len(at.learnt)
@@ -149,9 +148,8 @@ class _Learning:
         if place.found.exists() and read_sealed(place.found, HINT)["frames"] != len(at.learnt):
             remove_tree(place.model)
             remove_tree(place.path)
-        place.write_frames(at.learnt)
         write_json(place.found, sealed({"frames": len(at.learnt)}))
-        potential = place.train(self.config, FULL, None, self.config.seed, full=True)
+        potential = place.train(self.config, at.learnt, FULL, None, self.config.seed, full=True)
         at.trained_on = at.from_scratch = len(at.learnt)
         return potential, place.model
 
@@ -172,11 +170,10 @@ class _Learning:
                 sample_every_ps=config.hold_ps / 3 if verifies else np.inf,
             )  # fmt: skip
         frames = []
-        for k in sorted({int(x) for x in np.linspace(0, len(samples) - 1, min(SAMPLES, len(samples)))}):
+        for k in evenly(len(samples), SAMPLES):
             temperature, atoms = samples[k]
-            bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-            bare.info["temperature_K"] = temperature
-            frames.append(bare)
+            frames.append(bare(atoms))
+            frames[-1].info["temperature_K"] = temperature
         return outcomes, frames
 
     def _chosen(self, potential: Potential, known: Sequence[Atoms], candidates: list[Atoms]) -> list[Atoms]:
@@ -239,10 +236,9 @@ class _Learning:
 
     def _end(self, at: Progress, record: dict[str, Any]) -> dict[str, Any]:
         """Scan the potential, write the report and return its summary."""
-        held = record["held"] and not any(o["end"] in (LOST, FUSED, BROKEN) for o in record["outcomes"])
         clock = time.perf_counter()
         verdict = scan(self.output / "model", self.starts)
-        summary = self._summary(at, record, held, "" if held else at.reason)
+        summary = self._summary(at, record, record["held"], "" if record["held"] else at.reason)
         summary["seconds"]["scan"] = time.perf_counter() - clock
         summary["scan"] = verdict
         report.write(self.output, at.records, self.labeller.frames, summary)

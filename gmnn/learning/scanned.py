@@ -15,21 +15,17 @@ MOST = 12  # bonds of one structure
 
 
 def scan(model: Path, starts: Sequence[Start]) -> dict[str, Any]:
-    """Scan the bonds of each unstrained structure; return how many there are and how many pass, with the failures."""
+    """Scan the bonds of each structure in its least strained cell; return their number, that of passes, and failures."""
     calculator = Calculator(model, dtype="float64", path="reference")
     curves, failures = 0, []
-    names = set()
-    for start in sorted(starts, key=lambda start: abs(start.strain)):
-        name = start.name.split(" ")[0]
-        if name in names:
-            continue
-        names.add(name)
+    by_strain = sorted(starts, key=lambda start: -abs(start.strain))
+    for start in {start.file: start for start in by_strain}.values():  # the least strained one of each
         pairs = bonds(start.atoms)
         if not pairs:
             continue
         result = scan_bonds(start.atoms, calculator, bonds=pairs)
         curves += len(result.curves)
-        failures += [f"{name} {c.path.label}: {c.reason}" for c in result.curves if not c.passed]
+        failures += [f"{start.file} {c.path.label}: {c.reason}" for c in result.curves if not c.passed]
     return {"curves": curves, "passed": curves - len(failures), "failures": failures}
 
 

@@ -11,7 +11,7 @@ from gmnn.elements import covalent_radius
 from gmnn.errors import UserError
 from gmnn.md.velocities import fixed_atoms
 from gmnn.neighbors.host import neighbor_pairs
-from gmnn.structures import read_structure
+from gmnn.structures import bare, read_structure
 
 WIDTH = 9.0  # Å, smallest distance between opposite faces of a cell
 MOST_ATOMS = 2000  # of a structure
@@ -25,7 +25,8 @@ LARGEST_SHEAR = 0.02  # of the first frames of a periodic structure
 class Start:
     """A structure from which dynamics start."""
 
-    name: str  # file, and strain where there are several
+    file: str
+    name: str  # the file, with the strain where there are several
     atoms: Atoms
     strain: float
 
@@ -39,7 +40,7 @@ def read_starts(files: Sequence[str], strains: Sequence[float]) -> list[Start]:
             raise UserError(f"{file} has no atoms; give a structure")
         if fixed_atoms(atoms).any():
             raise UserError(f"{file} has fixed atoms, which would not be explored; take the constraint away")
-        atoms = widened(Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc))
+        atoms = widened(bare(atoms))
         if len(atoms) > MOST_ATOMS:
             raise UserError(f"{file} gives a cell of {len(atoms)} atoms, but at most {MOST_ATOMS} can be learnt from; "
                             "give a smaller piece")  # fmt: skip
@@ -49,7 +50,7 @@ def read_starts(files: Sequence[str], strains: Sequence[float]) -> list[Start]:
             moved = atoms.copy()
             moved.set_cell(moved.cell.array * np.where(moved.pbc, 1.0 + strain, 1.0)[:, None], scale_atoms=True)
             name = f"{file} {strain:+.1%}" if len(strains) > 1 else file
-            starts.append(Start(name, moved, float(strain)))
+            starts.append(Start(file, name, moved, float(strain)))
     return starts
 
 

@@ -1,5 +1,13 @@
 """Structures read from files: one function for training data, evaluation, selection, dynamics and scans."""
 
-from gmnn.structures.reading import CHARGED, read_structure, read_structures, split_index, total_charge, warn_of_charge
+from gmnn.structures.reading import (
+    CHARGED,
+    bare,
+    read_structure,
+    read_structures,
+    split_index,
+    total_charge,
+    warn_of_charge,
+)
 
-__all__ = ["CHARGED", "read_structure", "read_structures", "split_index", "total_charge", "warn_of_charge"]
+__all__ = ["CHARGED", "bare", "read_structure", "read_structures", "split_index", "total_charge", "warn_of_charge"]

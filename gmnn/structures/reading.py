@@ -31,6 +31,13 @@ def split_index(text: str | os.PathLike) -> tuple[Path, str]:
     return path, ""
 
 
+def bare(atoms: "Atoms") -> "Atoms":
+    """Copy of atomic numbers, positions, cell and periodicity alone."""
+    from ase import Atoms
+
+    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+
+
 def read_structure(text: str | os.PathLike, default: str = "-1") -> "Atoms":
     """Read the structure of FILE or FILE@INDEX, counted from 0; without an index the default one."""
     path, index = split_index(text)

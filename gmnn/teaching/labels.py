@@ -21,6 +21,7 @@ from ase import Atoms
 from gmnn.errors import UserError
 from gmnn.files import AppendOnlyFile, read_sealed, require_file, sealed, write_json
 from gmnn.folders import output_folder
+from gmnn.structures import bare
 from gmnn.teaching.answers import KINDS, Answer, Failure, Label
 from gmnn.teaching.pool import Pool
 from gmnn.teaching.records import Origin, Record, key_of, read_records, write_record
@@ -95,7 +96,7 @@ class LabelStore:
         write beside each structure. UserError if a teacher that has labelled nothing fails `HOPELESS` times.
         """
         origins = [{}] * len(frames) if origins is None else origins
-        frames = [_bare(atoms) for atoms in frames]
+        frames = [bare(atoms) for atoms in frames]
         asked: dict[str, list[int]] = {}
         for index, atoms in enumerate(frames):
             asked.setdefault(self.key(atoms), []).append(index)
@@ -204,8 +205,3 @@ class LabelStore:
             self.failures[values["key"]] = failure
             end += len(line)
         return end
-
-
-def _bare(atoms: Atoms) -> Atoms:
-    """Copy of a structure alone."""
-    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)

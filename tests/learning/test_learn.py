@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from gmnn.learning import report
 from gmnn.learning.bonds import Bonds, bonded
 from gmnn.learning.exploring import Outcome
 from gmnn.learning.rounds import Round, diverse
-from gmnn.learning.scanned import bonds
+from gmnn.learning.scanned import bonds, scan
 from gmnn.learning.starts import WIDTH, first_frames, read_starts, widened
 from tests.support import processes
 from tests.support.paths import ROOT
@@ -68,6 +69,23 @@ def test_narrow_cells_are_repeated(tmp_path: Path) -> None:
     np.testing.assert_allclose(volumes, 3.61**3 / 4 * np.array([0.96, 1.0, 1.04]) ** 3)
     scaled = [start.atoms.get_scaled_positions() for start in starts]
     np.testing.assert_allclose(scaled[0], scaled[2], atol=1e-12)
+
+
+def test_every_structure_is_scanned_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its least strained cell, also of files whose names begin alike up to a space."""
+    for name, a in (("a cell.xyz", 3.6), ("a wide cell.xyz", 3.7)):
+        write(tmp_path / name, bulk("Cu", cubic=True, a=a))
+    files = [str(tmp_path / name) for name in ("a cell.xyz", "a wide cell.xyz")]
+    scanned: list[float] = []
+
+    def pretend(atoms: Atoms, calculator: Any, bonds: Any) -> Any:
+        scanned.append(atoms.cell.lengths()[0] / 3)
+        return SimpleNamespace(curves=[SimpleNamespace(passed=True)])
+
+    monkeypatch.setattr("gmnn.learning.scanned.Calculator", lambda *_, **__: None)
+    monkeypatch.setattr("gmnn.learning.scanned.scan_bonds", pretend)
+    assert scan(tmp_path, read_starts(files, (-0.04, 0.0, 0.04)))["curves"] == 2
+    np.testing.assert_allclose(sorted(scanned), [3.6, 3.7])
 
 
 def test_first_frames_are_those_of_the_seed(tmp_path: Path) -> None:
