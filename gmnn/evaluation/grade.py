@@ -14,7 +14,7 @@ from gmnn import files
 from gmnn.config.data import LabelsConfig
 from gmnn.data import Dataset, read_dataset
 from gmnn.data.batches import in_groups
-from gmnn.evaluation.predict import PORTION, chunks
+from gmnn.evaluation.predict import chunks, portions
 from gmnn.model import folder
 from gmnn.model.grade import Grade, Moments, scaled
 from gmnn.model.potential import Potential
@@ -73,9 +73,7 @@ def _moments(member: Potential, train: Dataset) -> Moments:
 
 def _batches(potential: Potential, dataset: Dataset) -> Iterator[System]:
     """Yield the structures in batches of one shape each, float32."""
-    order = np.argsort([len(atoms) for atoms in dataset.atoms], kind="stable")
-    sizes = np.array([len(dataset.atoms[k]) for k in order])
-    for portion in np.split(order, np.flatnonzero(np.diff(np.cumsum(sizes) // PORTION)) + 1):
+    for portion in portions(dataset):
         for systems, _ in in_groups([dataset.atoms[k] for k in portion], potential.config.r_max):
             yield jax.tree.map(lambda x: x.astype(np.float32) if np.issubdtype(x.dtype, np.floating) else x, systems)
 

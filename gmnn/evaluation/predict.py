@@ -42,9 +42,7 @@ def compare(potential: Potential, dataset: Dataset) -> Comparison:
             forces[ends[k] - sizes[k] : ends[k], :, 0] = frame
     if np.isnan(energies[:, 0]).all() and np.isnan(forces[..., 0]).all() and not labelled.any():
         raise UserError(f"{dataset.name}: no frame has an energy, forces or a stress to compare with; name their keys")
-    order = np.argsort(sizes, kind="stable")
-    cuts = np.flatnonzero(np.diff(np.cumsum(sizes[order]) // PORTION)) + 1
-    for portion in np.split(order, cuts):
+    for portion in portions(dataset):
         for bucket in make_buckets(dataset.take(portion), potential.reference, potential.config.r_max):
             prediction = in_chunks(_predict(potential), bucket.systems)
             for row, k in enumerate(portion[bucket.frames]):
@@ -65,6 +63,13 @@ def compare(potential: Potential, dataset: Dataset) -> Comparison:
         config_types=np.array(dataset.config_types),
         grades=grades,
     )
+
+
+def portions(dataset: Dataset) -> list[np.ndarray]:
+    """Places of the frames in ascending size, in portions of about PORTION atoms."""
+    sizes = np.array([len(atoms) for atoms in dataset.atoms])
+    order = np.argsort(sizes, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(np.cumsum(sizes[order]) // PORTION)) + 1)
 
 
 @lru_cache(maxsize=4)

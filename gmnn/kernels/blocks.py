@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
+from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 
 from gmnn.device import cores
@@ -59,12 +59,8 @@ def shard_atoms(share: Share, params: Any, atoms: System, size: int, reverse: An
 
 def _summed(share: Share, params: Any, atoms: System, rows: Array) -> Contributions:
     """Results of `share`, summed over devices in one call: every synchronisation of the devices is expensive."""
-    contributions = share(params, atoms, rows, None)
-    parts = [x for x in contributions if x is not None]
-    total = jax.lax.psum(jnp.concatenate([x.ravel() for x in parts]), "core")
-    ends = np.cumsum([x.size for x in parts])[:-1]
-    sums = [x.reshape(y.shape) for x, y in zip(jnp.split(total, ends), parts, strict=True)]
-    return Contributions(sums[0], sums[1], sums[2], sums[3] if len(sums) > 3 else None)
+    together, apart = ravel_pytree(share(params, atoms, rows, None))
+    return apart(jax.lax.psum(together, "core"))
 
 
 def scatter_rows(x: Array, rows: Array, count: int) -> Array:

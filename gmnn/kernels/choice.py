@@ -83,11 +83,9 @@ def evaluator(
             f"and the device a {jax.default_backend()}; leave it out"
         )
     if path == "reference":
-        trained = (potential.trained, potential.fitted_grade) if grades else potential.trained
+        trained = potential.trained, potential.fitted_grade if grades else None
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), trained)
-        if grades:
-            return params, lambda params, system, reverse=None: potential.predict(params[0], system, params[1])
-        return params, lambda params, system, reverse=None: potential.predict(params, system)
+        return params, lambda params, system, reverse=None: potential.predict(params[0], system, params[1])
     if path == "kernel" and jax.default_backend() == "cpu":
         return cpp.to_kernel_parameters(potential, dtype, grades), partial(cpp.predict, potential)
     function = xla.predict
@@ -122,7 +120,7 @@ def _reference_part(potential: Potential, params: Any, system: System) -> Part:
     more = ((0, n - n_own), (0, 0))
     neighbors = jnp.pad(system.neighbors, more, constant_values=n)  # a ghost alone has a constant energy
     whole = system._replace(neighbors=neighbors, shifts=jnp.pad(system.shifts, (*more, (0, 0))))
-    trained, grade = params if isinstance(params, tuple) else (params, None)
+    trained, grade = params
     prediction = potential.predict(trained, whole, grade)
     grades = None if prediction.grades is None else prediction.grades[:n_own]
     return Part(prediction.energies[:n_own], prediction.forces, prediction.virial[None], grades)
