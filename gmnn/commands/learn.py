@@ -1,7 +1,7 @@
 """`gmnn learn CONFIG`: from structures and a teacher to a potential that holds."""
 
 import argparse
-import sys
+from functools import partial
 
 from gmnn.commands._frame import CONFIGURED, Command, add_configuration
 
@@ -25,16 +25,11 @@ def run(arguments: argparse.Namespace) -> int:
     from gmnn.learning import learn, report
 
     config = read_any(LearnConfig, arguments.config, arguments.overrides)
-    summary = learn(config, resume=arguments.resume, say=_say)
+    summary = learn(config, resume=arguments.resume, say=partial(print, flush=True))
     print(report.table(summary))
     print(f"labels, potential and report: {config.output}")
     print(f"{config.output} {report.sentence(summary, config.hold_ps)}")
     return 0 if summary["held"] else 1
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
-    sys.stdout.flush()
 
 
 COMMAND = Command("learn", DESCRIPTION, add_arguments, run, CONFIGURED)

@@ -14,30 +14,19 @@ from gmnn.config.md import DynamicsConfig
 from gmnn.config.reading import Config, read_any, validated
 from gmnn.errors import UserError
 from gmnn.files import expanded
+from tests.support.nested import value_at, with_value
 
 KEYS = ["output", "data.train", "data.valid", "data.test", "data.extra", "data.nlh_coefficients", "start.model"]
 
 
 def values(key: str, path: str) -> dict:
-    config: dict = {"output": "x", "data": {"train": "y"}}
-    *parents, last = key.split(".")
-    section = config
-    for parent in parents:
-        section = section.setdefault(parent, {})
-    section[last] = path
-    return config
-
-
-def value_of(config: object, key: str) -> str:
-    for part in key.split("."):
-        config = getattr(config, part)
-    return str(config)
+    return with_value({"output": "x", "data": {"train": "y"}}, key, path)
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_kind_15_paths_of_a_training(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/nowhere/me")
-    assert value_of(validated(Config, values(key, "~/a b")), key) == "/nowhere/me/a b"
+    assert value_at(validated(Config, values(key, "~/a b")), key) == "/nowhere/me/a b"
     for path in ("$HOME/a", "a/${B}", "~nobody-of-this-name/a"):
         with pytest.raises(UserError, match=r"variables are not replaced|no user who has a home"):
             validated(Config, values(key, path))

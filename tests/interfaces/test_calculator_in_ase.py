@@ -1,7 +1,6 @@
 """Kinds 10, 11 and 16: what ASE expects of a calculator, and structures of many sizes in turn."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +24,6 @@ from gmnn.model.potential import Potential
 from gmnn.neighbors import host, memory
 
 Make = Callable[..., tuple[Any, dict]]
-
-
-@pytest.fixture
-def potential(make_potential: Make) -> Potential:
-    potential, params = make_potential()
-    return potential.with_params(params)
-
-
-@pytest.fixture
-def ensemble(make_potential: Make) -> Potential:
-    potential, _ = make_potential()
-    potential = replace(potential, config=replace(potential.config, ensemble="shallow", members=3), params=None)
-    return potential.with_params(potential.init(0))
 
 
 def crowd(n: int, seed: int) -> Atoms:

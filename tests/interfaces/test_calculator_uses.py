@@ -10,7 +10,6 @@ import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +29,6 @@ from gmnn.model.potential import Potential
 from tests.support import processes
 
 Make = Callable[..., tuple[Any, dict]]
-
-
-@pytest.fixture
-def potential(make_potential: Make) -> Potential:
-    potential, params = make_potential()
-    return potential.with_params(params)
-
-
-@pytest.fixture
-def ensemble(make_potential: Make) -> Potential:
-    potential, _ = make_potential()
-    potential = replace(potential, config=replace(potential.config, ensemble="shallow", members=3), params=None)
-    return potential.with_params(potential.init(0))
 
 
 COPIES = {

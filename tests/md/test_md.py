@@ -31,12 +31,6 @@ from tests.support.paths import ROOT
 Make = Callable[..., tuple[Any, dict]]
 
 
-@pytest.fixture
-def potential(make_potential: Make) -> Potential:
-    made, params = make_potential()
-    return made.with_params(params)
-
-
 def moving(atoms: Atoms, temperature: float = 300.0) -> Atoms:
     fixed = np.zeros(len(atoms), bool)
     atoms.set_velocities(maxwell(atoms, temperature, fixed, np.random.default_rng(3)))

@@ -29,6 +29,7 @@ from gmnn.errors import UserError
 from gmnn.model import folder
 from gmnn.neighbors.host import make_system
 from tests.support.kinds import changes, clear, command, content, generated
+from tests.support.nested import value_at, with_value
 from tests.support.paths import GOLDEN
 
 MODEL = GOLDEN / "v3" / "model"
@@ -55,22 +56,6 @@ NUMBERS: dict[type, dict[str, str]] = {  # keys, and what they take
 FLAGS = {Config: ["model.core.clamp", "model.zbl.trainable"], DynamicsConfig: ["tf32_network"]}
 INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")  # https://yaml.org/spec/1.2.2, 10.3.2
 FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-
-
-def nested(values: dict, path: str, value: Any) -> dict:
-    made = copy.deepcopy(values)
-    *parents, last = path.split(".")
-    place = made
-    for parent in parents:
-        place = place.setdefault(parent, {})
-    place[last] = value
-    return made
-
-
-def found(config: Any, path: str) -> Any:
-    for part in path.split("."):
-        config = config.get(part) if isinstance(config, dict) else getattr(config, part)
-    return config
 
 
 def numeral(rng: np.random.Generator) -> str:
@@ -113,7 +98,7 @@ def test_kind_6_numbers_of_a_configuration(section: type, tmp_path: Path) -> Non
             by_override = bool(case.rng.integers(2))
             case.about = (key, text, by_override)
             file = tmp_path / "c.yaml"
-            values = base if by_override else nested(base, key, "HERE")
+            values = base if by_override else with_value(base, key, "HERE")
             file.write_text(yaml.safe_dump(values).replace("HERE", text), encoding="utf-8")
             try:
                 read = read_any(section, str(file), [f"{key}={text}"] if by_override else [])
@@ -123,7 +108,7 @@ def test_kind_6_numbers_of_a_configuration(section: type, tmp_path: Path) -> Non
                 plain = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 2
                 assert not plain or "valid" in str(error) or "multiple" in str(error) or "below" in str(error), text  # noqa: PT017
                 continue
-            value, taken = meaning(text), found(read, key)
+            value, taken = meaning(text), value_at(read, key)
             if value is None or text.startswith("!!"):
                 continue
             assert isinstance(value, int | Decimal), (text, taken)
@@ -146,7 +131,7 @@ def test_kind_6_flags_are_true_or_false(tmp_path: Path) -> None:
                 clear(error, key, "YAML")
                 assert meaning(text) is not True
             else:
-                assert found(read, key) is meaning(text)
+                assert value_at(read, key) is meaning(text)
 
 
 def written(place: Path, values: dict) -> str:
