@@ -15,7 +15,7 @@ MOST = 12  # bonds of one structure
 
 
 def scan(model: Path, starts: Sequence[Start]) -> dict[str, Any]:
-    """Scan the bonds of each structure in its least strained cell; return their number, that of passes, and failures."""
+    """Scan the bonds of each structure in its least strained cell; return how many there are and pass, and failures."""
     calculator = Calculator(model, dtype="float64", path="reference")
     curves, failures = 0, []
     by_strain = sorted(starts, key=lambda start: -abs(start.strain))
