@@ -114,9 +114,10 @@ def draw(target: Path, rows: Sequence[dict[str, Any]]) -> None:
             upper.bar(x, counts, bottom=bottom, color=colour, label=words)
         bottom += counts
     upper.set_ylabel("share of replicas")
-    upper.legend(loc="lower right", fontsize=8)
+    figure.legend(loc="outside upper center", ncols=len(ENDS), fontsize=8, frameon=False)
     for k, r in enumerate(rows):
-        upper.annotate(f"{r['ps']:g} ps", (k, 1.01), ha="center", fontsize=7, xycoords=("data", "axes fraction"))
+        place = {"xy": (k, 1.02), "xycoords": ("data", "axes fraction"), "ha": "center", "rotation": 90}
+        upper.annotate(f"{r['ps']:g} ps", **place, fontsize=7)
     errors = [r["forces_mae_before_meV_per_A"] for r in rows]
     known = [k for k, e in enumerate(errors) if e is not None]
     lower.semilogy([x[k] for k in known], [errors[k] for k in known], "o-", color="#3b6ea5")
