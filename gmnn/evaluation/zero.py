@@ -52,7 +52,7 @@ def fit_change(counts: np.ndarray, errors: np.ndarray, single: np.ndarray) -> Ch
         wanted = np.array([errors[single][atoms == e].mean() for e in kinds])
         along, still = _solved(free[kinds], wanted - change[kinds])
         change, free = change + free @ along, free @ still
-    absent = ~counts.any(axis=0)
+    absent = counts.sum(axis=0) == 0
     loose = _reached(free) & ~absent
     return Change(np.where(absent, 0.0, change), rank, _reached(before) & ~loose & ~absent, loose, absent)
 
