@@ -130,10 +130,9 @@ def _first_potential(config: Config, old: Potential | None, reference: Reference
     counts, errors = energy_differences(potential, buckets)
     if shift := zero.shift(counts, errors):
         what = "start.model with data.atomic_energies" if given else "start.model"
-        remedy = "leave these out to have it moved" if given else "it is moved to theirs"
-        also = (
-            f"gmnn reference {config.start.model if config.start else 'MODEL'} {frames.name} moves the old potential's"
-        )
+        remedy = "leave these out to have it moved" if given else "its atomic references follow them"
+        name = config.start.model if config.start else "MODEL"
+        also = f"gmnn reference {name} {frames.name} --output NEW moves those of the old potential"
         warnings.warn(f"{zero.sentence(frames.name, what, shift)}; {remedy}, and {also}", stacklevel=2)
     return (
         potential

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ase import Atoms
 
 from gmnn.data.batches import in_groups
 from gmnn.device import on_device
+from gmnn.evaluation.predict import in_chunks
 from gmnn.model.potential import Params, Potential
 from gmnn.system import System
 
@@ -49,6 +51,30 @@ def frame_features(potential: Potential, frames: Sequence[Atoms]) -> np.ndarray:
             for row, k in enumerate(places[start : start + CHUNK]):
                 rows_of_frames[k] = features[row] / len(frames[k])
     return np.stack(rows_of_frames)
+
+
+def extremes(potential: Potential, frames: Sequence[Atoms], grades: bool = False) -> np.ndarray:
+    """Predicted energy above E0 per atom, longest force and largest grade of every frame.  [n, 3] eV, eV/Å, 1
+
+    The grade is NaN unless `grades`. UserError for unknown elements and for a potential without the grades asked for.
+    """
+    for atoms in frames:
+        potential.require_elements(atoms.numbers)
+    grade = potential.fitted_grade if grades else None
+
+    def of_frame(params: Params, system: System) -> tuple[jax.Array, jax.Array, jax.Array]:
+        prediction = potential.predict(params, system, grade)
+        real = system.numbers > 0
+        longest = jnp.max(jnp.linalg.norm(prediction.forces, axis=-1), where=real, initial=0.0)
+        largest = jnp.nan if prediction.grades is None else jnp.max(prediction.grades, where=real, initial=0.0)
+        return prediction.energy / jnp.sum(real), longest, jnp.asarray(largest)
+
+    evaluate = partial(jax.jit(jax.vmap(of_frame, (None, 0))), potential.trained)
+    found = np.empty((len(frames), 3))
+    for systems, places in in_groups(frames, potential.config.r_max):
+        batch = jax.tree.map(lambda x: x.astype(np.float32) if np.issubdtype(x.dtype, np.floating) else x, systems)
+        found[places] = np.stack(in_chunks(evaluate, batch), axis=1)
+    return found
 
 
 def by_distance(features: np.ndarray, n: int, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

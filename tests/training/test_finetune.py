@@ -15,12 +15,14 @@ import gmnn
 from gmnn import data, training
 from gmnn.commands import train
 from gmnn.config.model import CoreConfig
+from gmnn.config.reading import Config
 from gmnn.data import batches
 from gmnn.data.embedded import ethanol
 from gmnn.model import folder, short_range
 from gmnn.model.potential import Potential
 from gmnn.neighbors.host import make_system
 from gmnn.reference import Reference
+from gmnn.training import run
 
 Model = tuple[Potential, dict[str, Any]]
 energies = jax.jit(Potential.atomic_energies, static_argnums=0)
@@ -97,6 +99,23 @@ def test_references_follow_the_method_of_the_data(old: Potential, structures: di
         buckets = batches.make_buckets(labelled(old, structures, offset), old.reference, old.config.r_max, "float64")
         change = training.fit_references(*training.energy_differences(old, buckets))
         np.testing.assert_allclose(change, [offset[z] for z in (1, 6, 8, 14)], atol=1e-7)
+
+
+def test_another_zero_is_said(old: Potential, structures: dict[str, Atoms]) -> None:
+    """Labels of another method are named with their shift, and with what is done about it."""
+    molecule = structures["molecule"]
+    for name in ("crystal", "triclinic", "dimer", "atom", "slab"):  # one shape of frames
+        structures[name] = molecule.copy()
+        structures[name].rattle(0.01, seed=len(name))
+    frames = labelled(old, structures, {1: 3.0, 6: -2.0, 8: 0.5, 14: 0.0})
+    shift = (6 * 3.0 - 2 * 2.0 + 0.5) / 9
+    base = {"output": "x", "data": {"train": "x"}, "start": {"model": "models/old"}}
+    with pytest.warns(UserWarning, match=rf"start\.model: they lie \+{shift:.4f} eV/atom.*references follow them.*"
+                      "gmnn reference models/old x --output NEW"):  # fmt: skip
+        moved = run._first_potential(Config.model_validate(base), old, of_data((1, 6, 8)), frames)
+    np.testing.assert_allclose(
+        np.subtract(moved.reference.E0, old.reference.E0)[:3] @ [6.0, 2.0, 1.0], 9.0 * shift, atol=1e-2
+    )
 
 
 @pytest.mark.slow

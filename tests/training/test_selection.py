@@ -1,6 +1,7 @@
 """Selection of frames: features are derivatives, greedy choices equal those by definition, known frames come last."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,12 @@ import numpy as np
 import pytest
 from ase import Atoms
 
+import gmnn
 from gmnn.commands import select
 from gmnn.data.embedded import ethanol
+from gmnn.errors import UserError
+from gmnn.interfaces.calculator import Calculator
+from gmnn.model.grade import Grade
 from gmnn.model.potential import Potential
 from gmnn.training import selection
 from tests.support.paths import ROOT
@@ -102,6 +107,44 @@ def test_known_frames_are_worth_nothing(features: tuple[np.ndarray, np.ndarray])
     leverage = points[chosen[3]] @ np.linalg.solve(taught.T @ taught, points[chosen[3]])
     assert variances[3] == pytest.approx(noise * (1 + leverage), rel=1e-2)
     assert variances[3] < 1e-2 * variances[2]
+
+
+def test_extremes_are_those_of_the_calculator(make_potential: Callable[..., Model]) -> None:
+    """Energy above E0, longest force and largest grade of frames of two sizes, one at a time in float64."""
+    potential, params = make_potential()
+    rest = np.array([1.0, 2.0, 0.5, 1.0])
+    grade = Grade(np.full((4, 8), 0.1), np.full((4, 1, 8), 0.2), rest)
+    potential = replace(potential.with_params(jax.tree.map(np.float32, params)), grade=grade)
+    frames = [Atoms(a.numbers, a.positions) for a in ethanol()[:3]]
+    frames[1] = frames[1][:4]
+    calculator = Calculator(potential, dtype="float64", path="fast", grades=True)
+    for atoms, row in zip(frames, selection.extremes(potential, frames, grades=True), strict=True):
+        atoms.calc = calculator
+        above = (atoms.get_potential_energy() - potential.offsets(atoms.numbers).sum()) / len(atoms)
+        longest = np.linalg.norm(atoms.get_forces(), axis=1).max()
+        np.testing.assert_allclose(row, [above, longest, calculator.results["grades"].max()], rtol=1e-4)
+    with pytest.raises(UserError, match="has no grades"):
+        selection.extremes(replace(potential, grade=None), frames, grades=True)
+
+
+def test_bounds_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The bound keeps out a frame that is torn apart; indices are those of the file; too narrow bounds are named."""
+    frames = [Atoms(a.numbers, a.positions) for a in ethanol()[:6]]
+    frames[0].positions[-1] += [0.5, 0.0, 0.0]
+    ase.io.write(tmp_path / "pool.extxyz", frames)
+    longest = selection.extremes(gmnn.load(ROOT / "examples" / "ethanol"), frames)[:, 1]
+    out, limit = tmp_path / "out.extxyz", float(np.sort(longest)[-2])
+    command = [str(ROOT / "examples" / "ethanol"), str(tmp_path / "pool.extxyz"), "--out", str(out), "-n", "5"]
+    assert select.main([*command, "--forces", "0", str(limit + 1e-3)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "5 of 6 frames are within the bounds"
+    order = [int(line.split()[0]) for line in lines[2:7]]
+    assert sorted(order) == sorted(set(range(6)) - {int(longest.argmax())})
+    for k, atoms in zip(order, ase.io.read(out, ":"), strict=True):
+        np.testing.assert_allclose(atoms.positions, frames[k].positions, atol=1e-7)
+    out.unlink()
+    assert select.main([*command, "--energy", "-9", "-8"]) == 2
+    assert "0 frames are within the bounds; widen them (--energy of the frames is " in capsys.readouterr().err
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
