@@ -134,11 +134,9 @@ def _first_potential(config: Config, old: Potential | None, reference: Reference
         name = config.start.model if config.start else "MODEL"
         also = f"gmnn reference {name} {frames.name} --output NEW moves those of the old potential"
         warnings.warn(f"{zero.sentence(frames.name, what, shift)}; {remedy}, and {also}", stacklevel=2)
-    return (
-        potential
-        if given
-        else _with_references(potential, np.asarray(potential.reference.E0) + fit_references(counts, errors))
-    )
+    if given:
+        return potential
+    return _with_references(potential, np.asarray(potential.reference.E0) + fit_references(counts, errors))
 
 
 def _with_references(potential: Potential, E0: Sequence[float] | np.ndarray) -> Potential:

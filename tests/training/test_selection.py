@@ -116,7 +116,7 @@ def test_extremes_are_those_of_the_calculator(make_potential: Callable[..., Mode
     grade = Grade(np.full((4, 8), 0.1), np.full((4, 1, 8), 0.2), rest)
     potential = replace(potential.with_params(jax.tree.map(np.float32, params)), grade=grade)
     frames = [Atoms(a.numbers, a.positions) for a in ethanol()[:3]]
-    frames[1] = frames[1][:4]
+    frames[1] = frames[1][:8]
     calculator = Calculator(potential, dtype="float64", path="fast", grades=True)
     for atoms, row in zip(frames, selection.extremes(potential, frames, grades=True), strict=True):
         atoms.calc = calculator

@@ -79,6 +79,9 @@ def test_learns_and_reports(finished: Path) -> None:
     assert metrics["compile_time_s"] > 0
     assert {row["pair"] for row in metrics["repulsion"]} == {"H-H", "H-C", "H-O", "C-C", "C-O", "O-O"}
     assert all(row["strength"] > 0.5 for row in metrics["repulsion"])
+    ranges = json.loads((finished / "config.json").read_text(encoding="utf-8"))["data"]["train"]["ranges"]
+    forces = [np.linalg.norm(frame, axis=1).max() for frame in data.train.forces]
+    assert (ranges["n_forces"], ranges["largest_force_eV_per_A"]) == (40, pytest.approx(max(forces)))
     for file in ("learning_curve.png", "parity_test.png", "history.csv", "split.json"):
         assert (finished / file).stat().st_size > 0
     rows = list(csv.DictReader((finished / "history.csv").open(encoding="utf-8")))
