@@ -4,6 +4,7 @@ And of its tests: every room has quick ones, and every process that they start h
 """
 
 import ast
+import os
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from gmnn import __version__
 from gmnn.__main__ import main
 from gmnn.commands import COMMANDS
+from gmnn.commands._frame import quiet_cache
 from tests.support import processes
 from tests.support.paths import ROOT
 
@@ -191,6 +193,17 @@ def test_a_mistake_has_its_exit_code_outside() -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("eval: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_cached_programs_are_read_without_alarms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """XLA is silent where programs are kept between runs, and only there; what the user has set stays."""
+    for kept, level, expected in (("", None, None), ("a", None, "3"), ("a", "0", "0")):
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", kept)
+        monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+        if level is not None:
+            monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", level)
+        quiet_cache()
+        assert os.environ.get("TF_CPP_MIN_LOG_LEVEL") == expected
 
 
 def test_versions_agree() -> None:

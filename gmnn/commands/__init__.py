@@ -7,6 +7,7 @@ COMMANDS = {
     "scan": ("gmnn.commands.scan", "drive every bond of a structure to 0.1 Å and check that the energy rises"),
     "certify": ("gmnn.commands.certify", "compute proved bounds on how close two atoms can come"),
     "eval": ("gmnn.commands.evaluate", "compute errors of a trained potential on labelled frames"),
+    "show": ("gmnn.commands.show", "print what a model folder is, what it was trained on and its errors"),
     "select": ("gmnn.commands.select", "choose the frames of a file to compute and train on next"),
     "distort": ("gmnn.commands.distort", "make training frames beyond the data with the help of a cheap method"),
     "export": ("gmnn.commands.export", "write a trained potential as a StableHLO program, which runs without gmnn"),

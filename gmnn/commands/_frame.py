@@ -1,6 +1,7 @@
 """The frame of every command: its parser, its exit code, and one clear sentence for a mistake of the user."""
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -32,6 +33,7 @@ class Command:
     def main(self, argv: list[str] | None = None) -> int:
         """Run with these arguments, by default those of the process, and return the exit code."""
         degrade_output()
+        quiet_cache()
         parser = self.parser()
         arguments = parser.parse_intermixed_args(argv)
 
@@ -40,6 +42,16 @@ class Command:
             return self.run(arguments)
 
         return exit_code(self.name, body)
+
+
+def quiet_cache() -> None:
+    """Silence XLA's alarms about features of the processor, false ones, where programs are kept between runs.
+
+    XLA tells its own choices of instructions from those of this machine, and threatens with SIGILL for each program
+    that it reads. Call before JAX is imported. What the user has set stays.
+    """
+    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def degrade_output() -> None:

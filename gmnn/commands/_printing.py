@@ -56,12 +56,12 @@ def parts(metrics: dict[str, Any]) -> str:
     stress = any(row["n_stresses"] for row in rows.values())
     graded = all("share_above_1" in row for row in rows.values())
     head = f"{'set':<6} {'frames':>7} {'E, meV':>9} {'E, meV/atom':>12} {'F, meV/Å':>10} {'F rmse':>8}"
-    lines = [head + (f" {'S, meV/Å³':>11}" if stress else "") + " ".join(["", *GRADES] if graded else [])]
+    lines = [head + (f" {'S, GPa':>9}" if stress else "") + " ".join(["", *GRADES] if graded else [])]
     for part, row in rows.items():
         line = f"{part:<6} {row['n_frames']:>7} {number(row['energy_mae_meV'], 2):>9} "
         line += f"{number(row['energy_mae_meV_per_atom']):>12} {number(row['forces_mae_meV_per_A'], 2):>10} "
         line += f"{number(row['forces_rmse_meV_per_A'], 2):>8}"
-        lines.append(line + (f" {number(row['stress_mae_meV_per_A3']):>11}" if stress else "") + _grades(row))
+        lines.append(line + (f" {number(row['stress_mae_GPa']):>9}" if stress else "") + _grades(row))
     return "\n".join(lines)
 
 

@@ -76,15 +76,9 @@ class SourcesConfig(BaseModel):
     n_train: Count | None = None
     """Number of training frames; by default all, or 80 % if the split makes a test set."""
     n_valid: Count | None = None
-    """Validation frames split off `train`; by default 10 %."""
+    """Validation frames split off `train`, unless there is `valid`; by default 10 %."""
     split: Literal["random", "ordered"] = "random"
     """`random` draws frames by the seed; `ordered` takes training, validation and test frames in file order."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "SourcesConfig":
-        if self.valid is not None and self.n_valid is not None:
-            raise ValueError("data.n_valid splits frames off data.train; leave it out when data.valid is given")
-        return self
 
 
 class LabelsConfig(BaseModel):
@@ -104,8 +98,20 @@ class LabelsConfig(BaseModel):
     """Units of the file."""
     stress_sign: Sign = 1
     """`1`: stress positive under tension (ASE); `-1`: under compression (as VASP and CP2K print it)."""
+    stress_convention: Literal["vasp"] | None = None
+    """`vasp`: stresses as in VASP's line `in kB`: xx yy zz xy yz zx in kbar, positive under compression; by default in
+    the order, unit and sign above."""
     virial_sign: Sign = 1
     """`1`: the virial is -volume times ASE's stress, -dE/dstrain (usual); `-1`: the opposite."""
+
+    @model_validator(mode="after")
+    def _one_convention(self) -> "LabelsConfig":
+        if self.stress_convention is not None and (self.stress_sign != 1 or self.units.stress is not None):
+            raise ValueError(
+                f"data.stress_convention is {self.stress_convention}, which has its own unit and sign; leave "
+                "data.units.stress and data.stress_sign out"
+            )
+        return self
 
 
 class DataConfig(LabelsConfig, SourcesConfig):

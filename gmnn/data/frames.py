@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from ase import Atoms
+from ase.units import GPa
 
 LABELS = ("energy", "forces", "stress")  # order of the columns wherever each label has one
 
@@ -77,6 +78,29 @@ class Dataset:
     def elements(self) -> set[int]:
         """Atomic numbers that occur."""
         return {int(z) for atoms in self.atoms for z in np.unique(atoms.numbers)}
+
+    def ranges(self, references: Mapping[int, float]) -> dict[str, int | float | list[float]]:
+        """Return numbers of labels, and the ranges of what is there, as JSON types.
+
+        Energies are those above the atomic references [eV], by atomic number, and per atom. A range that has no label
+        is left out.
+        """
+        present, sizes = self.present, [len(a) for a in self.atoms]
+        found: dict[str, int | float | list[float]] = {
+            "frames": len(self), "atoms": [min(sizes, default=0), max(sizes, default=0)],
+            **{f"n_{name}": int(n) for name, n in zip(("energies", "forces", "stresses"), present.sum(0), strict=True)},
+        }  # fmt: skip
+        if present[:, 0].any():
+            free = np.array([sum(references[int(z)] for z in a.numbers) for a in self.atoms])
+            above = ((self.energies - free) / sizes)[present[:, 0]]
+            found["energy_eV_per_atom"] = [float(above.min()), float(above.max())]
+        if present[:, 1].any():
+            with_forces = [f for f, there in zip(self.forces, present[:, 1], strict=True) if there]
+            found["largest_force_eV_per_A"] = float(max(np.linalg.norm(f, axis=1).max() for f in with_forces))
+        if present[:, 2].any():
+            pressure = -np.trace(self.stresses[present[:, 2]], axis1=1, axis2=2) / 3.0 / GPa
+            found["pressure_GPa"] = [float(pressure.min()), float(pressure.max())]
+        return found
 
     def summary(self) -> str:
         """Return as text how many frames have each label, and the key that held it."""

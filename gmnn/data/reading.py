@@ -12,7 +12,7 @@ from gmnn.config.data import LabelsConfig
 from gmnn.data import keys
 from gmnn.data.checks import check
 from gmnn.data.frames import LABELS, Dataset
-from gmnn.data.units import Factors, asymmetric, factors, tensor
+from gmnn.data.units import Factors, asymmetric, factors, tensor, vasp_stress
 from gmnn.errors import UserError
 from gmnn.structures import read_structures, split_index
 
@@ -91,6 +91,8 @@ class _Reader:
         volumes = [abs(np.linalg.det(a.cell.array)) if a.pbc.any() else 0.0 for a in self.atoms]
 
         def stress(value: np.ndarray, k: int) -> np.ndarray | None:
+            if self.labels.stress_convention == "vasp":
+                return vasp_stress(value)
             full = tensor(value)
             return None if full is None else full * self.labels.stress_sign * self.factors.stress
 

@@ -81,6 +81,6 @@ def _sizes(data: DataConfig, n: int) -> tuple[int, int]:
     if n_train < 1 or n_train + n_valid > n:
         raise UserError(
             f"{data.train} has {n} frames, not enough for data.n_train = {n_train} and data.n_valid = {n_valid}; "
-            "lower them or give more frames"
+            "lower them, leave them out (data.n_train=null) or give more frames"
         )
     return n_train, n_valid

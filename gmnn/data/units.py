@@ -22,6 +22,7 @@ ENERGIES = {
 LENGTHS = {"Å": 1.0, "angstrom": 1.0, "Bohr": units.Bohr, "nm": units.nm}
 PRESSURES = {"GPa": units.GPa, "MPa": 1e-3 * units.GPa, "kbar": 1e3 * units.bar, "bar": units.bar}
 ASYMMETRY = 0.01  # relative to the largest component; a larger one is not a stress
+FROM_VASP = [0, 1, 2, 4, 5, 3]  # places of xx yy zz yz xz xy among VASP's xx yy zz xy yz zx
 SMALL = 1e-5  # eV/Å^3, asymmetry that any code may have
 
 
@@ -55,6 +56,12 @@ def tensor(value: np.ndarray) -> np.ndarray | None:
     if value.shape == (6,):
         return voigt_6_to_full_3x3_stress(value)
     return value.reshape(3, 3) if value.shape in ((3, 3), (9,)) else None
+
+
+def vasp_stress(value: np.ndarray) -> np.ndarray | None:
+    """Convert VASP's stress, kbar and positive under compression, to ASE's, [3, 3] eV/Å^3; None for a wrong shape."""
+    full = tensor(value[FROM_VASP] if value.shape == (6,) else value)
+    return None if full is None else -PRESSURES["kbar"] * full
 
 
 def asymmetric(stress: np.ndarray) -> bool:

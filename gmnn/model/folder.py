@@ -13,6 +13,7 @@ import re
 import subprocess
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def save(path: Path, potential: Potential, epoch: int, facts: dict[str, Any]) ->
         "parameters": {"folder": location, "sha256": digest},
         **graded,
         "units": UNITS,
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
         **provenance(),
         **facts,
     }

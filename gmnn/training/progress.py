@@ -4,6 +4,7 @@ import csv
 import io
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase.units import GPa
 from tqdm import tqdm
 
 from gmnn import files
@@ -74,30 +76,39 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
+def duration(seconds: float) -> str:
+    """Format a time in the unit that leaves one to three digits: 40 s, 12 min, 3.4 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
 @contextmanager
 def progress(epochs: int, done: int, shown: bool = True) -> Iterator[Callable[[Errors, int], None]]:
     """Yield a function that shows an epoch's errors: a bar on a terminal, else a line every tenth of the run.
 
-    Without `shown` it shows nothing.
+    A line has the time left, as long as the last epochs go on. Without `shown` it shows nothing.
     """
     if not shown:
         yield lambda errors, best: None
         return
     with tqdm(total=epochs, initial=done, unit="epoch", disable=None, dynamic_ncols=True) as bar:
-        count = done
+        count, start = done, time.monotonic()
 
         def report(errors: Errors, best: int) -> None:
             nonlocal count
             count += 1
             parts = (
-                (errors.forces_mae, "F {:.1f} meV/Å"), (errors.energy_mae, "E {:.1f} meV"),
-                (errors.stress_mae, "S {:.2f} meV/Å³"),
+                (1e3 * errors.forces_mae, "F {:.1f} meV/Å"), (1e3 * errors.energy_mae_per_atom, "E {:.2f} meV/atom"),
+                (errors.stress_mae / GPa, "S {:.3f} GPa"),
             )  # fmt: skip
-            texts = [form.format(1e3 * float(value)) for value, form in parts if np.isfinite(value)]
+            texts = [form.format(float(value)) for value, form in parts if np.isfinite(value)]
             text = ", ".join([*texts, f"best epoch {best}"])
             bar.set_postfix_str(text)
             bar.update()
             if bar.disable and (count % max(1, epochs // 10) == 0 or count == epochs):
-                print(f"epoch {count}/{epochs}: validation {text}", flush=True)
+                left = (time.monotonic() - start) / (count - done) * (epochs - count)
+                ahead = f", {duration(left)} left" if count < epochs else ""
+                print(f"epoch {count}/{epochs}: validation {text}{ahead}", flush=True)
 
         yield report

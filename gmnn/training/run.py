@@ -72,7 +72,7 @@ def train(
         train_set, valid_set = (make_buckets(x, potential.reference, r_max) for x in (splits.train, splits.valid))
         if announce is not None and group.first:
             announce(config, splits, potential.reference)
-        facts = _facts(config, splits)
+        facts = _facts(config, splits, potential.reference)
         result = optimise(config, potential, train_set, valid_set, output, facts, group)
         if not (result.finished and group.first):
             return result
@@ -196,9 +196,12 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _facts(config: Config, splits: Splits) -> dict[str, Any]:
-    parts = splits.describe()
-    data = {key: {**part, "indices": len(part["indices"])} for key, part in parts.items()}
+def _facts(config: Config, splits: Splits, reference: Reference) -> dict[str, Any]:
+    parts, E0 = splits.describe(), dict(zip(reference.elements, reference.E0, strict=True))
+    data = {
+        key: {**part, "indices": len(part["indices"]), "ranges": getattr(splits, key).ranges(E0)}
+        for key, part in parts.items()
+    }
     return {"training": config.model_dump(mode="json", exclude={"model", "output"}), "data": data}
 
 

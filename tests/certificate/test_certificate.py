@@ -531,7 +531,28 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     values = json.loads(out.read_text(encoding="utf-8"))
     assert values.keys() >= KEYS
     assert values["barrier_radius"]["C-H"] > 0.1
-    assert "C-H" in capsys.readouterr().out
+    printed = capsys.readouterr().out.splitlines()
+    assert f"C-H {np.floor(1e3 * values['barrier_radius']['C-H']) / 1e3:.3f}" in printed[1], "the line of use is first"
+    assert any(line.startswith("C-H  ") for line in printed)
+
+
+def test_the_line_of_use(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    """The barrier if one is proved, rounded down; else what is proved below which distance, or nothing."""
+    none: dict[str, float | None] = {"C-C": None, "C-H": None}
+
+    def said(**radii: dict[str, float | None]) -> str:
+        tables = {"barrier": none, "monotone": none, "stationary": none} | radii
+        return command.summary(Certificate(energy=5.0, network=none, sampled=none, **tables))
+
+    assert said(barrier={"C-C": 0.90789, "C-H": None}, monotone={"C-C": 0.02, "C-H": 0.01}) == (
+        "No trajectory within this energy brings two atoms closer than C-C 0.907 Å; nothing is proved for C-H."
+    )
+    assert "below 0.020 Å at most" in said(monotone={"C-C": 0.02099, "C-H": 0.01})
+    assert said().startswith("Nothing is proved")
+    monkeypatch.setattr(command, "INTERVAL", 0.02)
+    with command._signs_of_life():
+        time.sleep(0.2)
+    assert "certify: at work for 0 s\n" in capsys.readouterr().err
 
 
 def test_mistakes_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

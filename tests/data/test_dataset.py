@@ -76,6 +76,8 @@ def test_files_for_each_part(tmp_path: Path) -> None:
         write(tmp_path / f"{name}.extxyz", [frame(energy=-k) for k in range(n)])
     files = {"valid": str(tmp_path / "b.extxyz"), "test": str(tmp_path / "c.extxyz")}
     parts = split(config(tmp_path / "a.extxyz", n_train=5, **files))
+    both = split(config(tmp_path / "a.extxyz", n_train=5, n_valid=3, **files))
+    assert both.describe() == parts.describe(), "n_valid of a shipped configuration has no part in it"
     assert [len(parts.train), len(parts.valid), len(parts.test or [])] == [5, 3, 2]
     del files["test"]
     assert split(config(tmp_path / "a.extxyz", **files)).test is None
@@ -111,7 +113,7 @@ def test_ordered_split(tmp_path: Path) -> None:
 def test_splits_that_cannot_be(tmp_path: Path) -> None:
     write(tmp_path / "a.extxyz", [frame() for _ in range(4)])
     for data in ({"n_train": 5}, {"n_train": 4, "n_valid": 1}, {"n_valid": 4}):
-        with pytest.raises(UserError, match=r"4 frames, not enough"):
+        with pytest.raises(UserError, match=r"4 frames, not enough.*data.n_train=null"):
             split(config(tmp_path / "a.extxyz", **data))
 
 

@@ -10,6 +10,7 @@ from ase.build import bulk, fcc111, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
+from ase.io.vasp_parsers.vasp_outcar_parsers import convert_vasp_outcar_stress
 from ase.stress import full_3x3_to_voigt_6_stress
 from pydantic import ValidationError
 
@@ -217,6 +218,25 @@ def test_stress_is_the_slope_of_the_energy(tmp_path: Path) -> None:
         assert abs(slope) > 1e-3
         assert found.stresses[0, i, j] == pytest.approx(slope, abs=1e-6)
         assert found.stresses[0, j, i] == found.stresses[0, i, j]
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_stress_as_vasp_prints_it(tmp_path: Path, full: bool) -> None:
+    """ASE's reader of OUTCAR and the numbers of its line `in kB` give one stress, also as a matrix of vasprun.xml."""
+    atoms = crystals(1)[0]
+    in_kB = np.array([-12.3, 4.5, 60.7, 8.9, -1.1, 2.2])  # xx yy zz xy yz zx
+    xx, yy, zz, xy, yz, zx = in_kB
+    matrix = np.array([[xx, xy, zx], [xy, yy, yz], [zx, yz, zz]])
+    values = {"energy": 0.0, "stress": matrix if full else in_kB}
+    other = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True, info=values)
+    write(tmp_path / "a.traj", [other])
+    vasp = LabelsConfig.model_validate({"stress_convention": "vasp"})
+    found = read_dataset(str(tmp_path / "a.traj"), vasp).stresses[0]
+    np.testing.assert_allclose(found, -matrix * 1e-1 * units.GPa, rtol=1e-12)
+    np.testing.assert_allclose(full_3x3_to_voigt_6_stress(found), convert_vasp_outcar_stress(in_kB), rtol=1e-12)
+    for twice in ({"stress_sign": -1}, {"units": {"stress": "kbar"}}):
+        with pytest.raises(ValueError, match="its own unit and sign"):
+            LabelsConfig.model_validate({"stress_convention": "vasp", **twice})
 
 
 def test_stress_that_is_none(tmp_path: Path) -> None:

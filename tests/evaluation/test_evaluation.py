@@ -252,8 +252,8 @@ def test_many_points_are_thinned_with_a_note() -> None:
 def test_table_of_a_training_has_stress_where_there_is_any(trained: Potential, mixed: Dataset) -> None:
     comparison = compare(trained, mixed)
     without = comparison.of(comparison.config_types == "gas").metrics()
-    assert "S, meV/Å³" in _printing.parts({"train": comparison.metrics(), "valid": without})
-    assert "S, meV/Å³" not in _printing.parts({"train": without})
+    assert "S, GPa" in _printing.parts({"train": comparison.metrics(), "valid": without})
+    assert "S, GPa" not in _printing.parts({"train": without})
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
