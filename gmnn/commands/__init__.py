@@ -8,6 +8,7 @@ COMMANDS = {
     "certify": ("gmnn.commands.certify", "compute proved bounds on how close two atoms can come"),
     "eval": ("gmnn.commands.evaluate", "compute errors of a trained potential on labelled frames"),
     "show": ("gmnn.commands.show", "print what a model folder is, what it was trained on and its errors"),
+    "reference": ("gmnn.commands.reference", "move the zero of a potential's energies to that of other labels"),
     "select": ("gmnn.commands.select", "choose the frames of a file to compute and train on next"),
     "distort": ("gmnn.commands.distort", "make training frames beyond the data with the help of a cheap method"),
     "export": ("gmnn.commands.export", "write a trained potential as a StableHLO program, which runs without gmnn"),

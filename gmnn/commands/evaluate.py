@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     from gmnn.config.data import LabelsConfig
     from gmnn.config.reading import read_section
     from gmnn.data import read_dataset
-    from gmnn.evaluation import figures
+    from gmnn.evaluation import figures, zero
     from gmnn.evaluation.calibration import calibrated
     from gmnn.evaluation.parity import parity
     from gmnn.model import folder
@@ -57,6 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
         figures.errors_by_grade(comparison, out / "grades.png", title)
     print(f"{arguments.model} on {arguments.file}: {len(frames)} frames, {len(comparison.numbers)} atoms\n")
     print("\n".join([_printing.evaluation(report), *_printing.uncertainty(report.get("uncertainty", {}))]))
+    if shift := zero.shift(*zero.labelled(comparison, potential.reference.elements)[:2]):
+        moves = f"gmnn reference {arguments.model} {arguments.file} --output NEW moves it"
+        print(f"\nNOTE: {zero.sentence(arguments.file, 'the model', shift)}; {moves}")
     print(f"\nwritten to {out}: {', '.join(name for name in FILES if (out / name).exists())}")
     return 0
 

@@ -192,11 +192,11 @@ def _short_range(about: Values) -> list[str]:
 
 
 def _data(about: Values) -> list[str]:
-    if about["imported"]:
-        return [f"trained by   {about['imported']}"]
-    if not about["data"]:
-        return ["trained on   not known: the folder does not say"]
     lines = []
+    if not about["data"]:
+        lines = [
+            f"trained by   {about['imported']}" if about["imported"] else "trained on   what the folder does not say"
+        ]
     for part, entry in about["data"].items():
         ranges = _mapping(_mapping(entry).get("ranges"))
         lines.append(f"{part:<13}{_mapping(entry).get('indices', '?')} frames of {_mapping(entry).get('source', '?')}")

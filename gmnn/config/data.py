@@ -99,8 +99,7 @@ class LabelsConfig(BaseModel):
     stress_sign: Sign = 1
     """`1`: stress positive under tension (ASE); `-1`: under compression (as VASP and CP2K print it)."""
     stress_convention: Literal["vasp"] | None = None
-    """`vasp`: stresses as in VASP's line `in kB`: xx yy zz xy yz zx in kbar, positive under compression; by default in
-    the order, unit and sign above."""
+    """`vasp`: stresses as in VASP's line `in kB`: xx yy zz xy yz zx, kbar, positive under compression."""
     virial_sign: Sign = 1
     """`1`: the virial is -volume times ASE's stress, -dE/dstrain (usual); `-1`: the opposite."""
 

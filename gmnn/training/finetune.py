@@ -75,12 +75,8 @@ def _kept(group: str, old: Params, start: Params, before: Reference, now: Refere
     return params
 
 
-def fit_references(potential: Potential, buckets: list[Bucket]) -> np.ndarray:
-    """Change of E0 that brings the energies of these frames into line with their labels on average.  [E] eV
-
-    It is the smallest least-squares solution: zero where the potential is right, and the difference between the two
-    methods where the new data come from another method.
-    """
+def energy_differences(potential: Potential, buckets: list[Bucket]) -> tuple[np.ndarray, np.ndarray]:
+    """Atoms of each element [n, E] and label minus prediction [n] eV of the frames that have an energy."""
     elements = np.array(potential.reference.elements)
     rows, rest = [], []
     predict = jax.jit(potential.energy)
@@ -90,5 +86,13 @@ def fit_references(potential: Potential, buckets: list[Bucket]) -> np.ndarray:
         numbers = np.asarray(bucket.systems.numbers)[present]
         rows.append((numbers[:, :, None] == elements).sum(axis=1).astype(float))
         rest.append(error[present])
-    composition, errors = np.concatenate(rows), np.concatenate(rest)
-    return np.linalg.lstsq(composition, errors, rcond=1e-8)[0] if len(errors) else np.zeros(len(elements))
+    return np.concatenate(rows), np.concatenate(rest)
+
+
+def fit_references(composition: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """Change of E0 that brings energies into line with their labels on average, from their differences.  [E] eV
+
+    It is the smallest least-squares solution: zero where the potential is right, and the difference between the two
+    methods where the new data come from another method.
+    """
+    return np.linalg.lstsq(composition, errors, rcond=1e-8)[0] if len(errors) else np.zeros(composition.shape[1])

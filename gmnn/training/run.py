@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
@@ -16,7 +16,7 @@ from gmnn.config.reading import Config, read_config, validated
 from gmnn.data import Dataset, Splits, fit_reference, split
 from gmnn.data.batches import make_buckets, wasted
 from gmnn.errors import UserError
-from gmnn.evaluation import figures
+from gmnn.evaluation import figures, zero
 from gmnn.evaluation.calibration import calibrated
 from gmnn.evaluation.parity import parity
 from gmnn.model import folder
@@ -24,7 +24,7 @@ from gmnn.model.potential import Potential
 from gmnn.reference import Reference, reference_from_dict
 from gmnn.training.distributed import devices
 from gmnn.training.distributed.processes import Group
-from gmnn.training.finetune import fit_references, start_from
+from gmnn.training.finetune import energy_differences, fit_references, start_from
 from gmnn.training.loop import TrainingResult, optimise
 from gmnn.training.optimizer import direction
 from gmnn.training.scales import scale_features
@@ -121,14 +121,30 @@ def _first_potential(config: Config, old: Potential | None, reference: Reference
         return scale_features(potential, systems, config.seed)
     reset = config.start.reset if config.start else ()
     potential = start_from(old, reference, reset, config.seed)
-    if config.data.atomic_energies is not None:
+    given = config.data.atomic_energies is not None
+    if given:
         E0 = dict(zip(potential.reference.elements, potential.reference.E0, strict=True))
         E0 |= dict(zip(reference.elements, reference.E0, strict=True))
-        E0_of = tuple(E0[z] for z in potential.reference.elements)
-    else:
-        change = fit_references(potential, make_buckets(frames, potential.reference, potential.config.r_max))
-        E0_of = tuple(map(float, np.asarray(potential.reference.E0) + change))
-    return replace(potential, reference=replace(potential.reference, E0=E0_of))
+        potential = _with_references(potential, [E0[z] for z in potential.reference.elements])
+    buckets = make_buckets(frames, potential.reference, potential.config.r_max)
+    counts, errors = energy_differences(potential, buckets)
+    if shift := zero.shift(counts, errors):
+        what = "start.model with data.atomic_energies" if given else "start.model"
+        remedy = "leave these out to have it moved" if given else "it is moved to theirs"
+        also = (
+            f"gmnn reference {config.start.model if config.start else 'MODEL'} {frames.name} moves the old potential's"
+        )
+        warnings.warn(f"{zero.sentence(frames.name, what, shift)}; {remedy}, and {also}", stacklevel=2)
+    return (
+        potential
+        if given
+        else _with_references(potential, np.asarray(potential.reference.E0) + fit_references(counts, errors))
+    )
+
+
+def _with_references(potential: Potential, E0: Sequence[float] | np.ndarray) -> Potential:
+    """Return the potential with other atomic references, [E] eV."""
+    return replace(potential, reference=replace(potential.reference, E0=tuple(map(float, E0))))
 
 
 def _started(output: Path, resume: bool) -> dict[str, Any] | None:

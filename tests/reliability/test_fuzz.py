@@ -351,7 +351,7 @@ SINGLE: dict[str, gmnn.Calculator] = {}
 WORD = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
 COMMANDS = (
     "train", "md", "scan", "certify", "eval", "select", "distort", "export", "import-apax", "schema", "completion",
-    "show",
+    "show", "reference",
 )  # fmt: skip
 ARGUMENTS = (
     "--help", "-n", "3", "--out", "/", "--structure", "nothing.xyz", "--resume", "a=b", "--energy", "nan", "--dtype",
