@@ -39,9 +39,12 @@ def pair_name(z1: int, z2: int) -> str:
     return "-".join(sorted((SYMBOLS[z1], SYMBOLS[z2])))
 
 
-def parse_pair(name: str) -> str:
-    """Return a pair name with its symbols in alphabetical order. UserError for anything but two hyphenated symbols."""
+def parse_pair(name: str, key: str) -> str:
+    """Return a pair name with its symbols in alphabetical order.
+
+    UserError, which names the key where it was given, for anything but two hyphenated symbols.
+    """
     parts = str(name).split("-")
     if len(parts) != 2 or any(part not in SYMBOLS[1:] for part in parts):
-        raise UserError(f"{name!r} is not a pair of elements; write two symbols with a hyphen, for example C-H")
+        raise UserError(f"{key} names {name!r}, which is no pair of elements; write two symbols with a hyphen, as C-H")
     return "-".join(sorted(parts))

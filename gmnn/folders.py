@@ -29,7 +29,8 @@ def require_ours(path: Path, kind: str, names: Iterable[str]) -> set[str]:
     """Raise UserError unless a folder is new, empty or ours; return the names that are ours in it, `names` included.
 
     A folder is ours if our marker or a sealed record of version 0.1 lies in it and says the same `kind`. A file that
-    bears one of `names` and that we did not write is refused, too, and so is a link.
+    bears one of `names` and that we did not write is refused, too, and so is a link, or what is no plain file where
+    the name has a suffix.
     """
     what, records = KINDS[kind]
     require_place(path)
@@ -55,6 +56,10 @@ def require_ours(path: Path, kind: str, names: Iterable[str]) -> set[str]:
         listed = ", ".join(sorted(strangers)[:LISTED]) + (" and others" if len(strangers) > LISTED else "")
         raise UserError(f"{path} holds what no {kind} run of gmnn wrote ({listed}) and what must not be lost; choose a "
                         "new or empty folder")  # fmt: skip
+    for place in (path / name for name in sorted(set(names) & present) if Path(name).suffix):
+        if not place.is_file():
+            raise UserError(f"{place} is no plain file, and nothing is written in its place; remove it, or choose "
+                            "another output")  # fmt: skip
     return ours | set(names)
 
 
@@ -62,7 +67,10 @@ def _scrap(path: Path, name: str) -> bool:
     """Whether a file is our lock, or a marker whose writer was killed."""
     if re.fullmatch(rf"\.{re.escape(MARKER)}\.[0-9a-f]{{8}}\.part", name):
         return True
-    return name == LOCK and (path / name).is_file() and not (path / name).stat().st_size
+    if name != LOCK or not (path / name).is_file():
+        return False
+    about = (path / name).stat()
+    return about.st_size == 0 and about.st_nlink == 1
 
 
 @contextlib.contextmanager

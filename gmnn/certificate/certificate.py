@@ -15,6 +15,7 @@ from gmnn.model.potential import Potential
 from gmnn.neighbors.host import neighbor_pairs
 
 CONTACT = 0.8  # in summed covalent radii, the default of rho
+LEAST_CONTACT = 0.01  # Å, of rho
 OTHERS = 8  # default number of other atoms without a structure
 SAMPLED = 24  # most other atoms of a sampled environment: the work of the search grows with their square
 MOST_OTHERS = 1000
@@ -142,8 +143,8 @@ def _check(potential: Potential, atoms: Atoms | None, energy: float, rho: float 
     _ = potential.trained
     if not (np.isfinite(energy) and energy >= 0):
         raise UserError(f"the energy above the start is {energy!r} eV, but must be zero or positive")
-    if rho is not None and not 0 < rho < potential.config.r_max:
-        raise UserError(f"rho is {rho!r} Å, but must be in (0, r_max = {potential.config.r_max})")
+    if rho is not None and not LEAST_CONTACT <= rho < potential.config.r_max:
+        raise UserError(f"rho is {rho!r} Å, but must be in [{LEAST_CONTACT}, r_max = {potential.config.r_max})")
     if n is not None and not 0 <= n <= MOST_OTHERS:
         raise UserError(f"the number of other atoms is {n!r}, but must be in 0 ... {MOST_OTHERS}")
     if rho is None and max(potential.reference.elements) >= len(COVALENT_RADII):

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--rho", metavar="R", type=float,
-        help="smallest distance of other atoms to the pair for T2, Å, above 0 and below r_max; default: 0.8 summed "
+        help="smallest distance of other atoms to the pair for T2, Å, from 0.01 to below r_max; default: 0.8 summed "
         "covalent radii of each pair",
     )  # fmt: skip
     parser.add_argument(

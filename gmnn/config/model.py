@@ -28,7 +28,7 @@ def _pairs(values: dict[str, float], key: str) -> dict[str, float]:
     """
     named: dict[str, float] = {}
     for name, value in values.items():
-        pair = parse_pair(name)
+        pair = parse_pair(name, key)
         require(pair not in named, key, dict(values), f"a mapping that names {pair} once")
         require(value > 0, f"{key}.{name}", value, "positive")
         named[pair] = float(value)

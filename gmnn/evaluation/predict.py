@@ -13,6 +13,7 @@ from gmnn.errors import UserError
 from gmnn.evaluation.comparison import Comparison
 from gmnn.model.grade import Grade
 from gmnn.model.potential import Params, Potential
+from gmnn.structures import has_stress
 from gmnn.system import Prediction, System
 
 CHUNK = 32  # frames evaluated at once, at most
@@ -29,7 +30,7 @@ def compare(potential: Potential, dataset: Dataset) -> Comparison:
     potential.require_elements(np.array(sorted(dataset.elements)))
     sizes = np.array([len(atoms) for atoms in dataset.atoms])
     ends = np.cumsum(sizes)
-    volumes = np.array([a.get_volume() if a.pbc.any() and a.cell.rank == 3 else np.nan for a in dataset.atoms])
+    volumes = np.array([a.get_volume() if has_stress(a) else np.nan for a in dataset.atoms])
     references = np.array([potential.offsets(atoms.numbers).sum() for atoms in dataset.atoms])
     energies = np.stack([dataset.energies, references], axis=-1)
     forces = np.full((ends[-1], 3, 2), np.nan)

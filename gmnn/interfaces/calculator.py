@@ -25,7 +25,7 @@ from gmnn.interfaces.properties import register_properties
 from gmnn.model.folder import load
 from gmnn.model.potential import Potential
 from gmnn.neighbors.host import SAME_PLACE, capacity, make_system, pad, stack
-from gmnn.structures import bare, warn_of_charge
+from gmnn.structures import bare, has_stress, warn_of_charge
 from gmnn.system import Prediction, System
 
 register_properties()
@@ -164,7 +164,7 @@ class Calculator(ASECalculator):
     def _calculate(self, atoms: Atoms | None, properties: Sequence[str]) -> None:
         if not atoms:
             raise UserError("the structure has no atoms")
-        if "stress" in properties and not _has_stress(atoms):
+        if "stress" in properties and not has_stress(atoms):
             raise PropertyNotImplementedError("stress needs three cell vectors and at least one periodic direction")
         with precision(self.dtype), enough_memory(f"{len(atoms):,} atoms"):
             system = self._update(atoms)
@@ -266,7 +266,7 @@ class Calculator(ASECalculator):
                 "energy or forces of this structure are not finite numbers; are two atoms at the same place, or is the "
                 "model damaged?"
             )
-        if _has_stress(atoms):
+        if has_stress(atoms):
             results["stress"] = full_3x3_to_voigt_6_stress(prediction.virial.astype(float) / atoms.get_volume())
         if self.potential.config.n_members > 1:
             scale = self.potential.reference.spread_scale
@@ -274,7 +274,3 @@ class Calculator(ASECalculator):
         if prediction.grades is not None:
             results["grades"] = prediction.grades[:n].astype(float)
         return results
-
-
-def _has_stress(atoms: Atoms) -> bool:
-    return bool(atoms.pbc.any()) and atoms.cell.rank == 3

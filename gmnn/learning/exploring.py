@@ -1,7 +1,7 @@
 """Dynamics of replicas at all temperatures, and the frames with which they left the data."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,12 +35,16 @@ class Outcome:
     above: float = 0.0
     """Share of the time with a grade above 1."""
     frames: tuple[Atoms, ...] = ()
-    """Frames to label: where it left, and the frame before a bond was lost."""
+    """Frames to label: where it left; around the loss of a bond, and where its grade first exceeded 1 before."""
+    worst: Atoms | None = None
+    """The frame of the largest grade so far."""
+    crossing: Atoms | None = None
+    """The worst frame of the first segment with a grade above 1."""
 
     def record(self) -> dict[str, Any]:
         """Everything but the frames, as JSON types."""
-        values = asdict(self) | {"largest_grade": min(self.largest_grade, 1e9)}
-        return {key: value for key, value in values.items() if key != "frames"}
+        values = {name: value for name, value in vars(self).items() if name not in ("frames", "worst", "crossing")}
+        return values | {"largest_grade": min(self.largest_grade, 1e9)}
 
 
 def explore(
@@ -110,14 +114,20 @@ def _judge(
     """Note how a replica went through a segment, and keep the frames with which it left."""
     grade = now.largest_grade
     outcome.held_ps = now.step * timestep_fs / 1000
-    outcome.largest_grade = max(outcome.largest_grade, grade)
+    earlier = () if outcome.crossing is None else (outcome.crossing,)
     if np.isnan(grade):
-        outcome.end, outcome.frames = BROKEN, (_frame(now, atoms),)
-    elif bonds.fused(now.positions, now.state.cell):
-        outcome.end, outcome.frames = FUSED, (_frame(before, atoms), _frame(now, atoms))
-    elif bonds.lost(now.positions):
-        outcome.end, outcome.frames = LOST, (_frame(before, atoms), _frame(now, atoms))
+        outcome.end, outcome.frames = BROKEN, (*earlier, _frame(now, atoms))
+    elif bonds.broken(now.positions, now.state.cell):
+        fused = bonds.fused(now.positions, now.state.cell)
+        last = _frame(now, atoms)
+        last.info["broken"] = True
+        outcome.end, outcome.frames = FUSED if fused else LOST, (*earlier, _frame(before, atoms), last)
     elif grade > stop_above:
         assert now.worst is not None
         outcome.held_ps = float(now.worst.step) * timestep_fs / 1000
         outcome.end, outcome.frames = LEFT, (bare(now.worst_frame(atoms)),)
+    elif grade > outcome.largest_grade:
+        outcome.worst = bare(now.worst_frame(atoms))
+        if grade > 1.0 and outcome.crossing is None:
+            outcome.crossing = outcome.worst
+    outcome.largest_grade = max(outcome.largest_grade, grade)

@@ -27,7 +27,7 @@ STEPS, FURTHER = 2500, 1200  # of the training of a round: from random parameter
 FULL = 4000  # least steps of the last training
 FURTHER_RATE = 0.5  # of the learning rate, where a training goes on
 GROWTH = 1.5  # of the number of labels, from which a round begins with random parameters again
-VALID = 6  # every so many labels, one validates
+VALID = 6  # every so many whole frames, one validates
 HINT = "start again with another output"
 
 
@@ -45,12 +45,14 @@ class Round:
     ) -> Potential:  # fmt: skip
         """Train on labelled frames, go on with an interrupted training, or load the finished one.
 
-        Every sixth frame validates. Frames that were written before stay. `full`: for as many epochs as the
-        configuration says, if they are more than these steps. `before`: the model folder to train on from.
+        Every sixth frame without a broken bond validates, so that the grade is one of whole molecules. Frames that were
+        written before stay. `full`: for as many epochs as the configuration says, if they are more than these steps.
+        `before`: the model folder to train on from.
         KeyboardInterrupt if a signal stops the training, which has then been saved.
         """
-        valid = list(frames[VALID - 1 :: VALID])
-        learnt = [atoms for k, atoms in enumerate(frames) if k % VALID != VALID - 1]
+        validates = [k for k, atoms in enumerate(frames) if not atoms.info.get("broken")][VALID - 1 :: VALID]
+        valid = [frames[k] for k in validates]
+        learnt = [atoms for k, atoms in enumerate(frames) if k not in validates]
         for file, part in ((self.valid_file, valid), (self.train_file, learnt)):
             if not file.exists():
                 write_whole(file, part)

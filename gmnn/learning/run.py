@@ -33,6 +33,7 @@ LEAST_FIRST = 4  # frames that the teacher must label before the first training
 AGAIN = 2  # rounds in a row that must hold
 VERIFY = 8  # least replicas of a verification at every condition
 MOST_NEW, LEAST_VARIANCE = 12, 0.02  # frames of a round; variance of one given the others, as a share of the first's
+WANTED = 6  # frames of a round, where those that left are fewer, filled up with the worst of replicas that held
 SAMPLES = 40  # frames of the verification that the teacher labels
 
 Say = Callable[[str], None]
@@ -105,9 +106,9 @@ class _Learning:
                 "held": all(outcome.end == HELD for outcome in outcomes),
                 "outcomes": [outcome.record() for outcome in outcomes], "seconds": seconds,
             }  # fmt: skip
-            candidates = [atoms for outcome in outcomes for atoms in outcome.frames]
             record["samples"] = len(samples)
-            candidates = [*samples, *self._chosen(potential, at.learnt, candidates)]
+            done = verifies and (record["held"] or at.reason != "")
+            candidates = [*samples, *([] if done else self._chosen(potential, at.learnt, outcomes))]
             place.save(record, candidates)
         else:
             record, candidates = saved
@@ -176,12 +177,18 @@ class _Learning:
             frames[-1].info["temperature_K"] = temperature
         return outcomes, frames
 
-    def _chosen(self, potential: Potential, known: Sequence[Atoms], candidates: list[Atoms]) -> list[Atoms]:
-        """Candidates that differ from what is known and from each other."""
-        if len(candidates) < 2:
-            return candidates
-        features, before = frame_features(potential, candidates), frame_features(potential, known)
-        return [candidates[k] for k in diverse(features, before, MOST_NEW, LEAST_VARIANCE)]
+    def _chosen(self, potential: Potential, known: Sequence[Atoms], outcomes: Sequence[Outcome]) -> list[Atoms]:
+        """Frames of a round to label that differ from what is known and from each other."""
+        chosen, most = list[Atoms](), MOST_NEW
+        left = [atoms for outcome in outcomes for atoms in outcome.frames]
+        held = [outcome.worst for outcome in outcomes if outcome.end == HELD and outcome.worst is not None]
+        for candidates in (left, held):
+            if candidates and most > 0:
+                features = frame_features(potential, candidates)
+                before = frame_features(potential, [*known, *chosen])
+                chosen += [candidates[k] for k in diverse(features, before, most, LEAST_VARIANCE)]
+            most = WANTED - len(chosen)
+        return chosen
 
     def _errors(self, model: Path, labelled: Sequence[Atoms], name: str) -> dict[str, Any]:
         """Mean absolute force errors of a potential on labelled frames, in all and by temperature, meV/Å."""

@@ -19,6 +19,7 @@ DENSEST_CRYSTAL = 5.0  # atoms in a cubic Å of a cell; silicon in nm has 50
 DENSEST = 1.0  # atoms in a cubic Å, on average over all spheres of the cutoff
 PAIR_BYTES, SLOT_BYTES = 150, 32  # memory for a pair while it is searched, and for a slot, padding included
 MOST_BINS = 1_000_000  # along a vector, so that their numbers fit into 64 bits
+SHORTEST_VECTOR = 1e-9  # Å, of a cell
 SPARSE = 1000  # bins as wide as the cutoff, plus 8 an atom; beyond, a tree of points is searched
 
 
@@ -43,7 +44,7 @@ def complete_cell(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
         _, _, directions = np.linalg.svd(np.where(missing[:, None], 0.0, cell))
         cell[missing] = directions[3 - missing.sum() :]
     lengths = np.linalg.norm(cell, axis=1)
-    if pbc.any() and abs(np.linalg.det(cell)) < 1e-6 * np.prod(lengths):
+    if pbc.any() and (lengths.min() < SHORTEST_VECTOR or abs(np.linalg.det(cell)) < 1e-6 * np.prod(lengths)):
         raise UserError(f"the cell vectors {cell.round(3).tolist()} span no volume; give a real cell")
     return cell
 

@@ -20,7 +20,7 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 from ase.data import covalent_radii
 
-from gmnn.errors import UserError
+from gmnn.errors import UserError, reason
 from gmnn.scanning import metrics
 from gmnn.scanning.curves import STENCIL_STEP, Curves
 from gmnn.scanning.evaluate import BulkCalculator, Evaluate, Samples, kept_running, point
@@ -144,13 +144,16 @@ def _check_structure(atoms: Atoms, calculator: BaseCalculator) -> None:
         with kept_running():
             if batch_eval is not None:  # the scan calls it too, so this saves a compilation
                 frame = batch_eval([frame])[0]
-            point(frame)
+            energy, forces, _ = point(frame)
+        if not (np.isfinite(energy) and np.isfinite(forces).all()):
+            raise ValueError("a number that is not finite")
     except UserError:
         raise
     except Exception as error:  # a calculator may raise anything
         raise UserError(
-            f"The calculator cannot evaluate the structure itself, got {type(error).__name__}: {error}; a calculator "
-            f"with energy and forces for {', '.join(sorted(set(atoms.symbols)))} is needed; choose another one."
+            f"The calculator cannot evaluate the structure itself, got {type(error).__name__}: {reason(error, 300)}; "
+            f"a calculator with energy and forces for {', '.join(sorted(set(atoms.symbols)))} is needed; choose "
+            "another one."
         ) from error
 
 

@@ -3,6 +3,7 @@
 from gmnn.structures.reading import (
     CHARGED,
     bare,
+    has_stress,
     read_structure,
     read_structures,
     split_index,
@@ -10,4 +11,7 @@ from gmnn.structures.reading import (
     warn_of_charge,
 )
 
-__all__ = ["CHARGED", "bare", "read_structure", "read_structures", "split_index", "total_charge", "warn_of_charge"]
+__all__ = [
+    "CHARGED", "bare", "has_stress", "read_structure", "read_structures", "split_index", "total_charge",
+    "warn_of_charge",
+]  # fmt: skip

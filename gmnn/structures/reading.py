@@ -38,6 +38,11 @@ def bare(atoms: "Atoms") -> "Atoms":
     return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
 
 
+def has_stress(atoms: "Atoms") -> bool:
+    """Whether a structure repeats in a cell that spans a volume."""
+    return bool(atoms.pbc.any()) and atoms.cell.rank == 3 and atoms.get_volume() > 0
+
+
 def read_structure(text: str | os.PathLike, default: str = "-1") -> "Atoms":
     """Read the structure of FILE or FILE@INDEX, counted from 0; without an index the default one."""
     path, index = split_index(text)

@@ -101,6 +101,9 @@ def direction(config: OptimizerConfig) -> optax.GradientTransformation:
     if unknown:
         known = ", ".join(name for name in takes if name != "learning_rate")
         raise UserError(f"train.optimizer.arguments names {', '.join(unknown)}; optax.{config.name} takes {known}")
+    for name, value in config.arguments.items():
+        if isinstance(value, bool) and not isinstance(inspect.signature(make).parameters[name].default, bool | None):
+            raise UserError(f"train.optimizer.arguments.{name} is {value}, but optax.{config.name} takes a number")
     made = make(learning_rate=1.0, **config.arguments)
     toy = {"a": jnp.ones((2, 2))}
     try:

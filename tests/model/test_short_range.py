@@ -223,7 +223,7 @@ def test_wrong_cores_are_refused(config: ModelConfig, data: tuple, words: str) -
 
 def test_wrong_settings_are_refused() -> None:
     """Names that are no pair, floors above the strength, a gate that is upside down."""
-    with pytest.raises(UserError, match="not a pair of elements"):
+    with pytest.raises(UserError, match="no pair of elements"):
         CoreConfig(radii={"CH": 1.0})
     with pytest.raises(UserError, match=r"model\.zbl\.floors\.H-H"):
         ZBLConfig(floors={"H-H": 1.5})

@@ -184,7 +184,7 @@ def test_kind_8_calculators_of_distort(
                 ["distort", "t.yaml", "--calculator", "faulty_calculators:factory", "-n", "3", "--out", out], capsys
             )
             assert out.exists() == (code == 0), (code, err)
-            if how in ENDS:
+            if how in ENDS and after == 0:  # later calls may not be reached
                 assert code == 2
             if code == 0:
                 for atoms in ase.io.read(out, ":"):

@@ -106,11 +106,14 @@ def test_kind_6_numbers_of_a_configuration(section: type, tmp_path: Path) -> Non
                 clear(error, key, key.rpartition(".")[2], "YAML")  # a scalar that YAML cannot read has no key
                 value = meaning(text)
                 plain = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 2
-                assert not plain or "valid" in str(error) or "multiple" in str(error) or "below" in str(error), text  # noqa: PT017
+                words = ("valid", "multiple", "below", "must be in")
+                assert not plain or any(word in str(error) for word in words), text  # noqa: PT017
                 continue
             value, taken = meaning(text), value_at(read, key)
             if value is None or text.startswith("!!"):
                 continue
+            if isinstance(taken, bool) and key.startswith("train.optimizer.arguments"):
+                continue  # numbers or flags, as optax takes them: checked when a training begins
             assert isinstance(value, int | Decimal), (text, taken)
             assert not isinstance(value, bool), (text, taken)
             assert taken == (float(value) if isinstance(taken, float) else value)

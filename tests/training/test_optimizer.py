@@ -108,6 +108,7 @@ def test_optimisers_of_optax_by_name(name: str) -> None:
         ("lbfgs", {}, "needs more than gradients"),
         ("adam", {"beta": 0.9}, "takes b1, b2"),
         ("adam", {"learning_rate": 0.9}, "takes b1, b2"),
+        ("adam", {"b2": False}, "b2 is False, but optax.adam takes a number"),
     ],
 )
 def test_mistakes_in_the_optimiser(name: str, arguments: dict, words: str) -> None:
