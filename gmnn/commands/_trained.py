@@ -61,6 +61,17 @@ def training_frames(folder: Path, remedy: str = REMEDY) -> TrainingFrames:
     return TrainingFrames(*_chosen(_in_angstrom(frames, length), _indices(folder, len(frames))), source)
 
 
+def training_file(folder: Path) -> Path | None:
+    """The file that a model was trained on, as far as its folder names one; it need not exist."""
+    from gmnn.model.folder import read_description
+
+    try:
+        source = str(read_description(Path(expanded(str(folder))))["data"]["train"]["source"])
+    except (KeyError, TypeError):
+        return None
+    return None if source == EMBEDDED else split_index(expanded(source))[0]
+
+
 def _indices(folder: Path, n_frames: int) -> list[int]:
     """Places of the training frames in their file, ascending; all of them without a readable ``split.json``."""
     if not (folder / "split.json").is_file():

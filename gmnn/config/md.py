@@ -48,8 +48,8 @@ class DynamicsConfig(BaseModel):
     """Pressure at the end, reached linearly; by default the same, GPa."""
     pressure_relaxation_fs: Positive = 1000.0
     """Time constant of the volume at the stated compressibility, fs."""
-    compressibility_per_GPa: Positive = 0.45
-    """Estimated compressibility, 1/GPa; the default is water's, solids have a tenth or less."""
+    compressibility_per_GPa: Positive | None = None
+    """Estimated compressibility, 1/GPa; by default that of the start under the potential, with rigid molecules."""
     seed: Seed = 0
     """Seed of velocities and bath."""
     every: Count = 100
