@@ -5,6 +5,7 @@ import io
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from gmnn.evaluation.figures import BLUE, GREY, ORANGE
 from gmnn.md.summary import DataRange, Record
@@ -25,7 +26,7 @@ def draw(record: Record, data: DataRange, atoms: int, title: str) -> bytes:
     else:
         single.append(("temperature, K", columns["temperature_K"], ()))
     energies = columns["potential_eV"]
-    single.append(("potential energy above the start,\nmeV/atom", 1e3 * (energies - energies[0]) / atoms, ()))
+    single.append(("potential energy less the start's,\nmeV/atom", 1e3 * (energies - energies[0]) / atoms, ()))
     if "pressure_GPa" in columns:
         held = tuple(np.unique(columns["held_GPa"][[0, -1]])) if "held_GPa" in columns else ()
         single.append(("pressure, GPa", columns["pressure_GPa"], held))
@@ -51,18 +52,25 @@ def draw(record: Record, data: DataRange, atoms: int, title: str) -> bytes:
         for edge in edges:
             axis.axhline(edge, color=GREY, lw=0.9, ls="--")
         axis.set_ylabel(label)
+        if label == "pieces":
+            axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+            axis.set_ylim(0.0, 1.0 + np.nanmax(values))
+    pairs = sorted({pair for _, by_pair, _ in kinds for pair in by_pair})
     for axis, (label, by_pair, known) in zip(axes[len(single) :], kinds, strict=False):
-        for k, (pair, values) in enumerate(by_pair.items()):
-            colour = COLOURS[k % len(COLOURS)]
+        for pair, values in by_pair.items():
+            colour = COLOURS[pairs.index(pair) % len(COLOURS)]
             _lines(axis, record.times, values, colour, pair)
             if pair in known:
                 axis.axhline(known[pair], color=colour, lw=0.9, ls="--")
         axis.set_ylabel(label)
-        axis.legend(frameon=False, fontsize=8, ncols=2)
-    for axis in axes[len(single) + len(kinds) :]:
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(frameon=False, fontsize=8, ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    drawn = len(single) + len(kinds)
+    for axis in axes[drawn:]:
         axis.set_axis_off()
-    for axis in axes[-2:]:
+    for axis in axes[max(0, drawn - 2) : drawn]:
         axis.set_xlabel("time, ps")
+        axis.tick_params(labelbottom=True)
     figure.suptitle(title, fontsize=11)
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=130)

@@ -178,7 +178,7 @@ def test_a_run_that_leaves_its_data_says_so_and_stops_where_asked(
         "temperature_K": 6000, "timestep_fs": 0.5,
     }  # fmt: skip
     for name, model, more, code, words in (
-        ("stopped", "graded", ["stop_above_grade=1.6"], 4, "STOPPED"), ("warned", "graded", [], 0, "left the data"),
+        ("stopped", "graded", ["stop_above_grade=1.6"], 4, "STOPPED"), ("warned", "graded", [], 4, "LEFT THE DATA"),
         ("silent", "graded", ["grades=false"], 0, ""), ("plain", "plain", [], 0, ""),
         ("none", "plain", ["stop_above_grade=2"], 2, "no grades"),
     ):  # fmt: skip
