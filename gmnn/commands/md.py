@@ -25,8 +25,9 @@ DESCRIPTION = """Run the molecular dynamics or the minimisation of CONFIG. The f
 trajectory.extxyz, log.csv, md.png, the state and, of a model with grades, beyond.extxyz: frames that are unlike its
 data. With --resume a run that was stopped or killed continues from the state and ends with the same files as an
 uninterrupted run. On a CPU all cores are used. Exit code: 0 if the run ended near the data of its potential; 4 if it
-left them: it was stopped (stop_above_grade), had a grade above 1 most of the time, ended in more pieces than it began
-with, or with a density more than 10 % outside the data's; 2 for misuse or a step that failed, 130 if interrupted."""
+left them, because it was stopped (stop_above_grade), had a grade above 1 for a quarter of its steps, ended in more
+pieces than it began with, or under pressure with a density more than 10 % outside the data's (a factor of 1.5 from the
+start's where these are not known); 2 for misuse or a step that failed, 130 if interrupted."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -52,6 +52,7 @@ class Log:
             row["conserved_eV"] = f"{now.conserved:.8f}"
         if dynamics.graded:
             row["largest_grade"] = f"{now.largest_grade:.4f}"
+            row["steps_above_1"] = str(0 if now.worst is None else int(now.worst.above))
         if len(now.members) > 1:
             row["energy_std_eV"] = f"{dynamics.potential.reference.spread_scale[0] * now.spread:.6f}"
         for pair, r in zip(now.setting.pairs, now.closest, strict=True):

@@ -75,6 +75,7 @@ class Worst(NamedTuple):
     step: Array  # [R] steps since the start of the segment
     positions: Array  # [R, N, 3] Å, not wrapped
     cell: Array  # [R, 3, 3] Å
+    above: Array  # [R] steps of the segment with a grade above 1
 
 
 class End(NamedTuple):
@@ -189,8 +190,10 @@ def segment(given: Setting, grid: Grid, params: Any, start: State, first: Array,
         grade, stays = jnp.max(grades), stopped(worst)
         broken = ~jnp.isfinite(jnp.sum(now.energies))
         now = jax.tree.map(partial(jnp.where, stays | broken), before, now)
-        here = Worst(jnp.where(broken, jnp.nan, grade), k, now.state.positions, now.state.cell)
-        return now, jax.tree.map(partial(jnp.where, ~stays & (broken | (grade > worst.grade))), here, worst)
+        above = worst.above + (~stays & (k > 0) & ~(grade <= 1.0))
+        here = Worst(jnp.where(broken, jnp.nan, grade), k, now.state.positions, now.state.cell, above)
+        worst = jax.tree.map(partial(jnp.where, ~stays & (broken | (grade > worst.grade))), here, worst)
+        return now, worst._replace(above=above)
 
     def step(k: Array, phase: Phase, lists: _Lists, closest: Array, worst: Worst) -> tuple[Any, ...]:
         """Do step k - 1 of the segment; before the first one a step of no length, which finds neighbours and forces."""
@@ -221,7 +224,8 @@ def segment(given: Setting, grid: Grid, params: Any, start: State, first: Array,
     deformed = jnp.broadcast_to(unit, start.cell.shape)
     lists = _Lists(x, deformed, empty, shifts, empty, Counts(jnp.zeros((), bool), none, none, none))
     closest = jnp.full((replicas, len(given.pairs)), jnp.inf, dtype)
-    worst = Worst(jnp.zeros(replicas, dtype), jnp.zeros(replicas, jnp.int32), start.positions, start.cell)
+    zeros = jnp.zeros(replicas, jnp.int32)
+    worst = Worst(jnp.zeros(replicas, dtype), zeros, start.positions, start.cell, zeros)
 
     def unfinished(at: tuple[Any, ...]) -> Array:
         k, phase = at[:2]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-MOSTLY = 0.5  # share of a replica's lines with a grade above 1 from which it has left the data
+LONG = 0.25  # share of a replica's steps with a grade above 1 from which it has left the data
 APART = 0.1  # of the density, beyond the range of the data
 CHANGED = 1.5  # factor of the density since the start, where the range of the data is not known
 LEAST_FALL, FALL_PER_ATOM = 1.0, 0.1  # eV, eV per atom below the start, to warn of; melts and reactions fall less
@@ -81,9 +81,10 @@ def record_of(rows: list[dict[str, str]]) -> Record:
 def departures(record: Record, data: DataRange) -> list[str]:
     """Say how a run left the data of its potential, one clause each; nothing if it stayed near them."""
     clauses = []
-    if "largest_grade" in record.columns and len(record.times) > 1:
-        above = np.mean(~(record.columns["largest_grade"][1:] <= 1.0), axis=0)
-        if (left := np.flatnonzero(above > MOSTLY)).size:
+    if "steps_above_1" in record.columns and len(record.times) > 1:
+        steps = np.diff(record.columns["step"], axis=0).sum(axis=0)
+        above = record.columns["steps_above_1"][1:].sum(axis=0) / np.maximum(steps, 1)
+        if (left := np.flatnonzero(above > LONG)).size:
             clauses.append(f"the grade{record.who(left)} was above 1 for {100 * above[left].max():.0f} % of the time")
     if "pieces" in record.columns:
         pieces = record.columns["pieces"]
