@@ -96,7 +96,7 @@ def summarise(config: "DynamicsConfig", dynamics: "Dynamics", record: "Record", 
     print(
         f"{dynamics.now.step * config.timestep_fs / 1000:g} ps; mean temperature of the last four fifths {mean:.1f} K"
     )
-    for line in summary.means(record, data):
+    for line in summary.temperatures(record) + summary.means(record, data):
         print(line)
     _distances(dynamics, record, data)
     for line in summary.spread(record, len(atoms)):

@@ -56,18 +56,21 @@ def run(arguments: argparse.Namespace) -> int:
 
     potential = folder.load(config.model)
     atoms = structure(config)
-    bath = md.Bath(
-        config.ensemble, config.temperature_K,
-        config.temperature_K if config.final_temperature_K is None else config.final_temperature_K,
-        config.steps, config.friction_per_ps, config.relaxation_fs, config.fmax_eV_per_A,
-    )  # fmt: skip
+    temperatures = config.temperatures_K or (config.temperature_K,)
+    baths = [
+        md.Bath(
+            config.ensemble, first, first if config.final_temperature_K is None else config.final_temperature_K,
+            config.steps, config.friction_per_ps, config.relaxation_fs, config.fmax_eV_per_A,
+        )
+        for _ in range(config.replicas // len(temperatures)) for first in temperatures
+    ]  # fmt: skip
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the structure has a total charge")  # the reader has warned
 
         def prepared(piston: md.Piston, replicas: int) -> md.Dynamics:
             return md.Dynamics(
-                atoms, potential, bath, config.timestep_fs, config.dtype, config.path, config.skin, config.seed, piston,
-                config.tf32_network, replicas, _limit(config, potential),
+                atoms, potential, baths[:replicas], config.timestep_fs, config.dtype, config.path, config.skin,
+                config.seed, piston, config.tf32_network, replicas, _limit(config, potential),
             )  # fmt: skip
 
         yields = _compressibility(config, atoms, arguments.resume, lambda: prepared(md.Piston(), 1))
@@ -82,6 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
     facts = config.model_dump(mode="json", exclude={"output"} if a_longer_run_is_another else {"output", "steps"})
     if not dynamics.graded:  # as runs were before there were grades
         facts = {key: value for key, value in facts.items() if key not in ("grades", "stop_above_grade")}
+    if not config.temperatures_K:  # as runs were before there were several
+        del facts["temperatures_K"]
     facts["compressibility_per_GPa"] = yields
     facts["path"] = dynamics.path  # `auto` may stand for another path on another machine
     facts["parameters"] = folder.tree_digest(potential.trained)

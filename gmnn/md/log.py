@@ -44,6 +44,8 @@ class Log:
         }  # fmt: skip
         if len(dynamics.replicas) > 1:
             row = {"replica": str(replica), **row}
+        if len({bath.temperature(np.float64(0)) for bath in now.setting.baths}) > 1:
+            row["bath_K"] = f"{now.bath.temperature(np.float64(now.step)) / units.kB:.4f}"
         if all(dynamics.pbc):
             row |= self._cell(now)
         if dynamics.bath.ensemble == "minimise":

@@ -147,6 +147,18 @@ def _or_dash(value: float, otherwise: str = "-") -> str:
     return f"{value:.3f}" if np.isfinite(value) else otherwise
 
 
+def temperatures(record: Record) -> list[str]:
+    """A line with the mean temperature of the replicas of every bath, where there are several."""
+    if "bath_K" not in record.columns:
+        return []
+    bath, temperature = (record.columns[name][record.warm] for name in ("bath_K", "temperature_K"))
+    starts = record.columns["bath_K"][0]
+    of_each = [
+        f"{bath[:, starts == T].mean():.4g}: {temperature[:, starts == T].mean():.4g}" for T in np.unique(starts)
+    ]
+    return [f"mean temperatures of bath and replicas, K: {', '.join(of_each)}"]
+
+
 def means(record: Record, data: DataRange) -> list[str]:
     """Lines with the means of the last four fifths: volume, density and pressure, where a pressure is held."""
     if "held_GPa" not in record.columns:
