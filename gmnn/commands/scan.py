@@ -36,7 +36,7 @@ from gmnn.scanning.suites import check_names
 LONGEST = 10.0  # Å, of --cutoff
 SUITE_BATCH = 4096  # structures between two lines of progress
 DESCRIPTION = """Drive the atoms of every bond of a structure together to 0.1 Å and check on a dense grid that the
-energy of a model rises all the way in. Bonds are pairs within 1.25 sums of covalent radii, in a periodic structure the
+energy of a model rises all the way in. Bonds are pairs within 1.3 sums of covalent radii, in a periodic structure the
 nearest neighbours. Plotted curves start at the length of the bond, X-H curves at twice that length. Minima of the
 stretched bonds are counted, too, and are no part of the verdict. The command prints a verdict per bond and writes
 scan.csv, scan.json, scan.png and panels.png.

@@ -10,7 +10,7 @@ from scipy.sparse.csgraph import connected_components
 from gmnn.elements import COVALENT_RADII, pair_name
 from gmnn.neighbors.host import neighbor_pairs
 
-BONDED = 1.25  # summed covalent radii within which two atoms are bonded
+BONDED = 1.3  # summed covalent radii within which two atoms are bonded
 LOST = 0.5  # Å beyond its length at the start, from which a bond is lost
 
 

@@ -5,11 +5,11 @@ from ase import Atoms, units
 
 from gmnn.elements import COVALENT_RADII
 from gmnn.errors import UserError
+from gmnn.md.bonds import BONDED
 from gmnn.md.dynamics import Dynamics
 from gmnn.neighbors.host import neighbor_pairs
 
 STRAIN = 0.01  # of the volume, to both sides
-BONDED = 1.25  # summed covalent radii within which two atoms belong to a molecule
 REMEDY = "give compressibility_per_GPa"
 
 

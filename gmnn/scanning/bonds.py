@@ -1,6 +1,6 @@
 """Which pairs of atoms of a structure are its bonds.
 
-In an isolated structure two atoms are bonded within 1.25 sums of their covalent radii (Cordero et al., Dalton Trans.
+In an isolated structure two atoms are bonded within 1.3 sums of their covalent radii (Cordero et al., Dalton Trans.
 2832 (2008), in ase.data). In a periodic one the bonds are nearest neighbours: of every pair of elements that is bonded
 by this rule, with no atom between, the pairs within 5 % of its shortest distance, and of these the three shortest. If
 no pair is bonded, as in solid argon, the closest pair of elements takes their place. With a cutoff in Å, every pair

@@ -26,7 +26,7 @@ MOST_FRAMES = 10_000
 N_NODES = 201  # nodes of one curve in the scan of bonds
 GEOMETRIC_BELOW = 0.45  # Å, below which the spacing of the nodes falls with r
 RHO = 0.8  # contact below which a third atom disturbs a curve, and at which most suites start
-BONDED = 1.25  # contact within which two atoms are bonded
+BONDED = 1.3  # contact within which two atoms are bonded; H2 and F2 at rest have 1.2
 OUTWARD_STEP, OUTWARD = 0.02, 2.0  # Å; bond lengths to which a bond is stretched
 CHUNK = 4096  # curves whose contacts are computed together
 
@@ -156,7 +156,7 @@ def dense_nodes(r_start: Any, r_min: Any, n_nodes: int = N_NODES) -> Array:
 def outward_distances(path: Approach, r_eq: float) -> Array:
     """Distances [m] of the stretched bond in Å, falling to just outside r_eq: from two bond lengths, or less.
 
-    It ends where an atom of the bond comes nearer to a third one than contact 0.8, or than 1.25 if the two are not
+    It ends where an atom of the bond comes nearer to a third one than contact 0.8, or than 1.3 if the two are not
     bonded, because another bond may form there.
     """
     distances = np.arange(r_eq + OUTWARD_STEP, OUTWARD * path.distance, OUTWARD_STEP)

@@ -174,11 +174,13 @@ def test_bonds_of_ethanol_are_those_of_the_published_protocol():
     """Frame 0 has the same eight bonds within 1.6 Å and by covalent radii; hotter frames by covalent radii alone."""
     frames = embedded_ethanol()
     assert find_bonds(frames[0]) == find_bonds(frames[0], 1.6)
-    assert {len(find_bonds(frame)) for frame in frames[:100]} == {8}
+    assert {len(find_bonds(frame)) for frame in frames[::12]} == {8}
     assert len({len(find_bonds(frame, 1.6)) for frame in frames[:100]}) > 1
 
 
-@pytest.mark.parametrize(("name", "bonds"), [("CH3Cl", 4), ("CH3SH", 5), ("CH3SiH3", 7), ("N2", 1)])
+@pytest.mark.parametrize(
+    ("name", "bonds"), [("CH3Cl", 4), ("CH3SH", 5), ("CH3SiH3", 7), ("N2", 1), ("H2", 1), ("F2", 1)]
+)
 def test_bonds_follow_covalent_radii(name, bonds):
     """Bonds longer than 1.6 Å count, C-Cl (1.80 Å), C-S (1.84 Å) and Si-C (1.87 Å), and no pair of hydrogens does."""
     assert len(find_bonds(molecule(name))) == bonds
@@ -249,12 +251,12 @@ def test_true_curves_have_no_minimum_outside():
 
 
 def test_a_stretched_bond_stops_where_another_may_form():
-    """H drawn from O towards a second O ends at contact 1.25; without it at twice the bond length."""
+    """H drawn from O towards a second O ends at contact 1.3; without it at twice the bond length."""
     alone = bond_path(dimer("OH", 1.0), 0, 1)
     assert outward_distances(alone, 1.0)[0] == pytest.approx(1.98)
     atoms = Atoms("OHO", [[0, 0, 0], [0, 0, 1.0], [0, 0, 2.8]])
     reach = outward_distances(bond_path(atoms, 0, 1), 1.0)
-    assert 2.8 - reach[0] >= 1.25 * 0.97 > 2.8 - reach[0] - 0.02
+    assert 2.8 - reach[0] >= 1.3 * 0.97 > 2.8 - reach[0] - 0.02
 
 
 @pytest.mark.parametrize("periodic", [False, True])
