@@ -1,6 +1,6 @@
 """Drive every bond of a structure together with a model and check that its energy rises all the way to contact.
 
-    python scan.py MODEL                                   scan a model folder on the packaged ethanol frame
+    python scan.py MODEL                                   scan a model folder on a frame it was trained on
     python scan.py MODEL --structure my.extxyz@3           scan a structure of yours
     python scan.py --calculator ase.calculators.emt:EMT    scan with any other ASE calculator
     python scan.py --calculator gfn2-xtb                   scan with one of the presets that --help lists

@@ -21,7 +21,7 @@ KINDS = {  # of output folders, with what version 0.1, which had no marker, wrot
     "labels": ("labels of a teacher", ()),
     "learn": ("a learning", ()),
 }  # fmt: skip
-MD_FILES = ("run.json", "state.npz", "trajectory.extxyz", "log.csv", "beyond.extxyz")
+MD_FILES = ("run.json", "state.npz", "trajectory.extxyz", "log.csv", "beyond.extxyz", "md.png")
 LISTED = 5  # strangers named in a message
 
 

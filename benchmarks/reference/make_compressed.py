@@ -23,7 +23,8 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 from make_ethanol import label  # noqa: E402
 
 from gmnn.data.embedded import ethanol  # noqa: E402
-from gmnn.scanning.paths import bond_path, find_bonds  # noqa: E402
+from gmnn.scanning.bonds import find_bonds  # noqa: E402
+from gmnn.scanning.paths import bond_path  # noqa: E402
 
 N_FRAMES, SHORTEST, LONGEST = 48, 0.5, 0.9
 

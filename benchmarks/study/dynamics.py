@@ -22,7 +22,7 @@ from benchmarks.study.models import predict
 from gmnn.learning.bonds import FUSED, LOST
 from gmnn.model.network import constants
 from gmnn.model.potential import Potential
-from gmnn.scanning.paths import find_bonds
+from gmnn.scanning.bonds import find_bonds
 
 ACCELERATION = 1.0 / (units._amu * 1e-20 / (units._e * 1e-30))  # eV/Å/amu in Å/fs^2
 BOLTZMANN = units.kB  # eV/K

@@ -26,16 +26,20 @@ from gmnn.scanning import (
     write_report,
     write_suite_report,
 )
+from gmnn.scanning.bonds import roomy
 from gmnn.scanning.comparison import StoredScan, read_scan, write_comparison
 from gmnn.scanning.paths import N_FRAMES, R_MIN
 from gmnn.scanning.reference import ReferenceCurve
 from gmnn.scanning.report import format_table
 from gmnn.scanning.suites import check_names
 
+LONGEST = 10.0  # Å, of --cutoff
 SUITE_BATCH = 4096  # structures between two lines of progress
-DESCRIPTION = """Drive the atoms of every bond of a structure (pairs within 1.6 Å) together to 0.1 Å and check on a
-dense grid that the energy of a model rises all the way in. Plotted curves start at the length of the bond, X-H curves
-at twice that length. The command prints a verdict per bond and writes scan.csv, scan.json, scan.png and panels.png.
+DESCRIPTION = """Drive the atoms of every bond of a structure together to 0.1 Å and check on a dense grid that the
+energy of a model rises all the way in. Bonds are pairs within 1.3 sums of covalent radii, in a periodic structure the
+nearest neighbours. Plotted curves start at the length of the bond, X-H curves at twice that length. Minima of the
+stretched bonds are counted, too, and are no part of the verdict. The command prints a verdict per bond and writes
+scan.csv, scan.json, scan.png and panels.png.
 --suites judges many more approaches instead and writes suites.csv, suites.json and suites.png. --models scans with
 every model that a file declares; --compare reads finished scans, wherever they were made. Both write
 comparison.md, comparison.json and comparison.png. Exit code: 0 if everything passes, 1 if a curve fails, 2 for misuse
@@ -63,7 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--kwargs", metavar="JSON", help="keyword arguments of --calculator as a JSON object; default: none")
     add(
         "--structure", metavar="FILE[@INDEX]",
-        help="structure in any format that ASE reads, INDEX from 0 (default 0); default: frame 0 of packaged ethanol",
+        help="structure in any format that ASE reads, INDEX from 0 (default 0); default: the first training frame "
+        "of MODEL, frame 0 of packaged ethanol without MODEL",
+    )  # fmt: skip
+    add(
+        "--cutoff", type=float, metavar="R",
+        help="bonds are all pairs within R Å; 1.6 is the protocol S0; default: by covalent radii, see above",
     )  # fmt: skip
     add(
         "--reference", metavar="FILE",
@@ -103,9 +112,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("give a model folder, --calculator, --models or --compare, one of the four")
     if arguments.kwargs is not None and arguments.calculator is None:
         raise UserError("--kwargs belongs to --calculator; leave it out with a model folder")
-    plain = (arguments.frames, arguments.r_min, arguments.window) == (N_FRAMES, R_MIN, None)
-    if arguments.suites is not None and not plain:
-        raise UserError("--frames, --r-min and --window belong to the bond scan; leave them out with --suites")
+    given = (arguments.frames, arguments.r_min, arguments.window, arguments.cutoff)
+    if arguments.suites is not None and given != (N_FRAMES, R_MIN, None, None):
+        raise UserError(
+            "--frames, --r-min, --window and --cutoff belong to the bond scan; leave them out with --suites"
+        )
     if arguments.suites is not None and arguments.model is None and arguments.calculator is None:
         raise UserError("--suites belongs to one model; give its folder or --calculator")
     if arguments.compare:
@@ -117,10 +128,14 @@ def run(arguments: argparse.Namespace) -> int:
                 f"The plot window is empty or endless, got {low:g} to {high:g} eV; LO must be below HI, and "
                 "both finite; swap or correct them."
             )
+    if arguments.cutoff is not None and not 0 < arguments.cutoff <= LONGEST:
+        raise UserError(f"--cutoff is {arguments.cutoff:g} Å; above 0 and up to {LONGEST:g} Å are allowed; correct it")
     if arguments.out is not None:
         folders.require_ours(Path(arguments.out), "scan", ())
     names = _suite_names(arguments.suites)
-    atoms, structure = load_structure(arguments.structure)
+    atoms, structure = load_structure(arguments.structure, arguments.model)
+    if not names:
+        atoms, structure = _roomy(atoms, structure)
     reference = load_reference(arguments.reference, atoms)
     if arguments.models is not None:
         return _run_models(arguments, atoms, structure, reference)
@@ -138,6 +153,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if passed else 1
 
 
+def _roomy(atoms: Atoms, structure: str) -> tuple[Atoms, str]:
+    """Repeat the cell of a periodic structure so that no bond meets its own image, and say so in the name."""
+    atoms, copies = roomy(atoms)
+    return atoms, structure if max(copies) == 1 else f"{structure} repeated {' x '.join(map(str, copies))}"
+
+
 def _scan(
     arguments: argparse.Namespace, atoms: Atoms, structure: str, reference: dict[str, ReferenceCurve] | None,
     calculator: BaseCalculator, name: str, out: Path,
@@ -145,8 +166,9 @@ def _scan(
     """Scan the bonds with one calculator, write and print the report, and return whether all pass."""
     with _progress("bond") as progress:
         result = scan_bonds(
-            atoms, calculator, reference, n_frames=arguments.frames, r_min=arguments.r_min, progress=progress
-        )
+            atoms, calculator, reference, cutoff=arguments.cutoff, n_frames=arguments.frames, r_min=arguments.r_min,
+            progress=progress,
+        )  # fmt: skip
     written = write_report(
         result, out, model=name, structure=structure, packages=provider(calculator),
         window=tuple(arguments.window) if arguments.window else None,
@@ -186,7 +208,7 @@ def _run_models(
 def _compare(arguments: argparse.Namespace) -> int:
     """Compare finished scans, with the reference's curves where the scans were compared with them."""
     scans = [read_scan(folder) for folder in arguments.compare]
-    reference = load_reference(arguments.reference, load_structure(arguments.structure)[0])
+    reference = load_reference(arguments.reference, _roomy(*load_structure(arguments.structure))[0])
     _show(scans, Path(arguments.out or "scan_models"), reference)
     return 0 if all(scan.summary["passed"] for scan in scans) else 1
 
@@ -212,7 +234,7 @@ def _run_suites(
 ) -> int:  # fmt: skip
     if arguments.seed < 0:
         raise UserError(f"The seed is negative, got {arguments.seed}; 0 and above are allowed; choose another.")
-    hot = other_frames(arguments.structure, atoms) if "hot" in names else []
+    hot = other_frames(arguments.structure, atoms, arguments.model) if "hot" in names else []
     with _progress("curve") as progress:
         results = run_suites(
             [atoms], BulkCalculator(calculator), np.random.default_rng(arguments.seed), names=names,

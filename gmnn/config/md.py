@@ -32,6 +32,8 @@ class DynamicsConfig(BaseModel):
     """Time step, fs."""
     temperature_K: NonNegative = 300.0
     """Bath temperature, also of initial velocities if the structure has none, K."""
+    temperatures_K: tuple[NonNegative, ...] = ()
+    """Bath temperatures that the replicas take in turn, instead of `temperature_K`, K."""
     final_temperature_K: NonNegative | None = None
     """Bath temperature at the end, reached linearly; by default the same, K."""
     friction_per_ps: Positive = 10.0
@@ -48,8 +50,8 @@ class DynamicsConfig(BaseModel):
     """Pressure at the end, reached linearly; by default the same, GPa."""
     pressure_relaxation_fs: Positive = 1000.0
     """Time constant of the volume at the stated compressibility, fs."""
-    compressibility_per_GPa: Positive = 0.45
-    """Estimated compressibility, 1/GPa; the default is water's, solids have a tenth or less."""
+    compressibility_per_GPa: Positive | None = None
+    """Estimated compressibility, 1/GPa; by default that of the start under the potential, with rigid molecules."""
     seed: Seed = 0
     """Seed of velocities and bath."""
     every: Count = 100
@@ -77,6 +79,11 @@ class DynamicsConfig(BaseModel):
         for name in ("steps", "trajectory_every"):
             if getattr(self, name) % self.every:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be a multiple of every ({self.every})")
+        if self.temperatures_K and self.replicas % len(self.temperatures_K):
+            raise ValueError(
+                f"replicas is {self.replicas}, but must be a multiple of the number of temperatures_K "
+                f"({len(self.temperatures_K)})"
+            )
         if self.stop_above_grade is not None and not self.grades:
             raise ValueError("stop_above_grade needs grades; set grades to true, or leave stop_above_grade out")
         return self

@@ -6,8 +6,9 @@ state in a folder.
 
 from gmnn.md.dynamics import Dynamics
 from gmnn.md.integrators import Bath
+from gmnn.md.log import approach_column
 from gmnn.md.pressure import Piston
-from gmnn.md.run import approach_column, run
+from gmnn.md.run import run
 from gmnn.md.snapshot import Snapshot
 
 __all__ = ["Bath", "Dynamics", "Piston", "Snapshot", "approach_column", "run"]

@@ -88,6 +88,7 @@ class Dynamics:
         self._setting = Setting(
             atoms.numbers, atoms.get_masses(), self.fixed, self.pbc, self.freedom, baths, piston,
             timestep_fs * units.fs, self.radius, skin, seed, predict, stop_above_grade,
+            potential.config.n_members,
         )  # fmt: skip
         self._programs: dict[neighbors.Grid, Callable[..., Any]] = {}
         velocities = atoms.get_velocities()
@@ -184,7 +185,7 @@ class Dynamics:
         step, rebuilds, snapshots = first + int(end.done), int(end.counts.rebuilds), []
         for k, old in enumerate(before):
             replica = jax.tree.map(lambda x, k=k: np.asarray(x[k], float), (end.phase, end.worst, end.closest))
-            (state, forces, energies, virial), worst, closest = replica
+            (state, forces, energies, virial, members), worst, closest = replica
             x, cell = state.positions, old.cell if self.piston.kind == "none" else state.cell
             if any(self.pbc) and np.isfinite(x).all():
                 x = x - wrap_shifts(x, cell, self.atoms.pbc) @ cell
@@ -196,7 +197,7 @@ class Dynamics:
             snapshots.append(
                 Snapshot(
                     self._setting, self._setting.baths[k], step, state, forces, energy, kinetic, virial, closest,
-                    rebuilds, worst,
+                    rebuilds, worst, members,
                 )
             )  # fmt: skip
         return snapshots

@@ -72,6 +72,7 @@ class Phase(NamedTuple):
     forces: Array  # [N, 3] eV/Å
     energies: Array  # [N] eV
     virial: Array  # [3, 3] eV
+    members: Array  # [M] eV, energies of the members of an ensemble; zero without one
 
 
 def drift(

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import units
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from gmnn.elements import pair_name
 from gmnn.errors import UserError
 from gmnn.files import SEAL, AppendOnlyFile, extxyz, read_sealed, sealed, write_bytes, write_json
 from gmnn.folders import MD_FILES, output_folder
 from gmnn.md.dynamics import Dynamics
 from gmnn.md.integrators import State
+from gmnn.md.log import Log
 from gmnn.model.folder import potential_digest
 from gmnn.neighbors import Grid
 
@@ -63,11 +62,14 @@ def run(
         write_json(description, sealed(facts))
         if state.exists():
             beyond = _restore(dynamics, state, files)  # replicas that were unlike the data in the segment before
+            with open(output / "log.csv", encoding="utf-8") as file:
+                log = Log(dynamics, timestep_fs, file.readline())
         else:
+            log = Log(dynamics, timestep_fs)
             beyond = np.zeros(len(dynamics.replicas), bool)
-            for file in files.values():
-                file.empty()
-            files["log"].append(",".join(_columns(dynamics, 0, timestep_fs)) + "\n" + _lines(dynamics, timestep_fs))
+            for kept in files.values():
+                kept.empty()
+            files["log"].append(log.header + log.lines())
             files["trajectory"].append(_frames(dynamics))
             _save(dynamics, state, files, beyond)
         clock = time.perf_counter()
@@ -75,7 +77,7 @@ def run(
             dynamics.run(every)
             if dynamics.graded:
                 beyond = _keep_beyond(dynamics, files["beyond"], beyond)
-            files["log"].append(_lines(dynamics, timestep_fs))
+            files["log"].append(log.lines())
             if dynamics.now.step % trajectory_every == 0 or dynamics.converged:
                 files["trajectory"].append(_frames(dynamics))
             _save(dynamics, state, files, beyond)
@@ -108,44 +110,6 @@ def content(dynamics: Dynamics) -> dict[str, str]:
     plain = {name: np.ascontiguousarray(x, float if x.dtype.kind == "f" else int) for name, x in arrays.items()}
     digests = {f"{name} of the structure": hashlib.sha256(x.tobytes()).hexdigest() for name, x in plain.items()}
     return digests | {"the potential": potential_digest(dynamics.potential)}
-
-
-def _columns(dynamics: Dynamics, replica: int, timestep_fs: float) -> dict[str, str]:
-    """One line of the log, by column."""
-    now = dynamics.replicas[replica]
-    row = {
-        "step": str(now.step), "time_ps": f"{now.step * timestep_fs / 1000:.6f}",
-        "temperature_K": f"{now.temperature:.4f}", "potential_eV": f"{now.energy:.8f}",
-        "kinetic_eV": f"{now.kinetic:.8f}", "total_eV": f"{now.energy + now.kinetic:.8f}",
-        "rebuilds": str(now.rebuilds),
-    }  # fmt: skip
-    if len(dynamics.replicas) > 1:
-        row = {"replica": str(replica), **row}
-    if all(dynamics.pbc):
-        volume = abs(np.linalg.det(now.state.cell))
-        grams = dynamics.atoms.get_masses().sum() / volume * 1e24 / units.mol
-        row |= {"volume_A3": f"{volume:.6f}", "density_g_per_cm3": f"{grams:.6f}"}
-        row["pressure_GPa"] = f"{np.trace(now.pressure) / 3:.6f}"
-    if dynamics.bath.ensemble == "minimise":
-        row["largest_force_eV_per_A"] = f"{now.largest_force:.8f}"
-    if dynamics.bath.ensemble == "nose_hoover":
-        row["conserved_eV"] = f"{now.conserved:.8f}"
-    if dynamics.graded:
-        row["largest_grade"] = f"{now.largest_grade:.4f}"
-    for pair, r in zip(now.setting.pairs, now.closest, strict=True):
-        row[approach_column(*pair)] = f"{r:.4f}"
-    return row
-
-
-def approach_column(a: int, b: int) -> str:
-    """Name of the log's column with the smallest distance of a pair of elements at any step since the line before."""
-    return f"closest_{pair_name(a, b)}_A"
-
-
-def _lines(dynamics: Dynamics, timestep_fs: float) -> str:
-    """Lines of the log, one for every replica."""
-    every = range(len(dynamics.replicas))
-    return "".join(",".join(_columns(dynamics, k, timestep_fs).values()) + "\n" for k in every)
 
 
 def _frames(dynamics: Dynamics) -> str:

@@ -35,6 +35,7 @@ class Setting:
     seed: int
     predict: Callable[[Any, System, Array], Prediction]  # takes parameters, systems [R], reverse slots
     stop_above: float | None  # grade above which a replica stays where it is; None: nothing is graded
+    n_members: int = 1  # of an ensemble
 
     @property
     def bath(self) -> Bath:
@@ -47,12 +48,15 @@ class Setting:
 
     @cached_property
     def pairs(self) -> list[tuple[int, int]]:
-        """Pairs of atomic numbers, ascending, whose approaches are recorded: those of an isolated structure."""
-        if any(self.pbc):
-            return []
+        """Pairs of atomic numbers, ascending, whose approaches are recorded."""
         kinds, counts = np.unique(self.numbers, return_counts=True)
         pairs = combinations_with_replacement(zip(kinds.tolist(), counts, strict=True), 2)
-        return [(a, b) for (a, several), (b, _) in pairs if a != b or several > 1]
+        return [(a, b) for (a, several), (b, _) in pairs if a != b or several > 1 or any(self.pbc)]
+
+    @property
+    def watches_every_step(self) -> bool:
+        """Whether approaches are those of all steps: of an isolated structure, whose distances need no images."""
+        return not any(self.pbc)
 
 
 class Counts(NamedTuple):
@@ -71,6 +75,7 @@ class Worst(NamedTuple):
     step: Array  # [R] steps since the start of the segment
     positions: Array  # [R, N, 3] Å, not wrapped
     cell: Array  # [R, 3, 3] Å
+    above: Array  # [R] steps of the segment with a grade above 1
 
 
 class End(NamedTuple):
@@ -78,7 +83,8 @@ class End(NamedTuple):
 
     phase: Phase
     worst: Worst
-    closest: Array  # [R, P] Å, smallest over all pairs of a kind and all steps; infinite if never within reach
+    closest: Array  # [R, P] Å, smallest over all pairs of a kind; infinite if never within reach.
+    # Of an isolated structure over all steps, else at the end.
     counts: Counts
     done: Array  # [] steps done
 
@@ -159,12 +165,15 @@ def segment(given: Setting, grid: Grid, params: Any, start: State, first: Array,
             v, chain = chained(bath, thermal, time, v, masses, given.freedom, chain)
         return state._replace(velocities=v, chain=chain)
 
-    def approach(x: Array, neighbors: Array) -> Array:
-        """Smallest distance of every kind of pair in a replica without a cell, [P] Å."""
+    def approach(x: Array, cell: Array, neighbors: Array, shifts: Array) -> Array:
+        """Smallest distance of every kind of pair in a replica, [P] Å."""
         if not given.pairs:
             return jnp.zeros(0, dtype)
         index = jnp.minimum(neighbors, n - 1)
-        r = jnp.sqrt(jnp.sum((x[index] - x[:, None]) ** 2, axis=2))
+        vectors = x[index] - x[:, None]
+        if any(given.pbc):
+            vectors = vectors + times(shifts.astype(dtype).reshape(-1, 3), cell).reshape(vectors.shape)
+        r = jnp.sqrt(jnp.sum(vectors**2, axis=2))
         z_j = jnp.where(neighbors < n, jnp.asarray(given.numbers)[index], 0)
         least = [jnp.min(jnp.where((given.numbers == a)[:, None] & (z_j == b), r, jnp.inf)) for a, b in given.pairs]
         return jnp.stack(least)
@@ -181,8 +190,10 @@ def segment(given: Setting, grid: Grid, params: Any, start: State, first: Array,
         grade, stays = jnp.max(grades), stopped(worst)
         broken = ~jnp.isfinite(jnp.sum(now.energies))
         now = jax.tree.map(partial(jnp.where, stays | broken), before, now)
-        here = Worst(jnp.where(broken, jnp.nan, grade), k, now.state.positions, now.state.cell)
-        return now, jax.tree.map(partial(jnp.where, ~stays & (broken | (grade > worst.grade))), here, worst)
+        above = worst.above + (~stays & (k > 0) & ~(grade <= 1.0))
+        here = Worst(jnp.where(broken, jnp.nan, grade), k, now.state.positions, now.state.cell, above)
+        worst = jax.tree.map(partial(jnp.where, ~stays & (broken | (grade > worst.grade))), here, worst)
+        return now, worst._replace(above=above)
 
     def step(k: Array, phase: Phase, lists: _Lists, closest: Array, worst: Worst) -> tuple[Any, ...]:
         """Do step k - 1 of the segment; before the first one a step of no length, which finds neighbours and forces."""
@@ -198,19 +209,23 @@ def segment(given: Setting, grid: Grid, params: Any, start: State, first: Array,
         system = System(state.positions, numbers, state.cell, lists.neighbors, lists.shifts)
         prediction = given.predict(params, system, lists.reverse)
         state = jax.vmap(kicked)(keys, thermal, state, time, prediction.forces)
-        closest = jnp.minimum(closest, jax.vmap(approach)(state.positions, lists.neighbors))
-        now = Phase(state, prediction.forces, prediction.energies, prediction.virial)
+        if given.watches_every_step:
+            closest = jnp.minimum(closest, jax.vmap(approach)(*(state.positions, state.cell, *lists[2:4])))
+        members = prediction.members if given.n_members > 1 else phase.members
+        now = Phase(state, prediction.forces, prediction.energies, prediction.virial, members)
         if given.stop_above is not None and prediction.grades is not None:
             now, worst = jax.vmap(watched, (None, 0, 0, 0, 0))(k, phase, now, prediction.grades, worst)
         return now, lists, closest, worst
 
     none, x, slots = jnp.zeros((), jnp.int32), start.positions, grid.slots
-    phase = Phase(start, jnp.zeros_like(x), jnp.zeros_like(x[..., 0]), jnp.zeros_like(start.cell))
+    phase = Phase(start, jnp.zeros_like(x), jnp.zeros_like(x[..., 0]), jnp.zeros_like(start.cell),
+                  jnp.zeros((replicas, given.n_members), dtype))  # fmt: skip
     empty, shifts = jnp.zeros((replicas, n, slots), jnp.int32), jnp.zeros((replicas, n, slots, 3), jnp.int32)
     deformed = jnp.broadcast_to(unit, start.cell.shape)
     lists = _Lists(x, deformed, empty, shifts, empty, Counts(jnp.zeros((), bool), none, none, none))
     closest = jnp.full((replicas, len(given.pairs)), jnp.inf, dtype)
-    worst = Worst(jnp.zeros(replicas, dtype), jnp.zeros(replicas, jnp.int32), start.positions, start.cell)
+    zeros = jnp.zeros(replicas, jnp.int32)
+    worst = Worst(jnp.zeros(replicas, dtype), zeros, start.positions, start.cell, zeros)
 
     def unfinished(at: tuple[Any, ...]) -> Array:
         k, phase = at[:2]
@@ -219,4 +234,6 @@ def segment(given: Setting, grid: Grid, params: Any, start: State, first: Array,
 
     begin = (none, phase, lists, closest, worst)
     done, phase, lists, closest, worst = jax.lax.while_loop(unfinished, lambda at: (at[0] + 1, *step(*at)), begin)
+    if not given.watches_every_step:
+        closest = jax.vmap(approach)(*(phase.state.positions, phase.state.cell, *lists[2:4]))
     return End(phase, worst, closest, lists.counts, done - 1)

@@ -9,6 +9,8 @@ from gmnn.md.integrators import Bath, State, chain_energy
 from gmnn.md.pressure import tensor
 from gmnn.md.segment import Setting, Worst
 
+AT_REST = 1e-6  # share of the kinetic energy that rounding leaves in the momentum
+
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
@@ -22,9 +24,10 @@ class Snapshot:
     energy: float  # eV, with the atomic references
     kinetic: float  # eV; 0 in a minimisation
     virial: np.ndarray  # [3, 3] eV, dE/d(strain)
-    closest: np.ndarray  # [P] Å, in this segment, for the pairs of the setting
+    closest: np.ndarray  # [P] Å, for the pairs of the setting: in this segment, of a periodic structure now
     rebuilds: int  # lists made in this segment
     worst: Worst | None  # the frame of the largest grade in this segment; None where nothing is graded
+    members: np.ndarray  # [M] eV, energies of the members of an ensemble, without the atomic references
 
     @property
     def positions(self) -> np.ndarray:
@@ -38,8 +41,30 @@ class Snapshot:
 
     @property
     def temperature(self) -> float:
-        """Temperature of the degrees of freedom that move, K."""
-        return 2.0 * self.kinetic / (max(self.setting.freedom, 1) * units.kB)
+        """Temperature of the degrees of freedom that move, K.
+
+        Velocities drawn without momentum and rotation have fewer of them than the bath moves later.
+        """
+        return 2.0 * self.kinetic / (max(self._moving(), 1) * units.kB)
+
+    def _moving(self) -> int:
+        """Degrees of freedom of the bath, less those of the momentum and the angular momentum that are zero."""
+        setting, free = self.setting, 3 * int(np.sum(~self.setting.fixed))
+        if setting.fixed.any() or setting.freedom < free or len(setting.numbers) < 2 or not self.kinetic > 0:
+            return setting.freedom
+        m, v = setting.masses[:, None], self.velocities
+        x = self.positions - np.sum(m * self.positions, axis=0) / m.sum()
+        if np.sum(np.sum(m * v, axis=0) ** 2) / m.sum() > AT_REST * self.kinetic:
+            return setting.freedom
+        turning = np.linalg.norm(np.sum(m * np.cross(x, v), axis=0))
+        if any(setting.pbc) or turning > np.sqrt(AT_REST * self.kinetic * np.sum(m * x**2)):
+            return free - 3
+        return free - 3 - {2: 2}.get(len(setting.numbers), 3)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the energy over the members of an ensemble, not scaled, eV; 0 without one."""
+        return float(np.std(self.members, ddof=1)) if len(self.members) > 1 else 0.0
 
     @property
     def conserved(self) -> float:

@@ -22,6 +22,7 @@ from gmnn.scanning.reference import ReferenceCurve
 from gmnn.scanning.report import CSV_HEADER, plain
 
 PALETTE = [colour for colour in COLOURS[1:] if colour != REFERENCE]
+RULES = ("bond_cutoff", "bonds", "n_left_out")  # entries of a protocol that say which bonds it has
 LEVEL = 10.0  # eV above E(r_eq), at which the walls are compared with the reference
 
 
@@ -62,10 +63,11 @@ def check_comparable(scans: Sequence[StoredScan]) -> None:
     first = scans[0]
     for scan in scans[1:]:
         for key in ("structure", "protocol"):
-            if scan.summary[key] != first.summary[key]:
+            ours, theirs = (_compared(each.summary[key]) for each in (first, scan))
+            if ours != theirs:
                 raise UserError(
-                    f"The scans are not of the same {key}, got {first.summary[key]} for {first.name} and "
-                    f"{scan.summary[key]} for {scan.name}; scan all with the same structure and options."
+                    f"The scans are not of the same {key}, got {ours} for {first.name} and "
+                    f"{theirs} for {scan.name}; scan all with the same structure and options."
                 )
         if list(scan.curves) != list(first.curves):
             raise UserError(
@@ -75,6 +77,11 @@ def check_comparable(scans: Sequence[StoredScan]) -> None:
     names = [scan.name for scan in scans]
     if len(set(names)) < len(names):
         raise UserError(f"Two scans have one name, got {', '.join(names)}; scan one of them again under another name.")
+
+
+def _compared(value: Any) -> Any:
+    """A protocol without the rule that chose the bonds, which are compared themselves; anything else as it is."""
+    return {key: part for key, part in value.items() if key not in RULES} if isinstance(value, dict) else value
 
 
 def write_comparison(
@@ -104,7 +111,7 @@ def row_of(scan: StoredScan) -> dict[str, Any]:
         "fails": [curve["bond"] for curve in failing],
         "outermost_failure_A": max((curve["r_fail"] for curve in failing if curve["r_fail"] is not None), default=None),
         "lowest_ceiling_eV": min((c["ceiling"] for c in failing if c.get("ceiling") is not None), default=None),
-        "spurious_minima": sum(curve["n_spurious_minima"] for curve in curves),
+        "spurious_minima": sum(c["n_spurious_minima"] + c.get("n_outer_minima", 0) for c in curves),
         "largest_wall_error_at_10_eV_A": max(sizes, default=None), "walls_compared": len(sizes),
         "versions": scan.summary["versions"],
     }  # fmt: skip

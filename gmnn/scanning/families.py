@@ -11,6 +11,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
 
+from gmnn.scanning.bonds import find_bonds
 from gmnn.scanning.paths import (
     R_MIN,
     RHO,
@@ -22,7 +23,6 @@ from gmnn.scanning.paths import (
     bond_path,
     contacts,
     covalent_sum,
-    find_bonds,
     s0_motion,
 )
 from gmnn.scanning.reference import ReferenceCurve, mismatch

@@ -111,7 +111,12 @@ def _panel(axes: Axes, curve: CurveResult) -> None:
     axes.axvline(curve.r_start, color="0.6", linewidth=0.9, linestyle=":", zorder=0)
     if curve.reference is not None:
         draw_reference(axes, curve.reference)
-    axes.plot(*_smooth(curve), color=MODEL, linewidth=1.5)
+    r, rises = _smooth(curve)
+    axes.plot(r, rises, color=MODEL, linewidth=1.5)
+    for minimum in curve.metrics["outer_minima"]:
+        if minimum["r"] <= r[0]:  # heavy atoms are drawn from the bond inwards only
+            rise = float(np.interp(minimum["r"], r[::-1], rises[::-1]))
+            axes.plot(minimum["r"], rise, "v", color=FAILURE, markersize=7, markeredgecolor="white", zorder=5)
     for minimum in curve.metrics["spurious_minima"]:
         k = int(np.argmin(np.abs(curve.strict.distances - minimum["r"])))
         rise = curve.strict.energies[k] - curve.energy_eq
@@ -168,7 +173,7 @@ def _legend(result: ScanResult) -> list[Line2D]:
     handles.append(Line2D([], [], color="0.6", linewidth=0.9, linestyle=":", label="strict scan starts"))
     if not result.passed:
         handles.append(Line2D([], [], color=FAILURE, linewidth=1.1, linestyle="--", label="failure"))
-    if any(curve.metrics["spurious_minima"] for curve in result.curves):
+    if any(curve.metrics["spurious_minima"] + curve.metrics["outer_minima"] for curve in result.curves):
         handles.append(Line2D([], [], color=FAILURE, linestyle="none", marker="v", label="spurious minimum"))
     return handles
 

@@ -20,6 +20,7 @@ ZBL_EXPONENTS = np.array([3.19980, 0.94229, 0.40290, 0.20162])
 ZBL_LENGTH = 0.46850  # Å
 
 PROMINENCE = 0.010  # eV, above which a minimum is listed as spurious
+OWN = 0.15  # of a bond's length, within which its own minimum lies
 WALL_LEVELS = (1.0, 5.0, 10.0, 20.0, 50.0, 100.0)  # eV above E(r_eq)
 OUTLIER = 100.0  # in medians; a larger scatter of E is a jump
 FLIP_FORCE, FLIP_ENERGY = 1e-2, 1e-3  # eV/Å, eV: MLIP Arena takes smaller values as zero
@@ -84,6 +85,24 @@ def spurious_minima(r: Array, energies: Array) -> list[dict[str, Any]]:
                     "falls_to_the_end": at_end,
                 }
             )
+    return minima
+
+
+def outer_minima(r: Array, energies: Array, bond: tuple[float, float]) -> list[dict[str, Any]]:
+    """Minima of a stretched bond, the outermost first, in the form of `spurious_minima`.
+
+    r [n] falls from the longest bond inwards, beyond the bond's own minimum, which is the lowest point within 15 % of
+    the two lengths `bond` (Å). A curve that falls outwards to its end by more than 10 meV has a minimum there.
+    """
+    near = np.flatnonzero((r >= (1 - OWN) * min(bond)) & (r <= (1 + OWN) * max(bond)))
+    if not len(near):
+        return []
+    own = int(near[np.argmin(energies[near])])
+    minima = [minimum for minimum in spurious_minima(r, energies) if minimum["r"] > r[own]]
+    fall = float(np.max(energies[: own + 1]) - energies[0])
+    if fall > PROMINENCE and energies[1] > energies[0]:
+        end = {"r": float(r[0]), "depth": fall, "prominence": fall, "falls_to_the_end": True}
+        minima.insert(0, end)
     return minima
 
 

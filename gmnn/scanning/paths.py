@@ -1,8 +1,7 @@
-"""Straight motions that bring atoms of a structure together; bonds and how they are driven.
+"""Straight motions that bring atoms of a structure together, and how bonds are driven.
 
-In the scan protocol S0 every pair within 1.6 Å is a bond. In a bond of hydrogen to a heavier atom the heavy atom stays
-and H moves along the bond vector; in every other bond both atoms move, symmetrically about their midpoint. All other
-atoms stay where they are. The unit is Å.
+In the scan protocol S0 the heavy atom of a bond to hydrogen stays and H moves along the bond vector; in every other
+bond both atoms move, symmetrically about their midpoint. All other atoms stay where they are. The unit is Å.
 """
 
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
-from ase.neighborlist import neighbor_list
+from ase.geometry import find_mic
 from numpy.typing import NDArray
 
 from gmnn.errors import UserError
@@ -20,7 +19,6 @@ from gmnn.errors import UserError
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-BOND_CUTOFF = 1.6  # Å, the rule of S0
 R_MIN = 0.1  # Å, where S0 ends
 R_LEAST = 1e-3  # Å, the smallest end; closer, energies of point charges leave the range of single precision
 N_FRAMES = 20  # points of one S0 curve
@@ -28,6 +26,8 @@ MOST_FRAMES = 10_000
 N_NODES = 201  # nodes of one curve in the scan of bonds
 GEOMETRIC_BELOW = 0.45  # Å, below which the spacing of the nodes falls with r
 RHO = 0.8  # contact below which a third atom disturbs a curve, and at which most suites start
+BONDED = 1.3  # contact within which two atoms are bonded; H2 and F2 at rest have 1.2
+OUTWARD_STEP, OUTWARD = 0.02, 2.0  # Å; bond lengths to which a bond is stretched
 CHUNK = 4096  # curves whose contacts are computed together
 
 
@@ -84,12 +84,6 @@ def atom_name(numbers: Integers, k: int) -> str:
 
 def _is_xh(number_i: int, number_j: int) -> bool:
     return (number_i == 1) != (number_j == 1)
-
-
-def find_bonds(atoms: Atoms) -> list[tuple[int, int]]:
-    """Every unique pair (i, j), i < j, with a distance (nearest image) below 1.6 Å, sorted."""
-    first, second = neighbor_list("ij", atoms, BOND_CUTOFF)
-    return sorted({(int(i), int(j)) for i, j in zip(first, second, strict=True) if i < j})
 
 
 def bond_path(atoms: Atoms, i: int, j: int) -> Approach:
@@ -157,6 +151,32 @@ def dense_nodes(r_start: Any, r_min: Any, n_nodes: int = N_NODES) -> Array:
     nodes = np.where(s < outside, r_start - s, knee * np.exp(-(s - outside) / knee))
     nodes[..., 0], nodes[..., -1] = r_start[..., 0], r_min
     return nodes
+
+
+def outward_distances(path: Approach, r_eq: float) -> Array:
+    """Distances [m] of the stretched bond in Å, falling to just outside r_eq: from two bond lengths, or less.
+
+    It ends where an atom of the bond comes nearer to a third one than contact 0.8, or than 1.3 if the two are not
+    bonded, because another bond may form there.
+    """
+    distances = np.arange(r_eq + OUTWARD_STEP, OUTWARD * path.distance, OUTWARD_STEP)
+    return distances[~np.logical_or.accumulate(_meets_another(path, distances))][::-1]
+
+
+def _meets_another(path: Approach, distances: Array) -> NDArray[np.bool_]:
+    """Whether an atom of the bond is too near to a third atom at each of the distances.  [m]"""
+    others = np.delete(np.arange(len(path.numbers)), list(path.members))
+    meets = np.zeros(len(distances), bool)
+    for k in path.members[:2]:
+        sums = covalent_radii[path.numbers[others]] + covalent_radii[path.numbers[k]]
+        positions = np.concatenate([path.positions[None], path.positions_at(distances)])
+        vectors = (positions[:, others] - positions[:, [k]]).reshape(-1, 3)
+        if path.frame is not None and path.frame.pbc.any():
+            vectors = find_mic(vectors, path.frame.cell, path.frame.pbc)[0]
+        contact = np.linalg.norm(vectors, axis=1).reshape(len(positions), len(others)) / sums
+        limit = np.minimum(np.where(contact[0] > BONDED, BONDED, RHO), contact[0] - 1e-9)
+        meets |= (contact[1:] < limit).any(axis=1)
+    return meets
 
 
 def covalent_sum(numbers: Integers, i: int, j: int) -> float:

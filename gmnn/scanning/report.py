@@ -124,10 +124,16 @@ def format_table(result: ScanResult) -> str:
         )
     low, high = clopper_pearson(result.n_passed, len(result.curves))
     sources = sorted({curve.r_eq_source for curve in result.curves})
+    outside = sum(curve.metrics["n_outer_minima"] for curve in result.curves)
     lines.append(
         f"{result.n_passed} of {len(result.curves)} curves pass (95 % interval {100 * low:.1f} to {100 * high:.1f} %, "
         f"one model); eV and Å; r_eq from: {', '.join(sources)}; vs ZBL at 0.1 Å."
     )
+    left_out = f"; {result.protocol['n_left_out']} more are left out" if result.protocol["n_left_out"] else ""
+    lines.append(f"Bonds: {result.protocol['bonds']}{left_out}.")
+    if outside:
+        lines.append(f"Stretched bonds have {outside} spurious minima, where the model ends and its data have none "
+                     "(they are no part of the verdict).")  # fmt: skip
     return "\n".join(lines)
 
 
@@ -143,6 +149,9 @@ def _remarks(curve: CurveResult) -> str:
     n_minima = curve.metrics["n_spurious_minima"]
     if n_minima:
         remarks.append(f"{n_minima} spurious {'minimum' if n_minima == 1 else 'minima'}")
+    if outer := curve.metrics["outer_minima"]:
+        places = ", ".join(f"{minimum['r']:.2f}" for minimum in outer)
+        remarks.append(f"{len(outer)} spurious {'minimum' if len(outer) == 1 else 'minima'} outside, at {places} Å")
     if curve.strict.finite.all() and not curve.metrics["smoothness"]["forces_match_energy"]:
         remarks.append("forces are not the derivative of the energy")
     return "; ".join(remarks)

@@ -22,11 +22,11 @@ from ase.data import covalent_radii
 
 from gmnn.errors import UserError, reason
 from gmnn.scanning import metrics
+from gmnn.scanning.bonds import Bonds, bonds_of
 from gmnn.scanning.curves import STENCIL_STEP, Curves
 from gmnn.scanning.evaluate import BulkCalculator, Evaluate, Samples, kept_running, point
 from gmnn.scanning.judge import Verdict, failure_reason, judge_points, refine, stall_reason
 from gmnn.scanning.paths import (
-    BOND_CUTOFF,
     MOST_FRAMES,
     N_FRAMES,
     N_NODES,
@@ -35,7 +35,7 @@ from gmnn.scanning.paths import (
     Approach,
     bond_path,
     covalent_sum,
-    find_bonds,
+    outward_distances,
     s0_distances,
 )
 from gmnn.scanning.reference import ReferenceCurve, mismatch
@@ -94,12 +94,14 @@ def scan_bonds(
     reference: Mapping[str, ReferenceCurve] | None = None,
     *,
     bonds: Sequence[tuple[int, int]] | None = None,
+    cutoff: float | None = None,
     n_frames: int = N_FRAMES,
     r_min: float = R_MIN,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> ScanResult:
     """Scan every bond of the structure (or the pairs `bonds`, for a topology fixed elsewhere) with an ASE calculator.
 
+    Without `bonds` the rule is that of `gmnn.scanning.bonds`; with a cutoff in Å, every pair within it is a bond.
     A calculator with `batch_eval(list[Atoms]) -> list[Atoms]` gets whole curves at once. reference: curves by label, as
     from `read_reference`; curves of another geometry are not used, and the result gives the reason.
     progress(done, total, label) is called before each bond and at the end. Raises UserError for a structure without a
@@ -110,14 +112,13 @@ def scan_bonds(
             f"The scan has no points to judge, got {n_frames} frames per bond down to {r_min} Å; 2 to "
             f"{MOST_FRAMES:,} frames and an end between {R_LEAST} and 0.4 Å are allowed; the defaults are 20 and 0.1."
         )
-    pairs = find_bonds(atoms) if bonds is None else list(bonds)
-    if not pairs:
+    chosen = bonds_of(atoms, cutoff) if bonds is None else Bonds(list(bonds), "given")
+    if not chosen.pairs:
         raise UserError(
             f"There is no bond to scan, got {atoms.get_chemical_formula() or 'an empty structure'} "
-            f"(number of atoms: {len(atoms)}); a pair of atoms within {BOND_CUTOFF} Å is needed; choose another "
-            "structure."
+            f"(number of atoms: {len(atoms)}); {chosen.rule} are needed; choose another structure, or a cutoff."
         )
-    paths = [bond_path(atoms, i, j) for i, j in pairs]
+    paths = [bond_path(atoms, i, j) for i, j in chosen.pairs]
     _check_structure(atoms, calculator)
     evaluate = BulkCalculator(calculator, paths[0].frame)
     curves = []
@@ -128,7 +129,8 @@ def scan_bonds(
     if progress is not None:
         progress(len(paths), len(paths), "")
     protocol = {
-        "bond_cutoff": BOND_CUTOFF, "n_frames": n_frames, "r_min": r_min, "margin": MARGIN, "n_nodes": N_NODES,
+        "bonds": chosen.rule, "n_left_out": chosen.n_left_out, "n_frames": n_frames, "r_min": r_min,
+        "margin": MARGIN, "n_nodes": N_NODES,
         "pass": "dE/dr < 0 and E rises inwards at every node from r_start to r_min, refined where dE/dr changes sign "
         "or the nodes disagree with the cubic through their neighbours",
         "minima": f"prominence above {metrics.PROMINENCE} eV", "units": "eV, Å",
@@ -177,15 +179,17 @@ def _scan_bond(
         curve = None
     r_eq, source = equilibrium_distance(path, curve)
     path = replace(path, r_start=r_eq - MARGIN, r_end=r_min)
-    blocks = [s0_distances(path, n_frames, r_min), np.array([r_eq]), CORE_RADII]
+    blocks = [s0_distances(path, n_frames, r_min), np.array([r_eq]), CORE_RADII, outward_distances(path, r_eq)]
+    edges = [0, *np.cumsum([len(block) for block in blocks])]
     curves = Curves([path], evaluate, N_NODES, N_STENCILS, [np.concatenate(blocks)])
     points = refine(curves)
     (verdict,) = judge_points(curves, points)
     further, strict = curves.samples(0, curves.further[0]), curves.samples(0, points.table)
-    s0, at_eq, core = (further.select(slice(a, b)) for a, b in pairwise((0, n_frames, n_frames + 1, None)))
+    s0, at_eq, core, outside = (further.select(slice(a, b)) for a, b in pairwise(edges))
     numbers = _numbers(path, r_eq, s0, at_eq, strict.select(points.node), strict, core, verdict)
     reason = _reason(verdict, numbers, at_eq, s0)
     numbers["smoothness"] = _smoothness(curves, float(at_eq.energies[0]))
+    numbers |= _outside(path, r_eq, outside, s0, at_eq, strict)
     numbers["wall_error"] = _wall_errors(curve, strict, at_eq) if curve is not None else None
     return CurveResult(
         path, r_eq, source, path.r_start, float(at_eq.energies[0]), s0, strict, reason == "", reason, numbers, curve,
@@ -233,6 +237,18 @@ def _numbers(
         "energy_jump": metrics.energy_jump(base.energies),
         **metrics.arena_metrics(whole.distances, whole.energies, whole.slopes),
     }
+
+
+def _outside(
+    path: Approach, r_eq: float, outside: Samples, s0: Samples, at_eq: Samples, strict: Samples
+) -> dict[str, Any]:
+    """Minima of the stretched bond, as far as it was stretched or S0 goes; they are no part of the verdict."""
+    whole = outside.merge(s0.select(s0.distances > r_eq)).merge(at_eq).merge(strict)
+    good = whole.select(whole.finite)
+    minima = (
+        metrics.outer_minima(good.distances, good.energies, (r_eq, path.distance)) if len(good.energies) > 1 else []
+    )
+    return {"n_outer_minima": len(minima), "outer_minima": minima, "r_outermost": float(whole.distances[0])}
 
 
 def _smoothness(curves: Curves, energy_eq: float) -> dict[str, Any]:

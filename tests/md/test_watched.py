@@ -56,6 +56,7 @@ def test_a_replica_stays_where_its_grade_is_too_large(potential: Potential) -> N
     np.testing.assert_allclose(places, [67 * 0.03, 0.0, 14 * 0.15, 1.0], atol=1e-12)
     np.testing.assert_allclose([replica.worst.grade for replica in run.replicas], places, atol=1e-12)
     assert run.replicas[0].worst.step == 67  # of the run
+    assert [replica.worst.above for replica in run.replicas[:3]] == [27, 0, 0]  # in the second segment, beyond grade 1
     assert run.now.step == 100
 
 
@@ -164,7 +165,7 @@ def test_frames_that_left_the_data_are_kept_and_a_killed_run_is_the_same(potenti
 def test_a_run_that_leaves_its_data_says_so_and_stops_where_asked(
     make_potential: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 4 with a sentence; a warning without the limit; nothing of it for a model without grades."""
+    """Exit code 4 with a sentence, by the grade and, without grades, because the molecule is in pieces."""
     made, params = make_potential()
     write(tmp_path / "frames.xyz", ethanol()[:40])
     data = read_dataset(str(tmp_path / "frames.xyz"))
@@ -178,8 +179,8 @@ def test_a_run_that_leaves_its_data_says_so_and_stops_where_asked(
         "temperature_K": 6000, "timestep_fs": 0.5,
     }  # fmt: skip
     for name, model, more, code, words in (
-        ("stopped", "graded", ["stop_above_grade=1.6"], 4, "STOPPED"), ("warned", "graded", [], 0, "left the data"),
-        ("silent", "graded", ["grades=false"], 0, ""), ("plain", "plain", [], 0, ""),
+        ("stopped", "graded", ["stop_above_grade=1.6"], 4, "STOPPED"), ("warned", "graded", [], 4, "LEFT THE DATA"),
+        ("silent", "graded", ["grades=false"], 4, "pieces, not 1"), ("plain", "plain", [], 4, "pieces, not 1"),
         ("none", "plain", ["stop_above_grade=2"], 2, "no grades"),
     ):  # fmt: skip
         config = tmp_path / f"{name}.yaml"

@@ -222,6 +222,9 @@ def test_curves_keep_the_cell_of_the_structure_and_go_to_the_calculator_whole():
     calculator = Watching(zbl)
     (inside,) = scan_bonds(atoms, calculator).curves
     (alone,) = scan_bonds(dimer(), Pairwise(zbl)).curves
-    assert calculator.sizes == [1, 20 + 1 + 3 + 201 + 60]  # the structure, then everything that is known in advance
+    assert calculator.sizes == [
+        1,
+        20 + 1 + 3 + 55 + 201 + 60,
+    ]  # the structure, then everything that is known in advance
     assert inside.strict.energies == pytest.approx(alone.strict.energies, abs=1e-9)
     assert inside.passed

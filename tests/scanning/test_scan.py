@@ -1,5 +1,6 @@
 """The scan harness: its motion, its verdict on potentials whose answer is known, its files and exit codes."""
 
+import importlib.resources
 import json
 import math
 import re
@@ -8,27 +9,33 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import molecule
+from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.lj import LennardJones
 from ase.calculators.morse import MorsePotential
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
+from gmnn.commands._inputs import load_structure, other_frames
 from gmnn.commands.scan import main
+from gmnn.data.embedded import CHECKSUMS
+from gmnn.data.embedded import ethanol as embedded_ethanol
 from gmnn.errors import UserError
+from gmnn.files import digest, sealed, write_json
 from gmnn.scanning import read_reference, scan_bonds, write_report
+from gmnn.scanning.bonds import bonds_of, find_bonds, roomy
 from gmnn.scanning.metrics import (
     arena_metrics,
     clopper_pearson,
     energy_jump,
+    outer_minima,
     scatter,
     spearman,
     spurious_minima,
     wall_distance,
     zbl_screening,
 )
-from gmnn.scanning.paths import bond_path, dense_nodes, find_bonds, s0_distances
+from gmnn.scanning.paths import bond_path, dense_nodes, outward_distances, s0_distances
 from gmnn.scanning.report import format_table, summarise
 from gmnn.scanning.scan import equilibrium_distance
 from tests.support import processes
@@ -77,7 +84,7 @@ def dimer(symbols="CH", d=1.09):
     return Atoms(symbols, [[0.1, 0.2, 0.3], [0.1 + 0.6 * d, 0.2, 0.3 + 0.8 * d]])
 
 
-OH_BONDS = [(0, 1), (0, 2)]  # of water; its H-H distance of 1.53 Å would count as a bond, too
+OH_BONDS = [(0, 1), (0, 2)]  # of water; its H-H distance of 1.53 Å is a bond within the 1.6 Å of S0
 
 
 def water():
@@ -163,6 +170,95 @@ def test_hydrogen_moves_also_where_it_has_the_lower_index_and_two_hydrogens_move
     assert np.linalg.norm(bond_path(dimer("HH", 0.74), 0, 1).tangent, axis=1) == pytest.approx([0.5, 0.5])
 
 
+def test_bonds_of_ethanol_are_those_of_the_published_protocol():
+    """Frame 0 has the same eight bonds within 1.6 Å and by covalent radii; hotter frames by covalent radii alone."""
+    frames = embedded_ethanol()
+    assert find_bonds(frames[0]) == find_bonds(frames[0], 1.6)
+    assert {len(find_bonds(frame)) for frame in frames[::12]} == {8}
+    assert len({len(find_bonds(frame, 1.6)) for frame in frames[:100]}) > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "bonds"), [("CH3Cl", 4), ("CH3SH", 5), ("CH3SiH3", 7), ("N2", 1), ("H2", 1), ("F2", 1)]
+)
+def test_bonds_follow_covalent_radii(name, bonds):
+    """Bonds longer than 1.6 Å count, C-Cl (1.80 Å), C-S (1.84 Å) and Si-C (1.87 Å), and no pair of hydrogens does."""
+    assert len(find_bonds(molecule(name))) == bonds
+
+
+@pytest.mark.parametrize(
+    ("atoms", "kinds", "distances"),
+    [
+        (bulk("Fe"), {"Fe-Fe"}, [2.87 * np.sqrt(0.75)]),
+        (bulk("Ar", "fcc", a=5.26), {"Ar-Ar"}, [5.26 / np.sqrt(2)]),
+        (bulk("MgO", "rocksalt", a=4.21), {"O-Mg"}, [4.21 / 2]),
+        (bulk("Si"), {"Si-Si"}, [5.43 * np.sqrt(3) / 4]),
+    ],
+)
+def test_bonds_of_a_crystal_are_its_nearest_neighbours(atoms, kinds, distances):
+    """At most three of a pair of elements, in a cell that is so large that no atom meets its image."""
+    large, copies = roomy(atoms)
+    assert len(large) == np.prod(copies) * len(atoms)
+    bonds = bonds_of(large)
+    paths = [bond_path(large, *pair) for pair in bonds.pairs]
+    assert {path.kind for path in paths} == kinds
+    assert len(paths) == 3
+    assert bonds.n_left_out > 0
+    assert sorted({round(path.distance, 6) for path in paths}) == pytest.approx(distances, abs=1e-6)
+    moved = paths[0].at(1.0)
+    assert moved.get_distance(*bonds.pairs[0], mic=True) == pytest.approx(1.0, abs=1e-12)
+    assert np.count_nonzero(np.any(moved.positions != large.positions, axis=1)) == 2
+
+
+@pytest.mark.slow
+def test_a_crystal_is_scanned_in_its_cell():
+    """Lennard-Jones argon rises along all three curves, and the report says how many neighbours are left out."""
+    solid, _ = roomy(bulk("Ar", "fcc", a=5.26))
+    result = scan_bonds(solid, LennardJones(sigma=3.4, epsilon=0.0104, rc=5.0), n_frames=3)
+    assert result.passed
+    assert len(result.curves) == 3
+    assert "159 more are left out" in format_table(result)
+
+
+def morse_with_a_dip_outside(r, *_):
+    """A Morse curve of 4 eV with its minimum at 1.0 Å and, at 1.7 Å, a dip of 0.6 eV."""
+    x, y = math.exp(-2.0 * (r - 1.0)), 0.6 * math.exp(-(((r - 1.7) / 0.1) ** 2))
+    return 4.0 * (1 - x) ** 2 - y, 16.0 * (1 - x) * x + 2 * y * (r - 1.7) / 0.01
+
+
+@pytest.mark.parametrize(("potential", "n"), [(morse_with_a_dip_outside, 1), (zbl, 1)])
+def test_minima_of_a_stretched_bond_are_counted(potential, n):
+    """One where it was planted; a repulsion alone falls outwards to the end. The verdict knows of neither."""
+    (curve,) = scan_bonds(dimer("OH", 1.0), Pairwise(potential)).curves
+    assert curve.passed
+    assert curve.metrics["n_spurious_minima"] == 0
+    assert curve.metrics["n_outer_minima"] == n
+    (minimum,) = curve.metrics["outer_minima"]
+    assert minimum["falls_to_the_end"] == (potential is zbl)
+    if potential is not zbl:
+        assert minimum["r"] == pytest.approx(1.68, abs=0.03)
+        text = format_table(scan_bonds(dimer("OH", 1.0), Pairwise(potential)))
+        assert "1 spurious minimum outside, at 1.6" in text
+
+
+def test_true_curves_have_no_minimum_outside():
+    """The reference curves of ethanol's bonds rise from their minimum to twice the length of the bond."""
+    with importlib.resources.as_file(importlib.resources.files("gmnn") / "data/files/ethanol_curves.extxyz.xz") as path:
+        curves = read_reference(path)
+    assert len(curves) == 8
+    for curve in curves.values():
+        assert outer_minima(curve.distances, curve.rise, (curve.r_eq, curve.r_eq)) == []
+
+
+def test_a_stretched_bond_stops_where_another_may_form():
+    """H drawn from O towards a second O ends at contact 1.3; without it at twice the bond length."""
+    alone = bond_path(dimer("OH", 1.0), 0, 1)
+    assert outward_distances(alone, 1.0)[0] == pytest.approx(1.98)
+    atoms = Atoms("OHO", [[0, 0, 0], [0, 0, 1.0], [0, 0, 2.8]])
+    reach = outward_distances(bond_path(atoms, 0, 1), 1.0)
+    assert 2.8 - reach[0] >= 1.3 * 0.97 > 2.8 - reach[0] - 0.02
+
+
 @pytest.mark.parametrize("periodic", [False, True])
 def test_tangent_gives_the_slope_of_the_energy(periodic):
     atoms = water()
@@ -172,7 +268,8 @@ def test_tangent_gives_the_slope_of_the_energy(periodic):
         atoms.positions += [0.1, 0.3, 0.2]
         atoms.wrap()
         assert np.ptp(atoms.positions[:, 2]) > 4
-    assert [bond_path(atoms, i, j).label for i, j in find_bonds(atoms)] == ["O0-H1", "O0-H2", "H1-H2"]
+    assert [bond_path(atoms, i, j).label for i, j in find_bonds(atoms)] == ["O0-H1", "O0-H2"]
+    assert find_bonds(atoms, 1.6) == [(0, 1), (0, 2), (1, 2)]
     calculator = LennardJones(sigma=0.9, epsilon=0.5, rc=2.5, smooth=True)
     for j in (1, 2):
         path = bond_path(atoms, 0, j)
@@ -480,7 +577,7 @@ def test_reference_gives_r_eq_and_a_vanishing_wall_error(reference_file):
 def test_reference_of_another_geometry_is_not_used_and_the_reason_is_given(reference_file, tmp_path):
     moved = water()
     moved.positions[2] += [0.001, 0, 0]
-    result = scan_bonds(moved, Pairwise(bonded), read_reference(reference_file))
+    result = scan_bonds(moved, Pairwise(bonded), read_reference(reference_file), cutoff=1.6)
     assert result.curves[0].reference is None
     assert result.curves[0].r_eq_source != "reference"
     assert "H2 of the reference lies 0.001 Å away" in result.curves[0].reference_note
@@ -578,6 +675,56 @@ def test_model_and_calculator_together_are_refused(capsys):
         message = capsys.readouterr().err
         assert message.startswith("scan: ")
         assert message.count("\n") == 1
+
+
+def model_folder(place, source, checksum, units=None):
+    """A model folder as far as its training data are named; returns its path as text."""
+    place.mkdir()
+    data = {"train": {"source": str(source), "sha256": checksum}}
+    facts = {"format_version": 2, "data": data, "training": {"data": {"units": units or {}}}}
+    (place / "config.json").write_text(json.dumps(facts), encoding="utf-8")
+    return str(place)
+
+
+def test_a_model_is_scanned_on_the_frames_it_was_trained_on(tmp_path, monkeypatch):
+    """The first training frame with two atoms, in Å, in the order of the file; ethanol only for its own model."""
+    monkeypatch.chdir(tmp_path)
+    frames = [Atoms("O"), dimer("NO", 1.1), dimer("NO", 1.2), dimer("NO", 1.3)]
+    for frame in frames:
+        frame.positions /= 10  # nm
+    write("mine.xyz", frames)
+    model = model_folder(tmp_path / "model", "mine.xyz", digest(Path("mine.xyz")), {"length": "nm"})
+    atoms, name = load_structure(None, model)
+    assert name == "mine.xyz frame 1"
+    assert atoms.get_distance(0, 1) == pytest.approx(1.1, abs=1e-6)
+    split = {"splits": {"train": {"indices": [3, 0, 2]}}}
+    write_json(tmp_path / "model" / "split.json", sealed(split))
+    atoms, name = load_structure(None, model)
+    assert name == "mine.xyz frame 2"
+    (other,) = other_frames(None, atoms, model)
+    assert other.get_distance(0, 1) == pytest.approx(1.3, abs=1e-6)
+    assert load_structure("mine.xyz", model)[1] == "mine.xyz"
+    embedded = model_folder(tmp_path / "embedded", "ethanol", CHECKSUMS["ethanol.extxyz.xz"])
+    for place in (embedded, None):
+        atoms, name = load_structure(None, place)
+        assert name == "ethanol frame 0"
+        assert np.all(atoms.positions == embedded_ethanol()[0].positions)
+
+
+def test_training_data_that_are_not_there_are_one_sentence(tmp_path, capsys):
+    write(tmp_path / "mine.xyz", dimer("NO", 1.1))
+    unnamed = model_folder(tmp_path / "unnamed", "x", "y")
+    (tmp_path / "unnamed" / "config.json").write_text('{"format_version": 2}', encoding="utf-8")
+    for model, words in (
+        (model_folder(tmp_path / "gone", tmp_path / "gone.xyz", "0"), "are not found, which were "),
+        (model_folder(tmp_path / "changed", tmp_path / "mine.xyz", "0"), "has changed since"),
+        (unnamed, "does not say which frames"),
+    ):
+        assert main([model]) == 2
+        error = capsys.readouterr().err
+        assert words in error
+        assert error.endswith("give a structure with --structure FILE\n")
+        assert error.count("\n") == 1
 
 
 def test_interrupt_ends_without_a_traceback(tmp_path, monkeypatch, capsys):

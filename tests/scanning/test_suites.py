@@ -31,9 +31,10 @@ from gmnn.scanning import (
     write_suite_report,
 )
 from gmnn.scanning import families as fam
+from gmnn.scanning.bonds import find_bonds
 from gmnn.scanning.judge import FINE, MAX_INSERTED, MAX_LOCATED, N_BISECTIONS, N_PLACES, N_ROUNDS
 from gmnn.scanning.metrics import clopper_pearson
-from gmnn.scanning.paths import bond_path, dense_nodes, find_bonds, third_contacts
+from gmnn.scanning.paths import bond_path, dense_nodes, third_contacts
 from gmnn.scanning.scan import equilibrium_distance
 from tests.support.batched import InBatches
 
