@@ -1,9 +1,9 @@
 """Elementary functions of Taylor models, with bounds of what their expansions lose.
 
 g(v) is expanded about the constant coefficient c of v = c + w: sum_j g_j w^j, j <= n, with |rest| <= G |w|^(n+1) and
-|d rest/ds| <= (n + 1) G |w|^n |w'| if |g^(n+1)| / (n+1)! <= G between c - |w| and c + |w|. An error of g_j enters like a
-rest. Square roots and quotients are those of IEEE 754; exp, sin and cos of NumPy are trusted to ULPS units in the last
-place.
+|d rest/ds| <= (n + 1) G |w|^n |w'| if |g^(n+1)| / (n+1)! <= G between c - |w| and c + |w|. An error of g_j enters like
+a rest. Square roots and quotients are those of IEEE 754; exp, sin and cos of NumPy are trusted to ULPS units in the
+last place.
 """
 
 from math import comb, factorial
@@ -11,7 +11,7 @@ from math import comb, factorial
 import numpy as np
 from numpy.polynomial import polynomial
 
-from gmnn.certificate.taylor import ORDER, UNIT, Array, Taylor, _outward
+from gmnn.certificate.taylor import ORDER, UNIT, Array, Taylor, outward
 
 ULPS = 8.0
 STEP = (0.0, 0.0, 0.0, 10.0, -15.0, 6.0)  # the quintic step on [0, 1]
@@ -24,7 +24,7 @@ def expanded(v: Taylor, g: Array, errors: Array, rest: Array, degree: Array | in
 
     degree: where it is smaller than ORDER, the last coefficient that is not zero and the degree that G belongs to.
     """
-    w = Taylor(np.concatenate([np.zeros_like(v.c[:1]), v.c[1:]]), v.r0, v.r1, v.l)
+    w = Taylor(np.concatenate([np.zeros_like(v.c[:1]), v.c[1:]]), v.r0, v.r1, v.linear)
     away, speed = v.reach()
     result = w.times(g[ORDER]).plus(g[ORDER - 1])
     for j in range(ORDER - 2, -1, -1):
@@ -33,7 +33,7 @@ def expanded(v: Taylor, g: Array, errors: Array, rest: Array, degree: Array | in
     lost_slope = sum(j * errors[j] * away ** (j - 1) * speed for j in range(1, ORDER + 1))
     tail = rest * away**degree
     r0, r1 = result.r0 + lost + tail * away, result.r1 + lost_slope + (degree + 1) * tail * speed
-    return Taylor(result.c, _outward(r0), _outward(r1), result.l)
+    return Taylor(result.c, outward(r0), outward(r1), result.linear)
 
 
 def power(v: Taylor, exponent: float) -> Taylor:
@@ -107,7 +107,9 @@ def swish(v: Taylor) -> Taylor:
     with np.errstate(over="ignore"):
         y = 1.0 / (1.0 + np.exp(-x))  # its error is at most 3 ULPS units of 1
     sigmas = [polynomial.polyval(y, p) for p in POLYNOMIALS]
-    uncertain = [UNIT * ((len(p) + 3) * np.abs(p).sum() + 3 * ULPS * (np.arange(len(p)) @ np.abs(p))) for p in POLYNOMIALS]
+    uncertain = [
+        UNIT * ((len(p) + 3) * np.abs(p).sum() + 3 * ULPS * (np.arange(len(p)) @ np.abs(p))) for p in POLYNOMIALS
+    ]
     g = [x * sigmas[0]] + [(x * sigmas[j] + j * sigmas[j - 1]) / factorial(j) for j in range(1, ORDER + 1)]
     errors = [np.abs(x) * uncertain[0] + 2 * UNIT * np.abs(g[0])]
     for j in range(1, ORDER + 1):
@@ -135,8 +137,8 @@ def piecewise(u: Taylor, inside: tuple[float, ...], above: tuple[float, ...]) ->
         g[j] = np.where(at > 1.0, beyond, polynomial.polyval(middle, factors * within[j:]))
         if j:
             g[j] = np.where(at < 0.0, 0.0, g[j])
-        size = polynomial.polyval(np.maximum(np.abs(at), 1.0), factors * np.maximum(np.abs(within), np.abs(outside))[j:])
-        errors[j] = 4 * len(within) * UNIT * np.where((at >= 0.0) & (at <= 1.0), size, np.abs(g[j]))
+        size = np.where((at >= 0.0) & (at <= 1.0), factors @ np.abs(within[j:]), np.abs(g[j]))
+        errors[j] = 4 * len(within) * UNIT * size
     crossing = ((low < 0.0) & (high > 0.0)) | ((low < 1.0) & (high > 1.0))
     bends = [supremum(polynomial.polyder(within, 3)) / 6.0]
     bends.append(supremum(polynomial.polyder(within, ORDER + 1)) / factorial(ORDER + 1))

@@ -106,7 +106,7 @@ class Enclosure:
 
     def _scaled(self, x: Taylor, inner: Array, width: Array) -> Taylor:
         """(x - inner) / width for tables [C, K]."""
-        return x.plus(-inner).times(1.0 / width)
+        return x.plus(-inner).times(1.0 / width).uncertain(2)
 
     def _network(self, r: Array, half: Array) -> Taylor:
         """Energy of the network of all centres.  [B]"""
@@ -125,9 +125,9 @@ class Enclosure:
         rows = moments.apply(lambda x: x.reshape(x.shape[0], b * c, *x.shape[3:]))
         element = np.tile(self.e_i, b)
         parts = []
-        step = ROWS if moments.l is None else max(ROWS // 4, 1)
-        for begin in range(0, b * c, step):
-            part = slice(begin, begin + step)
+        stride = ROWS if moments.linear is None else max(ROWS // 4, 1)
+        for begin in range(0, b * c, stride):
+            part = slice(begin, begin + stride)
             parts.append(self._centres(rows[..., part, :, :], element[part]))
         energies = concatenate(parts)
         return energies.apply(lambda x: x.reshape(x.shape[0], b, c)).total(-1)
@@ -135,22 +135,22 @@ class Enclosure:
     def _radials(self, x: Taylor) -> Taylor:
         """R_s at the clamped distances.  [B, C, K] -> [B, C, K, S]"""
         config, r_max = self.config, self.config.r_max
-        scaled = x.times(1.0 / r_max)
+        scaled = x.times(1.0 / r_max).uncertain(2)
         envelope = elementary.step(scaled).times(-1.0).plus(1.0)
         weights = np.asarray(self.potential.trained["radial"]["coefficients"], float)[self.e_i[:, None], self.e_j]
         n = config.n_basis
         if config.basis == "gaussian":
             beta = (n / r_max) ** 2
             away = x[..., None].plus(-np.linspace(config.r_min, r_max, n))
-            basis = elementary.exponential((away * away).times(-beta))
+            away = Taylor(away.c, away.r0 + 4 * UNIT * r_max, away.r1, away.linear)
+            basis = elementary.exponential((away * away).times(-beta).uncertain(8))
             return product(_by_edge(basis, weights * (2.0 * beta / np.pi) ** 0.25), envelope[..., None])
         amplitude = (-1.0) ** np.arange(n) * np.sqrt(2.0) * np.pi / r_max**1.5 * radial.amplitudes(n, config.smoothness)
         left, zero = weights * amplitude, np.zeros((*weights.shape[:-1], 1))
         orders = np.arange(1.0, n + 2)
         waves = (np.concatenate([left, zero], axis=-1) + np.concatenate([zero, left], axis=-1)) / orders
         size = (np.concatenate([np.abs(left), zero], -1) + np.concatenate([zero, np.abs(left)], -1)) / orders
-        y = scaled.times(np.pi)  # the number np.pi, whose distance from pi is below one rounding unit
-        y = Taylor(y.c, y.r0 + UNIT * y.sizes()[0], y.r1 + UNIT * y.sizes()[1], y.l)
+        y = scaled.times(np.pi).uncertain(2)
         tones = _by_edge(elementary.sine(_outer(y, orders)), waves, size)
         return product(tones, product(elementary.power(y, -1.0), envelope)[..., None])
 
@@ -159,12 +159,13 @@ class Enclosure:
         weights = descriptor.MULTIPLICITIES
         size = moments.shape[1] * len(weights)
         square = product(moments, moments, lambda x, y: (x * y * weights).sum(axis=(-1, -2)), size + 2)
-        factor = elementary.power(square.times(1.0 / self.bounds[element] ** 2).plus(1.0), -0.5)
+        factor = elementary.power(square.times(1.0 / self.bounds[element] ** 2).uncertain(8).plus(1.0), -0.5)
         x = _invariants(product(moments, factor[..., None, None]))
         for k, (kernel, bias) in enumerate(self.readout):
             x = (elementary.swish(x).times(SWISH_UNIT) if k else x).matmul(kernel).plus(bias)
         x = x[..., 0].times(OUTPUT_GAIN)
-        return (elementary.swish(x) if self.config.bounded else x).times(self.sigma[element])
+        x = elementary.swish(x) if self.config.bounded else x
+        return x.times(self.sigma[element]).uncertain(32)
 
     def _repulsion(self, r: Array, half: Array, core: bool) -> Taylor:
         """Repulsion of all pairs, without that of the pair itself if core is true.  [B]"""
@@ -181,10 +182,10 @@ class Enclosure:
                 a[here, : len(found[0])], b[here, : len(found[1])] = found
         charge = repulsion.COULOMB * elements[self.e_i][:, None] * elements[self.e_j]
         charge = 0.5 * charge * self.strength[self.e_i[:, None], self.e_j] * counted
-        screening = elementary.exponential(_outer(length, -b)).times(a).total(-1)
+        screening = elementary.exponential(_outer(length, -b).uncertain(16)).times(a).total(-1)
         on, off = self.radii.r_on, self.radii.r_off
         window = elementary.step(self._scaled(length, on, off - on)).times(-1.0).plus(1.0)
-        pairs = product(product(screening, elementary.power(length, -1.0)), window).times(charge)
+        pairs = product(product(screening, elementary.power(length, -1.0)), window).times(charge).uncertain(64)
         return pairs.total(-1).total(-1)
 
 
@@ -203,8 +204,8 @@ def _monomials(unit: Taylor, gate: Taylor) -> Taylor:
     """Packed components of 1, g u, g u u, g u u u.  [..., 3], [...] -> [..., 20]"""
     axes = [unit[..., k : k + 1] for k in range(3)]
     packed: dict[tuple[int, ...], Taylor] = {(): constant(np.ones((*gate.shape, 1)))}
-    if gate.l is not None:
-        packed[()] = constant(np.ones((*gate.shape, 1)), n_linear=gate.l.shape[1])
+    if gate.linear is not None:
+        packed[()] = constant(np.ones((*gate.shape, 1)), n_linear=gate.linear.shape[1])
     closed = gate[..., None]
     for abc in descriptor.COMPONENTS[1:]:
         packed[abc] = product(packed[abc[:-1]] if len(abc) > 1 else closed, axes[abc[-1]])
@@ -239,17 +240,17 @@ def _invariants(moment: Taylor) -> Taylor:
 
 def _gram(m: Taylor, order: int, r: Array, s: Array) -> Taylor:
     """Symmetric part of M_r,c... M_s,d... summed over the other indices.  [R, 20, S] -> [R, 6, pairs]"""
-    left, right, sums = [], [], []
+    left, right, places, weights = [], [], [], []
     for place, (c, d) in enumerate(descriptor.PAIRS):
-        for one, other in ((c, d), (d, c)):
-            for i, j, weight in descriptor.gram_products(order, one, other):
+        for first, second in ((c, d), (d, c)):
+            for i, j, weight in descriptor.gram_products(order, first, second):
                 left.append(i)
                 right.append(j)
-                sums.append((place, 0.5 * weight))
-    matrix = np.zeros((6, len(sums)))
-    for column, (place, weight) in enumerate(sums):
-        matrix[place, column] = weight
-    return product(m[..., left, :][..., r], m[..., right, :][..., s], lambda x, y: matrix @ (x * y), len(sums) + 2)
+                places.append(place)
+                weights.append(0.5 * weight)
+    matrix = np.zeros((len(descriptor.PAIRS), len(places)))
+    matrix[places, np.arange(len(places))] = weights
+    return product(m[..., left, :][..., r], m[..., right, :][..., s], lambda x, y: matrix @ (x * y), len(places) + 2)
 
 
 def _flat(x: Taylor, axes: int) -> Taylor:

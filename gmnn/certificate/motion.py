@@ -12,8 +12,8 @@ from gmnn.neighbors.host import neighbor_pairs
 class Motion:
     """Atoms x(r) = x(0) + r tangent; the members i and j meet at r = 0, where r is their distance.
 
-    numbers [N], at_contact [N, 3] Å, tangent [N, 3], cell [3, 3], pbc [3]; r_start: largest r, Å. radius: every
-    coordinate of each other atom lies within this of its place, Å; images move with their atom.
+    numbers [N], at_contact [N, 3] Å, tangent [N, 3], cell [3, 3], pbc [3]; r_start: largest r, Å. radius: each
+    other atom lies within this of its place, Å; images move with their atom.
     """
 
     numbers: np.ndarray
@@ -94,7 +94,7 @@ def with_own(values: Taylor, edges: Edges, own: Taylor) -> Taylor:
             array[:, :, edges.own] = entry
         else:
             array[:, edges.own] = entry
-    linear = values.l
+    linear = values.linear
     if linear is not None:
         linear = linear.copy()
         linear[:, :, :, edges.own] = 0.0

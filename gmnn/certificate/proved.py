@@ -1,8 +1,9 @@
-"""Proofs that dE/dr < 0 on a whole approach: bisection with enclosures. docs/certificate.md, "T4", has the statement."""
+"""Proofs that dE/dr < 0 on a whole approach, by bisection. docs/certificate.md, "T4", has the statement."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,9 @@ Places = list[tuple[float, float]]
 class Proof:
     """What is proved about one approach, from r_start (Å) inwards to contact.
 
-    undecided: intervals (low, high) in Å on which nothing is proved. refuted: intervals on which dE/dr > 0 is proved, or
-    dE/dr = 0. push: the proved lower bound of -dE/dr in eV/Å on the intervals that are proved; None if none is. share:
-    proved part of the path. radius: of the ball, Å.
+    undecided: intervals (low, high) in Å on which nothing is proved. refuted: intervals on which dE/dr >= 0 is proved,
+    for every place in the ball. push: the proved lower bound of -dE/dr in eV/Å on the intervals that are proved; None
+    if none is. share: proved part of the path. radius: of the ball, Å.
     """
 
     label: str
@@ -115,9 +116,9 @@ def prove(
 def _cut(ends: list[float]) -> Places:
     """Intervals of at most FIRST between ascending ends."""
     places: Places = []
-    for a, b in zip(ends[:-1], ends[1:], strict=True):
+    for a, b in pairwise(ends):
         inner = np.linspace(a, b, int(np.ceil((b - a) / FIRST)) + 1)
-        places += [(float(x), float(y)) for x, y in zip(inner[:-1], inner[1:], strict=True)]
+        places += [(float(x), float(y)) for x, y in pairwise(inner)]
     return places
 
 

@@ -10,7 +10,6 @@ from typing import Any
 from gmnn.certificate.motion import Motion
 from gmnn.certificate.proved import Proof, prove
 from gmnn.folders import write_files
-from gmnn.model.potential import Potential
 from gmnn.scanning.paths import Approach
 from gmnn.scanning.scan import ScanResult
 
@@ -25,14 +24,14 @@ SAYS = {
 
 
 def prove_scan(
-    potential: Potential, result: ScanResult, out: Path, radius: float, names: dict[str, str],
+    calculator: Any, result: ScanResult, out: Path, radius: float, names: dict[str, str],
     progress: Callable[[int, int, str], None] | None = None,
 ) -> bool:  # fmt: skip
     """Prove every curve of a scan, print a row each, write proof.csv and proof.json; return whether all are proved.
 
-    radius: of the ball, Å. names: of model and structure, for the files.
+    calculator: of a trained model. radius: of the ball, Å. names: of model and structure, for the files.
     """
-    ball = f", every other atom within {radius:g} Å in each coordinate" if radius else ""
+    ball = f", every other atom within {radius:g} Å of its place" if radius else ""
     print(f"Proof that dE/dr < 0 from r_start (Å) to contact{ball}; least push: proved -dE/dr in eV/Å")
     print(ROW.format(*HEADS).rstrip())
     proofs = []
@@ -40,7 +39,7 @@ def prove_scan(
         path = curve.path
         if progress is not None:
             progress(index, len(result.curves), path.label)
-        proofs.append(prove(potential, motion_of(path, radius), path.label, path.r_end))
+        proofs.append(prove(calculator.potential, motion_of(path, radius), path.label, path.r_end))
         print(_row(proofs[-1]), flush=True)
     n_proved = sum(proof.verdict == "proved" for proof in proofs)
     print(f"{n_proved} of {len(proofs)} curves are proved ({sum(proof.seconds for proof in proofs):.0f} s)")

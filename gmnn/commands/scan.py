@@ -96,8 +96,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add(
         "--prove", type=float, nargs="?", const=0.0, metavar="R",
-        help="prove dE/dr < 0 on every curve of a trained model down to contact; R: and for all places of the other "
-        "atoms within R Å in each coordinate",
+        help="prove dE/dr < 0 on every curve of a trained model down to contact; with R also for all places of the "
+        "other atoms within R Å of theirs",
     )  # fmt: skip
 
 
@@ -173,8 +173,8 @@ def _scan(
     if arguments.prove is not None:
         from gmnn.commands._proving import prove_scan
 
-        potential, names = getattr(calculator, "potential"), {"model": name, "structure": structure}
-        return prove_scan(potential, result, out, arguments.prove, names) and result.passed
+        names = {"model": name, "structure": structure}
+        return prove_scan(calculator, result, out, arguments.prove, names) and result.passed
     return result.passed
 
 
