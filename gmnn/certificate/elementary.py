@@ -86,19 +86,23 @@ def supremum(coefficients: Array) -> float:
     return float(np.max(np.abs(polynomial.polyval(middles, coefficients)) + half * steep)) * WIDENED
 
 
-def _swish_rest() -> float:
-    """Upper bound of |swish^(n+1)| / (n+1)!, n = ORDER.
+def _inner_suprema() -> tuple[float, float]:
+    """Upper bounds on [0, 1] of |Q_k| for k = ORDER + 1 and k = ORDER, sigma^(k) = sigma (1 - sigma) Q_k(sigma)."""
+    polynomials = _logistic_polynomials(ORDER + 1)
+    high, low = (supremum(polynomial.polydiv(p, [0.0, 1.0, -1.0])[0]) for p in polynomials[: ORDER - 1 : -1])
+    return high, low
 
-    swish^(k) = x sigma^(k) + k sigma^(k-1). sigma^(k) = sigma (1 - sigma) Q_k(sigma), and sigma (1 - sigma) <= 1/4 and
-    <= exp(-|x|), whose product with |x| is at most 1/e.
+
+POLYNOMIALS, (HIGH, LOW) = _logistic_polynomials(ORDER), _inner_suprema()
+
+
+def _swish_rest(least: Array) -> Array:
+    """Upper bound of |swish^(k)(x)| / k!, k = ORDER + 1, for |x| >= least >= 0.
+
+    swish^(k) = x sigma^(k) + k sigma^(k-1), and sigma (1 - sigma) is at most 1/4 and exp(-|x|). x exp(-x) falls from 1.
     """
-    k = ORDER + 1
-    polynomials = _logistic_polynomials(k)
-    inner = [supremum(polynomial.polydiv(p, [0.0, 1.0, -1.0])[0]) for p in (polynomials[k], polynomials[k - 1])]
-    return (inner[0] / np.e + k * inner[1] / 4.0) / factorial(k) * WIDENED
-
-
-POLYNOMIALS, SWISH_REST = _logistic_polynomials(ORDER), _swish_rest()
+    k, far = ORDER + 1, np.maximum(least, 1.0)
+    return (HIGH * far * np.exp(-far) + k * LOW * np.minimum(0.25, np.exp(-least))) / factorial(k) * WIDENED
 
 
 def swish(v: Taylor) -> Taylor:
@@ -115,7 +119,8 @@ def swish(v: Taylor) -> Taylor:
     for j in range(1, ORDER + 1):
         parts = np.abs(x) * np.abs(sigmas[j]) + j * np.abs(sigmas[j - 1])
         errors.append((np.abs(x) * uncertain[j] + j * uncertain[j - 1] + 4 * UNIT * parts) / factorial(j))
-    return expanded(v, np.stack(g), np.stack(errors) * WIDENED, np.full_like(x, SWISH_REST))
+    least = np.maximum(np.abs(x) - v.reach()[0], 0.0) / WIDENED
+    return expanded(v, np.stack(g), np.stack(errors) * WIDENED, _swish_rest(least))
 
 
 def piecewise(u: Taylor, inside: tuple[float, ...], above: tuple[float, ...]) -> Taylor:

@@ -57,7 +57,9 @@ UNARY: dict[str, tuple[Callable[[Taylor], Taylor], Callable[[Decimal], Decimal],
     "clamp, at 1": (lambda v: elementary.piecewise(v, CLAMP, (0.0, 1.0)), lambda x: piecewise(x, CLAMP, (0, 1)), 1.01),
     "clamp, above": (lambda v: elementary.piecewise(v, CLAMP, (0.0, 1.0)), lambda x: piecewise(x, CLAMP, (0, 1)), 3.0),
 }
-BINARY: dict[str, tuple[Callable[[Taylor, Taylor], Taylor], Callable[[list[Decimal], list[Decimal]], list[Decimal]]]] = {
+BINARY: dict[
+    str, tuple[Callable[[Taylor, Taylor], Taylor], Callable[[list[Decimal], list[Decimal]], list[Decimal]]]
+] = {
     "product": (product, lambda x, y: [a * b for a, b in zip(x, y, strict=True)]),
     "sum": (lambda a, b: a + b, lambda x, y: [a + b for a, b in zip(x, y, strict=True)]),
     "scalar product": (
@@ -168,7 +170,9 @@ def test_rounding_alone_is_small() -> None:
 def test_what_is_not_defined_is_not_finite() -> None:
     """A root of what may be negative bounds nothing, so that nothing is proved by it."""
     with np.errstate(all="ignore"):
-        result = elementary.power(Taylor(np.array([[1e-3], [1e-2], *[[0.0]] * (ORDER - 1)]), np.zeros(1), np.zeros(1)), 0.5)
+        result = elementary.power(
+            Taylor(np.array([[1e-3], [1e-2], *[[0.0]] * (ORDER - 1)]), np.zeros(1), np.zeros(1)), 0.5
+        )
     assert not np.isfinite(result.slopes()[1][0])
 
 
