@@ -55,6 +55,14 @@ FORCE: Covered = {  # an upper bound of the network's force: T2 and T3
     "core.nearest_switch": (False,),
     "ensemble": ("none",),
 }
+PATH: Covered = {  # dE/dr on a whole path
+    **FORCE,
+    "cutoff": ("polynomial",),
+    "repulsion": ("zbl", "nlh"),
+    "zbl.window": ("closest", "covalent"),
+    "core.clamp": (True,),
+    "core.gate": (True,),
+}
 
 
 def require(config: ModelConfig, covered: Covered, what: str) -> None:

@@ -103,6 +103,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=0, metavar="N",
         help="seed of the random choices of the suites, 0 or more (default %(default)s)",
     )  # fmt: skip
+    add(
+        "--prove", type=float, nargs="?", const=0.0, metavar="R",
+        help="prove dE/dr < 0 on every curve of a trained model down to contact; with R also for all places of the "
+        "other atoms within R Å of theirs",
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -119,6 +124,12 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if arguments.suites is not None and arguments.model is None and arguments.calculator is None:
         raise UserError("--suites belongs to one model; give its folder or --calculator")
+    if arguments.prove is not None:
+        if arguments.model is None or arguments.suites is not None:
+            raise UserError("--prove belongs to the bond scan of a model folder; leave it out with anything else")
+        from gmnn.certificate.proved import require_radius  # loads JAX
+
+        require_radius(arguments.prove)
     if arguments.compare:
         return _compare(arguments)
     if arguments.window is not None:
@@ -181,6 +192,11 @@ def _scan(
     if arguments.model is not None:
         _print_model(Path(arguments.model), calculator)
     print(f"Written to {out}: {', '.join(path.name for path in written.values())}")
+    if arguments.prove is not None:
+        from gmnn.commands._proving import prove_scan
+
+        names = {"model": name, "structure": structure}
+        return prove_scan(calculator, result, out, arguments.prove, names) and result.passed
     return result.passed
 
 
