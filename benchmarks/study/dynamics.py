@@ -19,7 +19,7 @@ from ase import Atoms, units
 from ase.data import atomic_masses, covalent_radii
 
 from benchmarks.study.models import predict
-from gmnn.learning.bonds import FUSED, LOST
+from gmnn.md.bonds import FUSED, LOST
 from gmnn.model.network import constants
 from gmnn.model.potential import Potential
 from gmnn.scanning.bonds import find_bonds

@@ -1,10 +1,7 @@
 """`gmnn scan`: drive every bond of a structure together with a model and check that its energy always rises."""
 
 import argparse
-import importlib
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ from gmnn import folders
 from gmnn.commands._calculators import declared, load_calculator, load_model, make, presets, provider
 from gmnn.commands._frame import Command
 from gmnn.commands._inputs import load_reference, load_structure, other_frames
+from gmnn.commands._progress import progress_bar
 from gmnn.errors import UserError
 from gmnn.scanning import (
     SUITES,
@@ -175,7 +173,7 @@ def _scan(
     calculator: BaseCalculator, name: str, out: Path,
 ) -> bool:  # fmt: skip
     """Scan the bonds with one calculator, write and print the report, and return whether all pass."""
-    with _progress("bond") as progress:
+    with progress_bar("bond") as progress:
         result = scan_bonds(
             atoms, calculator, reference, cutoff=arguments.cutoff, n_frames=arguments.frames, r_min=arguments.r_min,
             progress=progress,
@@ -251,7 +249,7 @@ def _run_suites(
     if arguments.seed < 0:
         raise UserError(f"The seed is negative, got {arguments.seed}; 0 and above are allowed; choose another.")
     hot = other_frames(arguments.structure, atoms, arguments.model) if "hot" in names else []
-    with _progress("curve") as progress:
+    with progress_bar("curve") as progress:
         results = run_suites(
             [atoms], BulkCalculator(calculator), np.random.default_rng(arguments.seed), names=names,
             reference=reference, hot_frames=hot, batch_points=SUITE_BATCH, progress=progress,
@@ -265,28 +263,6 @@ def _run_suites(
         _print_model(Path(arguments.model), calculator)
     print(f"Written to {out}: {', '.join(path.name for path in written.values())}")
     return 1 if any(result.n_failed for result in results) else 0
-
-
-@contextmanager
-def _progress(unit: str) -> Iterator[Callable[[int, int, str], None] | None]:
-    """Yield a function (done, total, label) that draws a bar on stderr; None if stderr is no terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    try:
-        tqdm = importlib.import_module("tqdm").tqdm
-    except ImportError:
-        yield lambda done, total, label: print(f"\r{done} of {total} {unit}s {label:<12}", end="", file=sys.stderr)
-        print(file=sys.stderr)
-        return
-    with tqdm(unit=unit, leave=False) as bar:
-
-        def update(done: int, total: int, label: str) -> None:
-            bar.total = total
-            bar.set_postfix_str(label, refresh=False)
-            bar.update(done - bar.n)
-
-        yield update
 
 
 def _print_model(folder: Path, calculator: Any) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 from ase import Atoms
 
 from gmnn.errors import UserError
-from gmnn.learning.bonds import Bonds
 from gmnn.learning.starts import Start
+from gmnn.md.bonds import Bonds
 from gmnn.md.dynamics import Dynamics
 from gmnn.md.integrators import Bath
 from gmnn.md.snapshot import Snapshot

@@ -1,4 +1,4 @@
-"""The bonds that a molecule has at the start of its dynamics: how long they are, and whether it is in pieces."""
+"""The bonds that a molecule has at the start of its dynamics: how long they are, which are lost, and its pieces."""
 
 from itertools import starmap
 
@@ -12,6 +12,7 @@ from gmnn.neighbors.host import neighbor_pairs
 
 BONDED = 1.3  # summed covalent radii within which two atoms are bonded
 LOST = 0.5  # Å beyond its length at the start, from which a bond is lost
+FUSED = 0.5  # summed covalent radii within which two atoms are fused
 
 
 class Bonds:
@@ -20,6 +21,7 @@ class Bonds:
     def __init__(self, atoms: Atoms) -> None:
         known = atoms.numbers < len(COVALENT_RADII)
         self.radii = np.where(known, COVALENT_RADII[np.where(known, atoms.numbers, 1)], 0.0)
+        self.pbc = atoms.pbc.copy()
         self.i, self.j, self.at_start = self._near(atoms.positions) if not atoms.pbc.any() else (np.zeros(0, int),) * 3
         names = starmap(pair_name, zip(atoms.numbers[self.i].tolist(), atoms.numbers[self.j].tolist(), strict=True))
         self.names = np.array(list(names), dtype=object)
@@ -38,6 +40,20 @@ class Bonds:
         """The longest bond of each pair of elements, Å, in a structure or in many [..., N, 3]."""
         lengths = self.lengths(positions)
         return {kind: float(lengths[..., self.names == kind].max()) for kind in self.kinds}
+
+    def lost(self, positions: np.ndarray) -> int:
+        """Number of bonds that are longer than at the start by more than 0.5 Å."""
+        return int(np.sum(self.lengths(positions) - self.at_start > LOST))
+
+    def fused(self, positions: np.ndarray, cell: np.ndarray) -> bool:
+        """Whether two atoms, bonded or not, are closer than half the sum of their covalent radii."""
+        i, j, S = neighbor_pairs(positions, cell, self.pbc, max(2 * FUSED * self.radii.max(), 0.1))
+        r = np.linalg.norm(positions[j] + S @ cell - positions[i], axis=1)
+        return bool((r < FUSED * (self.radii[i] + self.radii[j])).any())
+
+    def broken(self, positions: np.ndarray, cell: np.ndarray) -> bool:
+        """Whether a bond is lost or two atoms are fused."""
+        return self.lost(positions) > 0 or self.fused(positions, cell)
 
     def pieces(self, positions: np.ndarray) -> int:
         """Number of pieces, which bonds that are not lost hold together, those formed since included.  [N, 3] -> []"""
