@@ -46,8 +46,8 @@ def slope_function(potential: Potential, path: Approach) -> Callable[..., np.nda
     params = jax.tree.map(lambda x: jnp.asarray(x, "float64"), potential.trained)
 
     def energy(r: jax.Array, shift: jax.Array) -> jax.Array:
-        positions = path.positions + (r - path.distance) * path.tangent + shift
-        return potential.energy(params, system._replace(positions=positions, cell=jnp.asarray(lists.cell, "float64")))
+        positions = lists.positions + (r - 0.5 * path.r_start) * path.tangent + shift  # brought into the cell
+        return potential.energy(params, system._replace(positions=positions, cell=jnp.asarray(atoms.cell.array)))
 
     compiled = jax.jit(jax.vmap(jax.grad(energy), (0, None)))
     still = np.zeros(path.positions.shape)
