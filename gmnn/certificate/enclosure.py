@@ -141,7 +141,7 @@ class Enclosure:
         n = config.n_basis
         if config.basis == "gaussian":
             beta = (n / r_max) ** 2
-            away = x[..., None].plus(-np.linspace(config.r_min, r_max, n))
+            away = _outer(x, np.ones(n)).plus(-np.linspace(config.r_min, r_max, n))
             away = Taylor(away.c, away.r0 + 4 * UNIT * r_max, away.r1, away.linear)
             basis = elementary.exponential((away * away).times(-beta).uncertain(8))
             return product(_by_edge(basis, weights * (2.0 * beta / np.pi) ** 0.25), envelope[..., None])
