@@ -123,8 +123,12 @@ def look(browser: str, site: Path) -> list[dict]:
                     sys.exit(f"{browser} did not finish within {SECONDS} s")
                 return []
             finally:
-                process.terminate()
                 server.shutdown()
+                process.terminate()
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
 
 
 def main() -> None:
