@@ -68,3 +68,20 @@ def test_every_page_is_in_the_navigation() -> None:
     navigation = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.M)
     assert sorted(navigation) == sorted(page.name for page in PAGES)
     assert "docs/execute.py docs/tutorial.md" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_what_the_site_loads_lies_in_it() -> None:
+    """Scripts, styles and fonts are files of docs/, the foreign ones beside their licence."""
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    loaded = [
+        name
+        for line in re.findall(r"^extra_(?:css|javascript): \[(.*)\]$", settings, re.M)
+        for name in line.split(", ")
+    ]
+    style = (ROOT / "docs/assets/katex/katex.min.css").read_text(encoding="utf-8")
+    fonts = {f"assets/katex/{name}" for name in re.findall(r"url\(([^)]*)\)", style)}
+    assert len(loaded) == 4
+    assert len(fonts) == 20
+    for name in [*loaded, *fonts, "assets/katex/LICENSE"]:
+        assert (ROOT / "docs" / name).is_file(), name
+    assert "docs/look.py" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")

@@ -1,6 +1,7 @@
 """docs/peers.md: one scan of ethanol by gmnn and by other potentials, and the README's figure of one bond."""
 
 import csv
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -36,8 +37,9 @@ def scans_by_peer() -> dict[str, StoredScan]:
 
 
 def scans() -> str:
-    """Verdicts of every potential."""
-    return markdown([row_of(scan) for scan in scans_by_peer().values()])
+    """Verdicts of every potential, as `table` sets them."""
+    wide = markdown([row_of(scan) for scan in scans_by_peer().values()])
+    return re.sub(r" ?\| ?", "|", wide)
 
 
 def peers() -> str:
