@@ -49,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     from gmnn import md
     from gmnn.kernels.choice import choose_for_cpu
     from gmnn.model import folder
+    from gmnn.neighbors.memory import require_room
 
     path = config.path if config.path != "auto" else choose_for_cpu(folder.read_config(config.model)).path
     if path != "kernel":  # the kernel uses all cores on one device
@@ -56,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     potential = folder.load(config.model)
     atoms = structure(config)
+    require_room(len(atoms) * config.replicas, "repeat and replicas")
     temperatures = config.temperatures_K or (config.temperature_K,)
     baths = [
         md.Bath(
@@ -191,7 +193,7 @@ def structure(config: "DynamicsConfig") -> "Atoms":
 
     atoms = read_structure(config.structure)
     fixed_atoms(atoms)
-    require_room(len(atoms) * math.prod(config.repeat) * config.replicas, "repeat and replicas")
+    require_room(len(atoms) * math.prod(config.repeat), "repeat")
     if any(n > 1 and not p for n, p in zip(config.repeat, atoms.pbc, strict=True)):
         raise UserError(f"repeat is {list(config.repeat)}, but must be 1 where the structure does not repeat")
     if max(config.repeat) == 1:

@@ -17,7 +17,7 @@ def require_room(atoms: int, source: str) -> None:
     """Raise UserError if so many atoms with their neighbours need more memory than this machine has."""
     if atoms * ATOM_BYTES > MEMORY_SHARE * (memory := machine_memory()):
         raise UserError(
-            f"{source} make {atoms:.3g} atoms, which need about {atoms * ATOM_BYTES / 2**30:.3g} GB with their "
+            f"{source} give {atoms:.3g} atoms, which need about {atoms * ATOM_BYTES / 2**30:.3g} GB with their "
             f"neighbours, but this machine has {memory / 2**30:.3g} GB of memory; take fewer"
         )
 
