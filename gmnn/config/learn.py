@@ -57,7 +57,7 @@ class LearnConfig(TeacherConfig):
     """Replicas at every temperature and strain."""
     timestep_fs: Positive = 0.5
     """Time step, fs."""
-    grade: Positive = 1.0
+    grade: Positive = 1.5
     """Grade above which a replica has left the data; 1 is the largest of the validation frames."""
     model: Annotated[ModelConfig, BeforeValidator(checked_model)] = ModelConfig()
     """The potential."""

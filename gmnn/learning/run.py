@@ -33,7 +33,7 @@ LEAST_FIRST = 4  # frames that the teacher must label before the first training
 AGAIN = 2  # rounds in a row that must hold
 VERIFY = 8  # least replicas of a verification at every condition
 MOST_NEW, LEAST_VARIANCE = 12, 0.02  # frames of a round; variance of one given the others, as a share of the first's
-WANTED = 6  # frames of a round, where those that left are fewer, filled up with the worst of replicas that held
+WANTED = 10  # frames of a round, where those that left are fewer, filled up with the worst of replicas that held
 SAMPLES = 40  # frames of the verification that the teacher labels
 
 Say = Callable[[str], None]
