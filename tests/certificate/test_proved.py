@@ -22,7 +22,8 @@ from gmnn.config.model import CoreConfig, ZBLConfig
 from gmnn.errors import UserError
 from gmnn.model.potential import Potential
 from gmnn.neighbors.host import make_system
-from gmnn.scanning.paths import Approach, bond_path, find_bonds
+from gmnn.scanning.bonds import find_bonds
+from gmnn.scanning.paths import Approach, bond_path
 from tests.support.paths import ROOT
 
 Make = Callable[..., tuple[Potential, dict[str, Any]]]
