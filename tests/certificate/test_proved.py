@@ -152,6 +152,7 @@ def with_bump(potential: Potential, path: Approach, place: float, narrow: float,
     return potential.with_params(params)
 
 
+@pytest.mark.slow
 def test_a_proved_curve_passes_every_sample_and_a_bump_of_1_meV_is_seen(
     make_potential: Make, structures: dict[str, Atoms]
 ) -> None:

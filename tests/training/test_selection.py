@@ -109,6 +109,7 @@ def test_known_frames_are_worth_nothing(features: tuple[np.ndarray, np.ndarray])
     assert variances[3] < 1e-2 * variances[2]
 
 
+@pytest.mark.slow
 def test_extremes_are_those_of_the_calculator(make_potential: Callable[..., Model]) -> None:
     """Energy above E0, longest force and largest grade of frames of two sizes, one at a time in float64."""
     potential, params = make_potential()
