@@ -117,7 +117,12 @@ def refuse_link(path: Path) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write strict JSON beside its place and move it there in one step."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Strict JSON as it stands in our files."""
+    return json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def write_text(path: Path, text: str) -> None:

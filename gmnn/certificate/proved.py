@@ -1,7 +1,6 @@
 """Proofs that dE/dr < 0 on a whole approach, by bisection. docs/certificate.md, "T4", has the statement."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -68,13 +67,11 @@ def require_radius(radius: float) -> None:
         raise UserError(f"The radius of the ball is {radius!r} Å; 0 to {LARGEST} are allowed; choose another.")
 
 
-def prove(
-    potential: Potential, motion: Motion, label: str, r_end: float, progress: Callable[[float], None] | None = None
-) -> Proof:
+def prove(potential: Potential, motion: Motion, label: str, r_end: float) -> Proof:
     """Prove dE/dr < 0 on (0, motion.r_start], or say where that failed.
 
-    Below r_end (Å) the pair's own repulsion enters by a bound that holds down to contact. progress(r) is called with
-    the distance down to which all is settled. UserError for a model that is not covered.
+    Below r_end (Å) the pair's own repulsion enters by a bound that holds down to contact. UserError for a model that is
+    not covered.
     """
     require_radius(motion.radius)
     start, enclosure = time.perf_counter(), Enclosure(potential, motion)
@@ -104,8 +101,6 @@ def prove(
             else:
                 pending += [(a, middle, core), (middle, b, core)]
         pending.sort()
-        if progress is not None:
-            progress(pending[-1][1] if pending else 0.0)
     share = sum(b - a for a, b in proved) / motion.r_start if undecided or refuted else 1.0
     return Proof(
         label, motion.r_start, motion.radius, _merged(undecided), _merged(refuted), float(push) if proved else None,

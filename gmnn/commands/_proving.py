@@ -2,18 +2,16 @@
 
 import csv
 import io
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from gmnn.certificate.motion import Motion
 from gmnn.certificate.proved import Proof, prove
+from gmnn.files import json_text
 from gmnn.folders import write_files
 from gmnn.scanning.paths import Approach
 from gmnn.scanning.scan import ScanResult
 
-FILES = ("proof.csv", "proof.json")
 ROW = "{:<10}{:>9}{:>11}{:>14}{:>11}{:>9}  {}"
 HEADS = ("bond", "r_start", "verdict", "least push", "intervals", "seconds", "")
 SAYS = {
@@ -23,10 +21,7 @@ SAYS = {
 }
 
 
-def prove_scan(
-    calculator: Any, result: ScanResult, out: Path, radius: float, names: dict[str, str],
-    progress: Callable[[int, int, str], None] | None = None,
-) -> bool:  # fmt: skip
+def prove_scan(calculator: Any, result: ScanResult, out: Path, radius: float, names: dict[str, str]) -> bool:
     """Prove every curve of a scan, print a row each, write proof.csv and proof.json; return whether all are proved.
 
     calculator: of a trained model. radius: of the ball, Å. names: of model and structure, for the files.
@@ -35,17 +30,14 @@ def prove_scan(
     print(f"Proof that dE/dr < 0 from r_start (Å) to contact{ball}; least push: proved -dE/dr in eV/Å")
     print(ROW.format(*HEADS).rstrip())
     proofs = []
-    for index, curve in enumerate(result.curves):
-        path = curve.path
-        if progress is not None:
-            progress(index, len(result.curves), path.label)
+    for path in (curve.path for curve in result.curves):
         proofs.append(prove(calculator.potential, motion_of(path, radius), path.label, path.r_end))
         print(_row(proofs[-1]), flush=True)
     n_proved = sum(proof.verdict == "proved" for proof in proofs)
     print(f"{n_proved} of {len(proofs)} curves are proved ({sum(proof.seconds for proof in proofs):.0f} s)")
     content = {"proved": n_proved == len(proofs), "n_proved": n_proved, "n_curves": len(proofs), "radius": radius,
                "verdicts": SAYS, "curves": [proof.to_dict() for proof in proofs], **names}  # fmt: skip
-    written = write_files(out, {"proof.csv": _csv_text(proofs).encode(), "proof.json": _json_text(content).encode()})
+    written = write_files(out, {"proof.csv": _csv_text(proofs).encode(), "proof.json": json_text(content).encode()})
     print(f"Written to {out}: {', '.join(path.name for path in written.values())}")
     return n_proved == len(proofs)
 
@@ -79,7 +71,3 @@ def _csv_text(proofs: list[Proof]) -> str:
         for verdict, (low, high) in places or [("proved", (0.0, proof.r_start))]:
             writer.writerow((proof.label, verdict, low, high, *numbers))
     return text.getvalue()
-
-
-def _json_text(content: dict[str, Any]) -> str:
-    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

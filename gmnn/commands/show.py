@@ -36,8 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Load the potential and describe it."""
-    import json
-
     from gmnn import files
     from gmnn.model import folder
 
@@ -48,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     potential = folder.load(path)
     about = describe(path, potential, folder.read_description(path))
     if arguments.json == BEHIND:
-        print(json.dumps(about, indent=1, allow_nan=False, ensure_ascii=False))
+        print(files.json_text(about), end="")
         return 0
     print(text(about))
     if to_file:

@@ -117,8 +117,7 @@ def _judge(
     earlier = () if outcome.crossing is None else (outcome.crossing,)
     if np.isnan(grade):
         outcome.end, outcome.frames = BROKEN, (*earlier, _frame(now, atoms))
-    elif bonds.broken(now.positions, now.state.cell):
-        fused = bonds.fused(now.positions, now.state.cell)
+    elif (fused := bonds.fused(now.positions, now.state.cell)) or bonds.lost(now.positions):
         last = _frame(now, atoms)
         last.info["broken"] = True
         outcome.end, outcome.frames = FUSED if fused else LOST, (*earlier, _frame(before, atoms), last)

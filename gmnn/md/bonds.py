@@ -15,13 +15,27 @@ LOST = 0.5  # Å beyond its length at the start, from which a bond is lost
 FUSED = 0.5  # summed covalent radii within which two atoms are fused
 
 
+def covalent_radii(numbers: np.ndarray) -> np.ndarray:
+    """Covalent radii of atoms, Å; 0 where none is tabulated."""
+    known = numbers < len(COVALENT_RADII)
+    return np.where(known, COVALENT_RADII[np.where(known, numbers, 1)], 0.0)
+
+
+def within(
+    radii: np.ndarray, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, contact: float = BONDED
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs closer than `contact` summed radii, both directions: i, j and S as in `neighbor_pairs`, lengths in Å."""
+    i, j, S = neighbor_pairs(positions, cell, pbc, max(2 * contact * radii.max(), 0.1))
+    r = np.linalg.norm(positions[j] + S @ cell - positions[i], axis=1)
+    near = r < contact * (radii[i] + radii[j])
+    return i[near], j[near], S[near], r[near]
+
+
 class Bonds:
     """The bonds of an isolated structure; a periodic one, whose bonds may break and form, has none."""
 
     def __init__(self, atoms: Atoms) -> None:
-        known = atoms.numbers < len(COVALENT_RADII)
-        self.radii = np.where(known, COVALENT_RADII[np.where(known, atoms.numbers, 1)], 0.0)
-        self.pbc = atoms.pbc.copy()
+        self.radii, self.pbc = covalent_radii(atoms.numbers), atoms.pbc.copy()
         self.i, self.j, self.at_start = self._near(atoms.positions) if not atoms.pbc.any() else (np.zeros(0, int),) * 3
         names = starmap(pair_name, zip(atoms.numbers[self.i].tolist(), atoms.numbers[self.j].tolist(), strict=True))
         self.names = np.array(list(names), dtype=object)
@@ -47,9 +61,7 @@ class Bonds:
 
     def fused(self, positions: np.ndarray, cell: np.ndarray) -> bool:
         """Whether two atoms, bonded or not, are closer than half the sum of their covalent radii."""
-        i, j, S = neighbor_pairs(positions, cell, self.pbc, max(2 * FUSED * self.radii.max(), 0.1))
-        r = np.linalg.norm(positions[j] + S @ cell - positions[i], axis=1)
-        return bool((r < FUSED * (self.radii[i] + self.radii[j])).any())
+        return len(within(self.radii, positions, cell, self.pbc, FUSED)[0]) > 0
 
     def broken(self, positions: np.ndarray, cell: np.ndarray) -> bool:
         """Whether a bond is lost or two atoms are fused."""
@@ -64,12 +76,9 @@ class Bonds:
         return self._components(np.append(self.i[kept], i), np.append(self.j[kept], j))
 
     def _near(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        i, j, _ = neighbor_pairs(
-            positions, np.zeros((3, 3)), np.zeros(3, bool), max(2 * BONDED * self.radii.max(), 0.1)
-        )
-        r = np.linalg.norm(positions[j] - positions[i], axis=1)
-        near = (i < j) & (r < BONDED * (self.radii[i] + self.radii[j]))
-        return i[near], j[near], r[near]
+        i, j, _, r = within(self.radii, positions, np.zeros((3, 3)), np.zeros(3, bool))
+        once = i < j
+        return i[once], j[once], r[once]
 
     def _components(self, i: np.ndarray, j: np.ndarray) -> int:
         n = len(self.radii)

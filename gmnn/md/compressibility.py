@@ -3,11 +3,9 @@
 import numpy as np
 from ase import Atoms, units
 
-from gmnn.elements import COVALENT_RADII
 from gmnn.errors import UserError
-from gmnn.md.bonds import BONDED
+from gmnn.md.bonds import covalent_radii, within
 from gmnn.md.dynamics import Dynamics
-from gmnn.neighbors.host import neighbor_pairs
 
 STRAIN = 0.01  # of the volume, to both sides
 REMEDY = "give compressibility_per_GPa"
@@ -45,13 +43,9 @@ def compressibility(dynamics: Dynamics) -> float:
 
 def _centres(atoms: Atoms, positions: np.ndarray, cell: np.ndarray) -> np.ndarray:
     """Centre of the molecule of every atom, beside that atom; atoms of networks are their own centres.  [N, 3] Å"""
-    known = atoms.numbers < len(COVALENT_RADII)
-    radii = np.where(known, COVALENT_RADII[np.where(known, atoms.numbers, 1)], 0.0)
-    i, j, S = neighbor_pairs(positions, cell, atoms.pbc, max(2 * BONDED * radii.max(), 0.1))
-    r = np.linalg.norm(positions[j] + S @ cell - positions[i], axis=1)
-    near = r < BONDED * (radii[i] + radii[j])
+    i, j, S, _ = within(covalent_radii(atoms.numbers), positions, cell, atoms.pbc)
     bonds: dict[int, list[tuple[int, np.ndarray]]] = {}
-    for a, b, shift in zip(i[near].tolist(), j[near].tolist(), S[near], strict=True):
+    for a, b, shift in zip(i.tolist(), j.tolist(), S, strict=True):
         bonds.setdefault(a, []).append((b, shift))
     centres, seen = positions.copy(), np.zeros(len(atoms), bool)
     for first in range(len(atoms)):

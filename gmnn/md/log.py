@@ -23,6 +23,11 @@ class Log:
         """The bonds of the structure at the start."""
         return Bonds(self.dynamics.atoms)
 
+    @cached_property
+    def several_baths(self) -> bool:
+        """Whether the replicas begin at several temperatures."""
+        return len({bath.first_K for bath in self.dynamics.now.setting.baths}) > 1
+
     @property
     def header(self) -> str:
         """The first line."""
@@ -44,7 +49,7 @@ class Log:
         }  # fmt: skip
         if len(dynamics.replicas) > 1:
             row = {"replica": str(replica), **row}
-        if len({bath.temperature(np.float64(0)) for bath in now.setting.baths}) > 1:
+        if self.several_baths:
             row["bath_K"] = f"{now.bath.temperature(np.float64(now.step)) / units.kB:.4f}"
         if all(dynamics.pbc):
             row |= self._cell(now)

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gmnn.files import package_versions
+from gmnn.files import json_text, package_versions
 from gmnn.folders import write_files
 from gmnn.scanning.figures import draw_panels, draw_scan, draw_suites
 from gmnn.scanning.judge import Verdict
@@ -45,7 +44,7 @@ def write_report(
     summary["versions"].update(packages or {})
     contents = {
         "scan.csv": _csv_text(result).encode(),
-        "scan.json": (json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(),
+        "scan.json": json_text(summary).encode(),
         "scan.png": draw_scan(result, model, structure, window),
         "panels.png": draw_panels(result, model, structure),
     }
@@ -185,7 +184,7 @@ def write_suite_report(
     about = {"model": model, "structure": structure, "seed": seed, "versions": package_versions(PACKAGES)}
     summary = summarise_suites(results) | about
     contents = {
-        "suites.json": (json.dumps(plain(summary), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(),
+        "suites.json": json_text(plain(summary)).encode(),
         "suites.csv": _suites_csv_text(results).encode(),
         "suites.png": draw_suites(list(results), model, structure),
     }

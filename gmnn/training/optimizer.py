@@ -91,7 +91,7 @@ def clip_spikes(factor: float, decay: float = 0.99) -> optax.GradientTransformat
 def direction(config: OptimizerConfig) -> optax.GradientTransformation:
     """Make the optimiser at learning rate 1. UserError for a name or an argument that optax does not have."""
     make: Callable[..., Any] | None = getattr(optax, config.name, None)
-    takes = list(inspect.signature(make).parameters) if callable(make) and not inspect.isclass(make) else []
+    takes = inspect.signature(make).parameters if callable(make) and not inspect.isclass(make) else {}
     if make is None or "learning_rate" not in takes:
         raise UserError(
             f"train.optimizer.name is {config.name!r}, which is not an optimiser of optax; examples are adam, lamb, "
@@ -102,7 +102,7 @@ def direction(config: OptimizerConfig) -> optax.GradientTransformation:
         known = ", ".join(name for name in takes if name != "learning_rate")
         raise UserError(f"train.optimizer.arguments names {', '.join(unknown)}; optax.{config.name} takes {known}")
     for name, value in config.arguments.items():
-        if isinstance(value, bool) and not isinstance(inspect.signature(make).parameters[name].default, bool | None):
+        if isinstance(value, bool) and not isinstance(takes[name].default, bool | None):
             raise UserError(f"train.optimizer.arguments.{name} is {value}, but optax.{config.name} takes a number")
     made = make(learning_rate=1.0, **config.arguments)
     toy = {"a": jnp.ones((2, 2))}

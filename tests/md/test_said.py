@@ -295,30 +295,35 @@ def test_the_command_ends_with_4_where_a_molecule_is_in_pieces(
         assert (tmp_path / name / "md.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def for_ethanol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> str:
+    """A configuration of the shipped model on one core, from a frame of its data; its output is the folder `out`."""
+    monkeypatch.setattr(command, "_use_all_cores", lambda: None)
+    frame = ethanol()[0]
+    ase.io.write(tmp_path / "start.xyz", Atoms(frame.numbers, frame.positions))
+    values = {"model": f"{ROOT}/examples/ethanol", "structure": str(tmp_path / "start.xyz"), "every": 10,
+              "trajectory_every": 10, "output": str(tmp_path / "out"), **settings}  # fmt: skip
+    (tmp_path / "md.yaml").write_text(json.dumps(values), encoding="utf-8")
+    return str(tmp_path / "md.yaml")
+
+
 @pytest.mark.slow
 def test_replicas_take_the_temperatures_in_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The log has the bath of every replica; the velocities begin at its temperature."""
-    monkeypatch.setattr(command, "_use_all_cores", lambda: None)
-    frame = ethanol()[0]
-    ase.io.write(tmp_path / "start.xyz", Atoms(frame.numbers, frame.positions))
-    values = {"model": f"{ROOT}/examples/ethanol", "structure": str(tmp_path / "start.xyz"), "steps": 20, "every": 10,
-              "trajectory_every": 10, "output": str(tmp_path / "out"), "temperatures_K": [100, 400], "replicas": 4,
-              "friction_per_ps": 1e-3}  # fmt: skip
-    (tmp_path / "md.yaml").write_text(json.dumps(values), encoding="utf-8")
-    assert command.main([str(tmp_path / "md.yaml")]) == 0
+    configuration = for_ethanol(tmp_path, monkeypatch, steps=20, temperatures_K=[100, 400], replicas=4,
+                                friction_per_ps=1e-3)  # fmt: skip
+    assert command.main([configuration]) == 0
     columns = summary.read_record(tmp_path / "out" / "log.csv").columns
     np.testing.assert_array_equal(columns["bath_K"], [[100, 400] * 2] * 3)
     np.testing.assert_allclose(columns["temperature_K"][0], [100, 400] * 2, rtol=1e-4)
     assert "mean temperatures of bath and replicas, K: 100: " in capsys.readouterr().out
-    assert command.main([str(tmp_path / "md.yaml"), "replicas=3", f"output={tmp_path / 'other'}"]) == 2
+    assert command.main([configuration, "replicas=3", f"output={tmp_path / 'other'}"]) == 2
     assert "must be a multiple of the number of temperatures_K (2)" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_an_interrupted_run_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "_use_all_cores", lambda: None)
     advance = md.Dynamics.run
 
     def interrupted(self: md.Dynamics, steps: int, keep_broken: bool = False) -> Any:
@@ -327,10 +332,5 @@ def test_an_interrupted_run_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return advance(self, steps, keep_broken)
 
     monkeypatch.setattr(md.Dynamics, "run", interrupted)
-    frame = ethanol()[0]
-    ase.io.write(tmp_path / "start.xyz", Atoms(frame.numbers, frame.positions))
-    values = {"model": f"{ROOT}/examples/ethanol", "structure": str(tmp_path / "start.xyz"), "steps": 60, "every": 10,
-              "trajectory_every": 10, "output": str(tmp_path / "out")}  # fmt: skip
-    (tmp_path / "md.yaml").write_text(json.dumps(values), encoding="utf-8")
-    assert command.main([str(tmp_path / "md.yaml")]) == 130
+    assert command.main([for_ethanol(tmp_path, monkeypatch, steps=60)]) == 130
     assert (tmp_path / "out" / "md.png").read_bytes()[:4] == b"\x89PNG"
