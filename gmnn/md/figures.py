@@ -26,7 +26,7 @@ def draw(record: Record, data: DataRange, atoms: int, title: str) -> bytes:
     else:
         single.append(("temperature, K", columns["temperature_K"], ()))
     energies = columns["potential_eV"]
-    single.append(("potential energy less the start's,\nmeV/atom", 1e3 * (energies - energies[0]) / atoms, ()))
+    single.append(("energy less the start's,\nmeV/atom", 1e3 * (energies - energies[0]) / atoms, ()))
     if "pressure_GPa" in columns:
         held = tuple(np.unique(columns["held_GPa"][[0, -1]])) if "held_GPa" in columns else ()
         single.append(("pressure, GPa", columns["pressure_GPa"], held))
@@ -70,6 +70,7 @@ def draw(record: Record, data: DataRange, atoms: int, title: str) -> bytes:
         axis.set_axis_off()
     for axis in axes[max(0, drawn - 2) : drawn]:
         axis.set_xlabel("time, ps")
+        axis.xaxis.set_major_locator(MaxNLocator(5))
         axis.tick_params(labelbottom=True)
     figure.suptitle(title, fontsize=11)
     image = io.BytesIO()
